@@ -1,0 +1,2 @@
+//! crd-gen
+fn main() {}
