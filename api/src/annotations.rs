@@ -1,0 +1,50 @@
+//! Annotation keys: MetalLB's under both of its prefixes, and our own.
+//!
+//! For each key that a person sets, the `metallb.io/` form wins when both exist, even with an empty value (reference
+//! section 3.1).
+
+use std::collections::BTreeMap;
+
+/// A key that is read under MetalLB's present prefix and under its older one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnnotationKey {
+    /// The key with the prefix `metallb.io/`.
+    pub current: &'static str,
+    /// The key with the prefix `metallb.universe.tf/`; its use earns a warning event.
+    pub deprecated: &'static str,
+}
+
+impl AnnotationKey {
+    /// The value and the key under which it was found.
+    pub fn find<'a>(
+        &self,
+        annotations: &'a BTreeMap<String, String>,
+    ) -> Option<(&'a str, &'static str)> {
+        let value_of = |key: &'static str| annotations.get(key).map(|value| (value.as_str(), key));
+        value_of(self.current).or_else(|| value_of(self.deprecated))
+    }
+}
+
+/// The addresses that a Service asks for, separated by commas.
+pub const LOAD_BALANCER_IPS: AnnotationKey = AnnotationKey {
+    current: "metallb.io/loadBalancerIPs",
+    deprecated: "metallb.universe.tf/loadBalancerIPs",
+};
+
+/// The pool that a Service asks for.
+pub const ADDRESS_POOL: AnnotationKey = AnnotationKey {
+    current: "metallb.io/address-pool",
+    deprecated: "metallb.universe.tf/address-pool",
+};
+
+/// Services with the same value here may share an address (reference section 3.6).
+pub const ALLOW_SHARED_IP: AnnotationKey = AnnotationKey {
+    current: "metallb.io/allow-shared-ip",
+    deprecated: "metallb.universe.tf/allow-shared-ip",
+};
+
+/// Written by the operator on a Service: the pool that its addresses came from.
+pub const IP_ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
+
+/// The W3C trace context of the change that an object carries, so that one trace spans admission, allocation and wire.
+pub const TRACEPARENT: &str = "ferrolb.io/traceparent";

@@ -1,0 +1,61 @@
+//! Condition types and reasons that FerroLB writes.
+//!
+//! A reason is a CamelCase word that tools may match on; the message beside it says what to do.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The rules passed: the object takes part in decisions.
+pub const ACCEPTED: &str = "Accepted";
+/// Everything that the object names exists.
+pub const RESOLVED_REFS: &str = "ResolvedRefs";
+/// The object is in force on the nodes that it concerns.
+pub const PROGRAMMED: &str = "Programmed";
+
+/// Values of a condition's `status`.
+pub mod status {
+    /// The condition holds.
+    pub const TRUE: &str = "True";
+    /// The condition does not hold.
+    pub const FALSE: &str = "False";
+    /// Nobody can tell yet.
+    pub const UNKNOWN: &str = "Unknown";
+}
+
+/// Values of a condition's `reason`.
+pub mod reason {
+    /// With `Accepted=True`: nothing is wrong with the object.
+    pub const ACCEPTED: &str = "Accepted";
+    /// With `Accepted=False`: a field of the object cannot be understood or is out of range.
+    pub const INVALID: &str = "Invalid";
+    /// With `Accepted=False`: the object contradicts another one, such as a pool that overlaps a pool.
+    pub const CONFLICTED: &str = "Conflicted";
+    /// With `Accepted=False`: the stored object cannot be read as its kind.
+    pub const UNREADABLE: &str = "Unreadable";
+    /// With `ResolvedRefs=True`: everything that the object names exists.
+    pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// With `ResolvedRefs=False`: something that the object names does not exist.
+    pub const REF_NOT_FOUND: &str = "RefNotFound";
+    /// With `Programmed=True`: in force on every node that it concerns.
+    pub const PROGRAMMED: &str = "Programmed";
+    /// With `Programmed=False`: not in force on every node yet.
+    pub const PENDING: &str = "Pending";
+}
+
+/// MetalLB's conditions on [`ConfigurationState`](crate::v1beta1::ConfigurationState) (reference section 1.10).
+pub mod configuration_state {
+    /// Type of the condition that the allocating side reports.
+    pub const POOL_RECONCILER_VALID: &str = "poolReconcilerValid";
+    /// Type of the condition that a speaker reports.
+    pub const CONFIG_RECONCILER_VALID: &str = "configReconcilerValid";
+    /// Reason: the configuration was understood and is in use.
+    pub const RECONCILED: &str = "Reconciled";
+    /// Reason: the configuration is wrong and the last good one stays in use.
+    pub const CONFIGURATION_ERROR: &str = "ConfigurationError";
+    /// Reason: something else than the configuration went wrong.
+    pub const UNKNOWN_ERROR: &str = "UnknownError";
+}
+
+/// The condition of a type in a list, if it is there.
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}

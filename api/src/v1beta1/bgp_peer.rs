@@ -1,0 +1,120 @@
+//! The deprecated form of `BGPPeer`; [`crate::v1beta2::BGPPeer`] is the one that is stored and read.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use validator::Validate;
+
+use crate::field;
+use crate::v1beta2::BGPPeerStatus;
+
+/// One router, as it was written before v1beta2 (reference section 1.5).
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate,
+)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "BGPPeer",
+    plural = "bgppeers",
+    namespaced,
+    status = "BGPPeerStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    storage = false,
+    deprecated = "v1beta1 is deprecated, please use v1beta2",
+    doc = "BGPPeer is a router that nodes keep a BGP session with.",
+    printcolumn(name = "Address", type_ = "string", json_path = ".spec.peerAddress"),
+    printcolumn(name = "ASN", type_ = "string", json_path = ".spec.peerASN"),
+    printcolumn(name = "BFD Profile", type_ = "string", json_path = ".spec.bfdProfile"),
+    printcolumn(
+        name = "Multi Hops",
+        type_ = "string",
+        json_path = ".spec.ebgpMultiHop"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BGPPeerSpec {
+    /// The autonomous system of our side of the session.
+    #[serde(rename = "myASN")]
+    #[validate(range(min = 0i64, max = 4_294_967_295i64))]
+    pub my_asn: i64,
+
+    /// The autonomous system of the router.
+    #[serde(rename = "peerASN")]
+    #[validate(range(min = 0i64, max = 4_294_967_295i64))]
+    pub peer_asn: i64,
+
+    /// The address of the router.
+    #[validate(custom(function = "field::is_address"))]
+    pub peer_address: String,
+
+    /// The address that our side of the session has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[validate(custom(function = "field::is_address"))]
+    pub source_address: Option<String>,
+
+    /// The TCP port of the router; 0 or absent means 179.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[validate(range(min = 0, max = 16384))]
+    pub peer_port: Option<i32>,
+
+    /// The hold time to propose, such as 90s; 0 or at least 3s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[validate(custom(function = "field::is_hold_time"))]
+    pub hold_time: Option<String>,
+
+    /// The time between keepalives, such as 30s; not longer than the hold time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[validate(custom(function = "field::is_duration"))]
+    pub keepalive_time: Option<String>,
+
+    /// The BGP identifier of the node, written as an IPv4 address.
+    #[serde(default, rename = "routerID", skip_serializing_if = "Option::is_none")]
+    #[validate(custom(function = "field::is_router_id"))]
+    pub router_id: Option<String>,
+
+    /// Labels of the nodes that keep the session; empty means every node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_selectors: Vec<NodeSelector>,
+
+    /// The password for TCP MD5 signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+
+    /// The name of a BFDProfile; a BFD session then watches the path to the router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd_profile: Option<String>,
+
+    /// The router is more than one hop away although it is in another autonomous system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ebgp_multi_hop: Option<bool>,
+}
+
+/// Selects nodes by their labels; every condition must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSelector {
+    /// Labels that must be there with exactly this value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+
+    /// Conditions on single labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<MatchExpression>,
+}
+
+/// A condition on one label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MatchExpression {
+    /// The label's key.
+    pub key: String,
+    /// In, NotIn, Exists or DoesNotExist.
+    pub operator: String,
+    /// The values for In and NotIn.
+    #[schemars(length(min = 1))]
+    pub values: Vec<String>,
+}
