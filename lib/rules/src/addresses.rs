@@ -1,0 +1,236 @@
+//! Which addresses does one entry of `spec.addresses` name?
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of `address`.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+
+    /// The number of bits of an address: 32 or 128.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        match self {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        }
+    }
+
+    /// The address of this family whose numeric value is `value`.
+    ///
+    /// IPv4 takes the low 32 bits, since no caller leaves the range of a checked [`AddressRange`].
+    #[must_use]
+    pub fn address(self, value: u128) -> IpAddr {
+        match self {
+            Family::V4 => IpAddr::V4(Ipv4Addr::from(value as u32)),
+            Family::V6 => IpAddr::V6(Ipv6Addr::from(value)),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// One entry of `spec.addresses`: the addresses from `first` to `last`, both included, of one family.
+///
+/// A CIDR is kept as its range with host bits masked, as MetalLB masks them (reference 2.3, parsing facts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressRange {
+    family: Family,
+    first: u128,
+    last: u128,
+}
+
+/// Why an entry of `spec.addresses` is not a range of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressRangeError {
+    /// Neither CIDR nor range; the text carries MetalLB's `invalid CIDR` fragment.
+    #[error("invalid CIDR {0:?}: write a network such as 192.0.2.0/24, or a range such as 192.0.2.10-192.0.2.20")]
+    Cidr(String),
+    /// A range one of whose ends is not an address.
+    #[error("invalid IP range {0:?}: {1:?} is not an IP address; write first-last, for example 192.0.2.10-192.0.2.20")]
+    End(String, String),
+    /// A range that runs backwards.
+    #[error("invalid IP range {0:?}: the start is after the end; swap them")]
+    Backwards(String),
+    /// A range from one family to the other (reference 9, row 16: refused).
+    #[error("invalid IP range {0:?}: one end is IPv4 and the other IPv6; give each family an entry of its own")]
+    MixedFamilies(String),
+}
+
+impl AddressRange {
+    /// The family of every address in the range.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The lowest address as a number.
+    #[must_use]
+    pub fn first(&self) -> u128 {
+        self.first
+    }
+
+    /// The highest address as a number.
+    #[must_use]
+    pub fn last(&self) -> u128 {
+        self.last
+    }
+
+    /// Whether `address` lies in the range.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Family::of(address) == self.family && (self.first..=self.last).contains(&value_of(address))
+    }
+
+    /// Whether an address lies in both ranges.
+    #[must_use]
+    pub fn overlaps(&self, other: &AddressRange) -> bool {
+        self.family == other.family && self.first <= other.last && other.first <= self.last
+    }
+
+    /// The prefix length of the widest network in the minimal list of networks that make up the range.
+    ///
+    /// Aggregation is judged by it (reference 2.3: an entry fails when the aggregation length is below the smallest
+    /// prefix length among its networks).
+    #[must_use]
+    pub fn widest_prefix_length(&self) -> u8 {
+        let mut widest = self.family.bits();
+        let mut at = self.first;
+        loop {
+            let align = if at == 0 { self.family.bits() as u32 } else { at.trailing_zeros().min(self.family.bits() as u32) };
+            let mut size = align;
+            // The largest aligned network that starts here and does not run past the end.
+            while size > 0 && (size == 128 || at.checked_add((1u128 << size) - 1).is_none_or(|end| end > self.last)) {
+                if size == 128 && at == 0 && self.last == u128::MAX {
+                    return 0;
+                }
+                size -= 1;
+            }
+            widest = widest.min(self.family.bits() - size as u8);
+            match at.checked_add(1u128 << size) {
+                Some(next) if next <= self.last => at = next,
+                _ => return widest,
+            }
+        }
+    }
+}
+
+/// The numeric value of an address, whatever its family.
+pub(crate) fn value_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = AddressRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if let Some((first, last)) = text.split_once('-') {
+            let end = |end: &str| {
+                end.trim().parse::<IpAddr>().map_err(|_| AddressRangeError::End(text.to_owned(), end.trim().to_owned()))
+            };
+            let (first, last) = (end(first)?, end(last)?);
+            if Family::of(first) != Family::of(last) {
+                return Err(AddressRangeError::MixedFamilies(text.to_owned()));
+            }
+            if first > last {
+                return Err(AddressRangeError::Backwards(text.to_owned()));
+            }
+            return Ok(AddressRange { family: Family::of(first), first: value_of(first), last: value_of(last) });
+        }
+        let network = text.parse::<IpNet>().map_err(|_| AddressRangeError::Cidr(text.to_owned()))?;
+        Ok(AddressRange {
+            family: Family::of(network.network()),
+            first: value_of(network.network()),
+            last: value_of(network.broadcast()),
+        })
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.family.address(self.first), self.family.address(self.last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(text: &str) -> AddressRange {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_network_is_masked_and_a_range_may_have_blanks() {
+        assert_eq!(range("10.20.30.40/24").to_string(), "10.20.30.0-10.20.30.255");
+        assert_eq!(range(" 10.0.0.5 - 10.0.0.9 ").to_string(), "10.0.0.5-10.0.0.9");
+        assert_eq!(range("fd00::/120").to_string(), "fd00::-fd00::ff");
+        assert_eq!(range("0.0.0.0/0").last(), u128::from(u32::MAX));
+        assert_eq!(range("::/0").last(), u128::MAX);
+    }
+
+    #[test]
+    fn each_kind_of_bad_entry_has_its_own_sentence() {
+        for (text, fragment) in [
+            ("10.0.0.0/33", "invalid CIDR \"10.0.0.0/33\""),
+            ("10.0.0.0", "invalid CIDR"),
+            ("", "invalid CIDR"),
+            ("10.0.0.9-10.0.0.5", "start is after the end"),
+            ("10.0.0.9-fd00::1", "one end is IPv4"),
+            ("10.0.0.9-", "invalid IP range"),
+            ("a-b", "\"a\" is not an IP address"),
+        ] {
+            let error = text.parse::<AddressRange>().unwrap_err().to_string();
+            assert!(error.contains(fragment), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_widest_network_of_a_range_is_found() {
+        // 40.0.0.150-40.0.0.200 is /31, /29, /27, /29, /32 (reference 2.3).
+        assert_eq!(range("40.0.0.150-40.0.0.200").widest_prefix_length(), 27);
+        assert_eq!(range("1.1.1.0/28").widest_prefix_length(), 28);
+        assert_eq!(range("1.1.1.1-1.1.1.1").widest_prefix_length(), 32);
+        assert_eq!(range("0.0.0.0/0").widest_prefix_length(), 0);
+        assert_eq!(range("::/0").widest_prefix_length(), 0);
+        assert_eq!(range("fd00::/112").widest_prefix_length(), 112);
+        assert_eq!(range("255.255.255.255-255.255.255.255").widest_prefix_length(), 32);
+        assert_eq!(range("ffff::/16").widest_prefix_length(), 16);
+    }
+
+    #[test]
+    fn overlap_needs_a_common_address_of_one_family() {
+        assert!(range("10.0.0.0/24").overlaps(&range("10.0.0.255-10.0.1.3")));
+        assert!(!range("10.0.0.0/24").overlaps(&range("10.0.1.0/24")));
+        assert!(!range("0.0.0.0/0").overlaps(&range("::/0")));
+    }
+}

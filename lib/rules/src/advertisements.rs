@@ -1,0 +1,240 @@
+//! What is announced and where: L2Advertisement and BGPAdvertisement (reference 1.2, 1.3, 2.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrolb_api::v1beta1 as api;
+use kube::ResourceExt;
+
+use crate::addresses::Family;
+use crate::communities::{Community, CommunityError};
+use crate::fields;
+use crate::pools::{Pool, parse_selectors};
+use crate::refusal::Refusal;
+use crate::selector::{Selector, any_matches};
+
+/// Which pools an advertisement covers.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PoolSelection {
+    /// By name. Names that do not exist are no error: the pool may come later.
+    pub names: BTreeSet<String>,
+    /// By label, OR-ed, united with the names.
+    pub selectors: Vec<Selector>,
+}
+
+impl PoolSelection {
+    /// Whether `pool` is covered; with neither names nor selectors every pool is (reference 1.2).
+    #[must_use]
+    pub fn selects(&self, pool: &Pool) -> bool {
+        (self.names.is_empty() && self.selectors.is_empty())
+            || self.names.contains(&pool.name)
+            || (!self.selectors.is_empty() && any_matches(&self.selectors, &pool.labels))
+    }
+}
+
+/// An L2Advertisement whose rules have been checked.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct L2Advertisement {
+    /// The name of the object.
+    pub name: String,
+    /// The pools it covers.
+    pub pools: PoolSelection,
+    /// The nodes that may announce, OR-ed; empty is all.
+    pub nodes: Vec<Selector>,
+    /// The interfaces to answer on; empty is all.
+    pub interfaces: BTreeSet<String>,
+    /// The Services it covers, OR-ed; empty is all.
+    pub services: Vec<Selector>,
+    /// Weight (1 to 100) and the nodes that it is added to.
+    pub preferred: Vec<(i32, Selector)>,
+}
+
+/// A BGPAdvertisement whose rules have been checked.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct BgpAdvertisement {
+    /// The name of the object.
+    pub name: String,
+    /// The pools it covers.
+    pub pools: PoolSelection,
+    /// The nodes that advertise, OR-ed; empty is all.
+    pub nodes: Vec<Selector>,
+    /// The Services it covers, OR-ed; empty is all.
+    pub services: Vec<Selector>,
+    /// Prefix length of IPv4 routes, 1 to 32.
+    pub aggregation_length: u8,
+    /// Prefix length of IPv6 routes, 1 to 128.
+    pub aggregation_length_v6: u8,
+    /// LOCAL_PREF for iBGP peers.
+    pub local_pref: u32,
+    /// Communities, aliases resolved.
+    pub communities: BTreeSet<Community>,
+    /// Names of the BGPPeers to advertise to; empty is all.
+    pub peers: BTreeSet<String>,
+}
+
+/// Community aliases of all Community objects (reference 1.7).
+pub type Aliases = BTreeMap<String, Community>;
+
+/// What is wrong with an L2Advertisement.
+#[must_use]
+pub fn check_l2(candidate: &api::L2Advertisement) -> Vec<Refusal> {
+    parse_l2(candidate).err().unwrap_or_default()
+}
+
+/// What is wrong with a BGPAdvertisement beside these pools.
+///
+/// An alias that no Community defines is not refused here: the Community may be applied later (reference 2.2).
+#[must_use]
+pub fn check_bgp<'a>(
+    candidate: &api::BGPAdvertisement,
+    pools: impl IntoIterator<Item = &'a Pool>,
+) -> Vec<Refusal> {
+    match parse_bgp(candidate, None) {
+        Ok(advertisement) => pools.into_iter().filter_map(|pool| check_aggregation(&advertisement, pool)).collect(),
+        Err(refusals) => refusals,
+    }
+}
+
+pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement, Vec<Refusal>> {
+    const KIND: &str = "L2Advertisement";
+    let name = object.name_any();
+    let spec = &object.spec;
+    let mut refusals = Vec::new();
+    let mut refuse = |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    names_once(&spec.ip_address_pools, "ipAddressPools", &mut refuse);
+    let mut selectors = |field: &str, list: &[_]| {
+        parse_selectors(list, field, |index, reason| refuse(format!("spec.{field}[{index}]"), reason))
+    };
+    let advertisement = L2Advertisement {
+        pools: PoolSelection {
+            names: spec.ip_address_pools.iter().cloned().collect(),
+            selectors: selectors("ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
+        },
+        nodes: selectors("nodeSelectors", &spec.node_selectors),
+        services: selectors("serviceSelectors", &spec.service_selectors),
+        interfaces: spec.interfaces.iter().cloned().collect(),
+        preferred: spec
+            .preferred_node_selectors
+            .iter()
+            .enumerate()
+            .filter_map(|(index, preferred)| match Selector::parse(&preferred.preference) {
+                Ok(selector) => Some((preferred.weight, selector)),
+                Err(reason) => {
+                    refuse(format!("spec.preferredNodeSelectors[{index}].preference"), reason);
+                    None
+                }
+            })
+            .collect(),
+        name: name.clone(),
+    };
+    refusals.extend(fields::check(KIND, &name, spec, &refusals));
+    if refusals.is_empty() { Ok(advertisement) } else { Err(refusals) }
+}
+
+/// Reads a BGPAdvertisement. Without `aliases` a word that could be one is let pass.
+pub(crate) fn parse_bgp(
+    object: &api::BGPAdvertisement,
+    aliases: Option<&Aliases>,
+) -> Result<BgpAdvertisement, Vec<Refusal>> {
+    const KIND: &str = "BGPAdvertisement";
+    let name = object.name_any();
+    let spec = &object.spec;
+    let mut refusals = Vec::new();
+    let mut refuse = |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    names_once(&spec.ip_address_pools, "ipAddressPools", &mut refuse);
+    names_once(&spec.communities, "communities", &mut refuse);
+    names_once(&spec.peers, "peers", &mut refuse);
+    let length = |given: i32, family: Family| u8::try_from(given).ok().filter(|length| (1..=family.bits()).contains(length));
+    let aggregation_length = length(spec.aggregation_length, Family::V4);
+    let aggregation_length_v6 = length(spec.aggregation_length_v6, Family::V6);
+    for (field, given, parsed, family) in [
+        ("aggregationLength", spec.aggregation_length, aggregation_length, Family::V4),
+        ("aggregationLengthV6", spec.aggregation_length_v6, aggregation_length_v6, Family::V6),
+    ] {
+        if parsed.is_none() {
+            let reason =
+                format!("invalid aggregation length {given} for {family}; 1 to {} is allowed", family.bits());
+            refuse(format!("spec.{field}"), reason);
+        }
+    }
+    let whole = (spec.aggregation_length, spec.aggregation_length_v6) == (32, 128);
+    if !spec.service_selectors.is_empty() && !whole {
+        refuse(
+            "spec.serviceSelectors".to_owned(),
+            format!(
+                "serviceSelectors and aggregationLength(V6) are mutually exclusive, both cannot be set in {name}; \
+                 remove the aggregation lengths or the selectors"
+            ),
+        );
+    }
+    let mut communities = BTreeSet::new();
+    for (index, text) in spec.communities.iter().enumerate() {
+        let field = format!("spec.communities[{index}]");
+        match text.parse::<Community>() {
+            Ok(community) => {
+                communities.insert(community);
+            }
+            Err(CommunityError::Format(_)) if !text.contains(':') => match aliases.map(|aliases| aliases.get(text)) {
+                None => {}
+                Some(Some(community)) => {
+                    communities.insert(*community);
+                }
+                Some(None) => refuse(
+                    field,
+                    format!("invalid community {text:?} in BGP advertisement: no Community object defines this alias; create it or write the value"),
+                ),
+            },
+            Err(error) => refuse(field, format!("invalid community {text:?} in BGP advertisement: {error}")),
+        }
+    }
+    let mut selectors = |field: &str, list: &[_]| {
+        parse_selectors(list, field, |index, reason| refuse(format!("spec.{field}[{index}]"), reason))
+    };
+    let advertisement = BgpAdvertisement {
+        pools: PoolSelection {
+            names: spec.ip_address_pools.iter().cloned().collect(),
+            selectors: selectors("ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
+        },
+        nodes: selectors("nodeSelectors", &spec.node_selectors),
+        services: selectors("serviceSelectors", &spec.service_selectors),
+        aggregation_length: aggregation_length.unwrap_or(32),
+        aggregation_length_v6: aggregation_length_v6.unwrap_or(128),
+        local_pref: spec.local_pref.and_then(|value| u32::try_from(value).ok()).unwrap_or_default(),
+        communities,
+        peers: spec.peers.iter().cloned().collect(),
+        name: name.clone(),
+    };
+    refusals.extend(fields::check(KIND, &name, spec, &refusals));
+    if refusals.is_empty() { Ok(advertisement) } else { Err(refusals) }
+}
+
+/// Refuses an aggregate that would cover more than the pool (reference 2.3: the widest network of an entry decides).
+pub(crate) fn check_aggregation(advertisement: &BgpAdvertisement, pool: &Pool) -> Option<Refusal> {
+    if !advertisement.pools.selects(pool) {
+        return None;
+    }
+    pool.ranges.iter().find_map(|range| {
+        let (field, length) = match range.family() {
+            Family::V4 => ("spec.aggregationLength", advertisement.aggregation_length),
+            Family::V6 => ("spec.aggregationLengthV6", advertisement.aggregation_length_v6),
+        };
+        let widest = range.widest_prefix_length();
+        (length < widest).then(|| {
+            Refusal::new(
+                "BGPAdvertisement",
+                &advertisement.name,
+                field,
+                format!(
+                    "invalid aggregation length {length}: prefix {widest} in this pool is more specific than the \
+                     aggregation length for addresses {range} of pool {:?}; use {widest} or more",
+                    pool.name
+                ),
+            )
+        })
+    })
+}
+
+fn names_once(list: &[String], field: &str, refuse: &mut impl FnMut(String, String)) {
+    for (index, reason) in fields::duplicates(list, field, |entry| format!("{entry:?}")) {
+        refuse(format!("spec.{field}[{index}]"), reason);
+    }
+}

@@ -1,0 +1,230 @@
+//! With whom BGP is spoken: BGPPeer (reference 1.4, 2.3).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ferrolb_api::v1beta2::{BGPPeer, DynamicASN};
+use ferrolb_api::{duration, given};
+use kube::ResourceExt;
+
+use crate::fields;
+use crate::pools::parse_selectors;
+use crate::refusal::Refusal;
+use crate::selector::Selector;
+
+const KIND: &str = "BGPPeer";
+
+/// A BGPPeer whose rules have been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The name of the object, by which advertisements choose it.
+    pub name: String,
+    /// The local AS number.
+    pub my_asn: u32,
+    /// What the peer's AS number must be.
+    pub peer_asn: PeerAsn,
+    /// Another local AS number to present to this peer.
+    pub local_asn: Option<u32>,
+    /// Where it is.
+    pub target: PeerTarget,
+    /// The local address to speak from.
+    pub source_address: Option<IpAddr>,
+    /// The TCP port.
+    pub port: u16,
+    /// The hold time to propose; absent leaves it to the speaker.
+    pub hold_time: Option<Duration>,
+    /// The keepalive interval; absent is a third of the hold time.
+    pub keepalive_time: Option<Duration>,
+    /// How long to wait before connecting again.
+    pub connect_time: Option<Duration>,
+    /// The BGP identifier.
+    pub router_id: Option<Ipv4Addr>,
+    /// The nodes that speak with it, OR-ed; empty is all.
+    pub nodes: Vec<Selector>,
+    /// The TCP-MD5 key.
+    pub password: Password,
+    /// The BFDProfile to use.
+    pub bfd_profile: Option<String>,
+    /// RFC 4724.
+    pub graceful_restart: bool,
+    /// Whether an eBGP peer may be more than one hop away.
+    pub ebgp_multihop: bool,
+    /// The VRF to speak in.
+    pub vrf: Option<String>,
+    /// Whether both address families go over the one session.
+    pub dual_stack: bool,
+}
+
+/// What the peer's AS number must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAsn {
+    /// This one.
+    Exactly(u32),
+    /// The local one (iBGP).
+    Internal,
+    /// Any but the local one (eBGP).
+    External,
+}
+
+/// Where a peer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerTarget {
+    /// At this address.
+    Address(IpAddr),
+    /// At the other end of this interface, by its link-local address.
+    Interface(String),
+}
+
+/// Where the TCP-MD5 key comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// There is none.
+    None,
+    /// It stands in the object.
+    Plain(String),
+    /// It stands in the Secret of this name in our namespace, of type basic-auth, under `password`.
+    Secret(String),
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Password::None => f.write_str("None"),
+            Password::Plain(_) => f.write_str("Plain(<retracted>)"),
+            Password::Secret(name) => write!(f, "Secret({name:?})"),
+        }
+    }
+}
+
+/// What is wrong with a BGPPeer by itself. What it names (a Secret, a BFDProfile) may come later (reference 2.2).
+#[must_use]
+pub fn check_peer(candidate: &BGPPeer) -> Vec<Refusal> {
+    parse(candidate).err().unwrap_or_default()
+}
+
+pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
+    let name = object.name_any();
+    let spec = &object.spec;
+    let mut refusals = Vec::new();
+    let mut refuse = |field: &str, reason: String| {
+        refusals.push(Refusal::new(KIND, &name, format!("spec.{field}"), reason));
+    };
+    let my_asn = u32::try_from(spec.my_asn).unwrap_or_default();
+    if my_asn == 0 {
+        refuse("myASN", "missing local ASN; set it to the AS number of the nodes, 1 to 4294967295".to_owned());
+    }
+    let given_asn = spec.peer_asn.filter(|asn| *asn != 0);
+    let peer_asn = match (given_asn, spec.dynamic_asn) {
+        (Some(asn), None) => PeerAsn::Exactly(u32::try_from(asn).unwrap_or_default()),
+        (None, Some(DynamicASN::Internal)) => PeerAsn::Internal,
+        (None, Some(DynamicASN::External)) => PeerAsn::External,
+        (None, None) => {
+            refuse("peerASN", "missing peer ASN and dynamicASN; set one of the two".to_owned());
+            PeerAsn::External
+        }
+        (Some(_), Some(_)) => {
+            refuse("dynamicASN", "both peer ASN and dynamicASN specified; remove one of the two".to_owned());
+            PeerAsn::External
+        }
+    };
+    let ebgp_multihop = spec.ebgp_multi_hop.unwrap_or_default();
+    if ebgp_multihop && (peer_asn == PeerAsn::Exactly(my_asn) || peer_asn == PeerAsn::Internal) {
+        refuse("ebgpMultiHop", "invalid ebgp-multihop parameter set for an ibgp peer; remove it".to_owned());
+    }
+    let target = match (given(&spec.peer_address), given(&spec.interface)) {
+        (Some(address), None) => match address.parse::<IpAddr>() {
+            Ok(address) => Some(PeerTarget::Address(address)),
+            Err(_) => {
+                refuse("peerAddress", format!("invalid BGPPeer address {address:?}; write an IPv4 or IPv6 address"));
+                None
+            }
+        },
+        (None, Some(interface)) => Some(PeerTarget::Interface(interface.to_owned())),
+        (None, None) => {
+            refuse("peerAddress", "peer has no Address or Interface specified; set peerAddress".to_owned());
+            None
+        }
+        (Some(_), Some(_)) => {
+            refuse("interface", "peer has both Address and Interface specified; remove one of the two".to_owned());
+            None
+        }
+    };
+    let source_address = given(&spec.source_address).and_then(|text| match text.parse::<IpAddr>() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            refuse("sourceAddress", format!("invalid source IP {text:?}; write an address of the nodes"));
+            None
+        }
+    });
+    let router_id = given(&spec.router_id).and_then(|text| match text.parse::<Ipv4Addr>() {
+        Ok(id) => Some(id),
+        Err(_) => {
+            refuse("routerID", format!("invalid router ID {text:?}; write it as an IPv4 address"));
+            None
+        }
+    });
+    let mut time = |field: &str, text: &Option<String>| match given(text).map(duration::parse) {
+        None => None,
+        Some(Ok(time)) => Some(time),
+        Some(Err(error)) => {
+            refuse(field, format!("invalid BGPPeer timers: {error}"));
+            None
+        }
+    };
+    let hold_time = time("holdTime", &spec.hold_time);
+    let keepalive_time = time("keepaliveTime", &spec.keepalive_time);
+    let connect_time = time("connectTime", &spec.connect_time);
+    if let Some(hold) = hold_time {
+        if !hold.is_zero() && hold < Duration::from_secs(3) {
+            let reason = format!("invalid BGPPeer timers: invalid hold time {hold:?}: must be 0 or >=3s");
+            refuse("holdTime", reason);
+        }
+        if let Some(keepalive) = keepalive_time {
+            if keepalive > hold {
+                let reason = format!(
+                    "invalid BGPPeer timers: invalid keepaliveTime {keepalive:?}, must be lower than holdTime {hold:?}"
+                );
+                refuse("keepaliveTime", reason);
+            }
+        }
+    }
+    let secret = spec.password_secret.as_ref().and_then(|secret| secret.name.clone()).filter(|name| !name.is_empty());
+    let password = match (given(&spec.password), secret) {
+        (Some(_), Some(_)) => {
+            let namespace = object.namespace().unwrap_or_default();
+            refuse(
+                "password",
+                format!("can not have both password and secret ref set in peer config {namespace:?}/{name:?}; remove password"),
+            );
+            Password::None
+        }
+        (Some(password), None) => Password::Plain(password.to_owned()),
+        (None, Some(secret)) => Password::Secret(secret),
+        (None, None) => Password::None,
+    };
+    let nodes = parse_selectors(&spec.node_selectors, "nodeSelectors", |index, reason| {
+        refuse(&format!("nodeSelectors[{index}]"), reason);
+    });
+    refusals.extend(fields::check(KIND, &name, spec, &refusals));
+    let (Some(target), true) = (target, refusals.is_empty()) else { return Err(refusals) };
+    Ok(Peer {
+        name,
+        my_asn,
+        peer_asn,
+        local_asn: spec.local_asn.and_then(|asn| u32::try_from(asn).ok()),
+        target,
+        source_address,
+        port: u16::try_from(spec.peer_port).unwrap_or(179),
+        hold_time: hold_time.or_else(|| keepalive_time.map(|keepalive| keepalive * 3)),
+        keepalive_time,
+        connect_time,
+        router_id,
+        nodes,
+        password,
+        bfd_profile: given(&spec.bfd_profile).map(ToOwned::to_owned),
+        graceful_restart: spec.enable_graceful_restart.unwrap_or_default(),
+        ebgp_multihop,
+        vrf: given(&spec.vrf).map(ToOwned::to_owned),
+        dual_stack: spec.dual_stack_address_family,
+    })
+}

@@ -1,0 +1,204 @@
+//! Which addresses may be given to whom: IPAddressPool (reference 1.1, 2.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrolb_api::v1beta1::IPAddressPool;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+
+use crate::addresses::{AddressRange, Family};
+use crate::fields;
+use crate::refusal::Refusal;
+use crate::selector::Selector;
+
+const KIND: &str = "IPAddressPool";
+
+/// A pool whose rules have been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The name of the object.
+    pub name: String,
+    /// The labels of the object, for the pool selectors of advertisements.
+    pub labels: BTreeMap<String, String>,
+    /// The entries of `spec.addresses`, in their order. No two overlap, in this pool or with another.
+    pub ranges: Vec<AddressRange>,
+    /// Whether Services that ask for nothing get addresses of it.
+    pub auto_assign: bool,
+    /// Whether IPv4 addresses that end in .0 or .255 are left out.
+    pub avoid_buggy_ips: bool,
+    /// Whom it serves; absent means everyone, after the pools that have one.
+    pub service_allocation: Option<ServiceAllocation>,
+}
+
+/// Whom a pool serves (reference 1.1, serviceAllocation).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ServiceAllocation {
+    /// Smaller is tried first; 0 is tried last.
+    pub priority: i32,
+    /// Namespaces by name, united with the selectors.
+    pub namespaces: BTreeSet<String>,
+    /// Namespaces by label, OR-ed.
+    pub namespace_selectors: Vec<Selector>,
+    /// Services by label, OR-ed.
+    pub service_selectors: Vec<Selector>,
+}
+
+impl Pool {
+    /// The place of the pool among those tried for one Service: priority (0 last), then the more restricted, then the
+    /// name (reference 9, row 18: MetalLB leaves ties to chance).
+    #[must_use]
+    pub fn order(&self) -> impl Ord + use<> {
+        let allocation = self.service_allocation.as_ref();
+        let priority = allocation.map_or(0, |allocation| allocation.priority);
+        let restrictions = allocation.map_or(0, |allocation| {
+            usize::from(!allocation.service_selectors.is_empty())
+                + usize::from(!allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty())
+        });
+        (priority == 0, priority, usize::MAX - restrictions, self.name.clone())
+    }
+
+    /// Whether one of the ranges is of `family`.
+    #[must_use]
+    pub fn has(&self, family: Family) -> bool {
+        self.ranges.iter().any(|range| range.family() == family)
+    }
+}
+
+/// What is wrong with `candidate` by itself or beside `others`. An object of the same name among `others` is its former
+/// version and does not count.
+pub fn check_pool<'a>(candidate: &IPAddressPool, others: impl IntoIterator<Item = &'a IPAddressPool>) -> Vec<Refusal> {
+    let mut refusals = match parse(candidate) {
+        Ok(_) => Vec::new(),
+        Err(refusals) => refusals,
+    };
+    let mut taken = Taken::default();
+    for other in others.into_iter().filter(|other| other.metadata.name != candidate.metadata.name) {
+        for (text, range) in other.spec.addresses.iter().filter_map(|text| Some((text, text.parse().ok()?))) {
+            taken.insert(&other.name_any(), text, range);
+        }
+    }
+    refusals.extend(taken.conflicts(candidate));
+    refusals
+}
+
+/// Reads a pool by itself: everything but what it has in common with others.
+pub(crate) fn parse(object: &IPAddressPool) -> Result<Pool, Vec<Refusal>> {
+    let name = object.name_any();
+    let spec = &object.spec;
+    let mut refusals = Vec::new();
+    let mut refuse = |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    if spec.addresses.is_empty() {
+        refuse(
+            "spec.addresses".to_owned(),
+            format!("parsing address pool {name}: pool has no prefixes defined; add at least one network or range"),
+        );
+    }
+    let mut ranges = Vec::new();
+    for (index, text) in spec.addresses.iter().enumerate() {
+        match text.parse::<AddressRange>() {
+            Ok(range) => ranges.push(range),
+            Err(error) => {
+                refuse(format!("spec.addresses[{index}]"), format!("parsing address pool {name}: {error}"));
+            }
+        }
+    }
+    let service_allocation = spec.service_allocation.as_ref().map(|allocation| {
+        let at = |field: &str| format!("spec.serviceAllocation.{field}");
+        for (index, reason) in fields::duplicates(&allocation.namespaces, "namespaces field", |name| format!("{name:?}")) {
+            refuse(format!("{}[{index}]", at("namespaces")), reason.replace("definition of", "definition in"));
+        }
+        let mut selectors = |field: &str, list: &[LabelSelector]| {
+            parse_selectors(list, field, |index, reason| refuse(format!("{}[{index}]", at(field)), reason))
+        };
+        ServiceAllocation {
+            priority: allocation.priority.unwrap_or_default(),
+            namespaces: allocation.namespaces.iter().cloned().collect(),
+            namespace_selectors: selectors("namespaceSelectors", &allocation.namespace_selectors),
+            service_selectors: selectors("serviceSelectors", &allocation.service_selectors),
+        }
+    });
+    refusals.extend(fields::check(KIND, &name, spec, &refusals));
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    Ok(Pool {
+        name,
+        labels: object.labels().clone(),
+        ranges,
+        auto_assign: spec.auto_assign,
+        avoid_buggy_ips: spec.avoid_buggy_ips,
+        service_allocation,
+    })
+}
+
+/// Reads a list of selectors, refusing those that mean nothing and those that stand twice.
+pub(crate) fn parse_selectors(
+    list: &[LabelSelector],
+    what: &str,
+    mut refuse: impl FnMut(usize, String),
+) -> Vec<Selector> {
+    let mut parsed = Vec::new();
+    for (index, selector) in list.iter().enumerate() {
+        match Selector::parse(selector) {
+            Ok(selector) => {
+                if parsed.contains(&selector) {
+                    refuse(index, format!("duplicate definition of {what}: this selector stands in the list before; remove it"));
+                } else {
+                    parsed.push(selector);
+                }
+            }
+            Err(reason) => refuse(index, reason),
+        }
+    }
+    parsed
+}
+
+/// The ranges that are spoken for, to find an overlap without looking at each of them.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// By family and first address: the last address, the pool and the text of the entry.
+    ranges: BTreeMap<(Family, u128), (AddressRange, String, String)>,
+}
+
+impl Taken {
+    pub(crate) fn insert(&mut self, pool: &str, text: &str, range: AddressRange) {
+        // Of two that start alike the longer stays: it overlaps whatever the shorter would.
+        let entry = self.ranges.entry((range.family(), range.first()));
+        let new = (range, pool.to_owned(), text.to_owned());
+        entry.and_modify(|old| if old.0.last() < range.last() { *old = new.clone() }).or_insert(new);
+    }
+
+    /// The overlaps of `candidate` with what is taken and within itself (reference 2.3: any pool, also the same).
+    pub(crate) fn conflicts(&self, candidate: &IPAddressPool) -> Vec<Refusal> {
+        let name = candidate.name_any();
+        let mut own = Taken::default();
+        let mut refusals = Vec::new();
+        for (index, text) in candidate.spec.addresses.iter().enumerate() {
+            let Ok(range) = text.parse::<AddressRange>() else { continue };
+            if let Some((pool, other)) = self.overlapping(range).or_else(|| own.overlapping(range)) {
+                refusals.push(Refusal::new(
+                    KIND,
+                    &name,
+                    format!("spec.addresses[{index}]"),
+                    format!(
+                        "CIDR {text:?} in pool {name:?} overlaps with already defined CIDR {other:?} of pool {pool:?}; \
+                         remove the addresses from one of the two"
+                    ),
+                ));
+            }
+            own.insert(&name, text, range);
+        }
+        refusals
+    }
+
+    /// The pool and text of an entry that has an address in common with `range`.
+    fn overlapping(&self, range: AddressRange) -> Option<(&str, &str)> {
+        // What is taken may itself overlap (objects from before the rules were in force), so the nearest range below
+        // is not always the one that reaches furthest: look on until one is found.
+        self.ranges
+            .range((range.family(), 0)..=(range.family(), range.last()))
+            .rev()
+            .find(|(_, (taken, _, _))| taken.overlaps(&range))
+            .map(|(_, (_, pool, text))| (pool.as_str(), text.as_str()))
+    }
+}

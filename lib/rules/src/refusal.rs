@@ -1,0 +1,29 @@
+//! What is wrong with an object, where, and what to do about it.
+
+use std::fmt;
+
+/// One problem of one object. A webhook prints it, a condition carries it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// The kind of the object, for example `IPAddressPool`.
+    pub kind: &'static str,
+    /// The name of the object.
+    pub name: String,
+    /// The path of the field, for example `spec.addresses[1]`.
+    pub field: String,
+    /// A sentence with the value, the rule that it breaks and the remedy.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal of `field` in the object `kind` `name`.
+    pub fn new(kind: &'static str, name: &str, field: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Refusal { kind, name: name.to_owned(), field: field.into(), reason: reason.to_string() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}, {}: {}", self.kind, self.name, self.field, self.reason)
+    }
+}
