@@ -1,0 +1,159 @@
+//! What allocation reads of a Service (reference 3.1).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_rules::Family;
+
+/// A Service of type LoadBalancer that is ours to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// Seconds since the epoch; older Services are served first.
+    pub created: i64,
+    /// Labels, for the service selectors of pools.
+    pub labels: BTreeMap<String, String>,
+    /// The families of its cluster addresses.
+    pub families: Families,
+    /// `spec.ipFamilyPolicy`; absent is SingleStack.
+    pub policy: Policy,
+    /// `spec.ipFamilies[0]`; IPv4 where absent.
+    pub primary: Family,
+    /// The addresses that it asks for.
+    pub requested: Requested,
+    /// The pool that it asks for by annotation.
+    pub requested_pool: Option<String>,
+    /// The value of allow-shared-ip; empty means that it shares with nobody.
+    pub sharing_key: String,
+    /// The selector where the traffic policy is Local, else empty: two Services share only with equal ones.
+    pub backend_key: String,
+    /// Its ports, which may not collide on a shared address.
+    pub ports: BTreeSet<Port>,
+    /// The addresses in its status.
+    pub current: Vec<IpAddr>,
+    /// The pool named by the annotation that FerroLB writes beside the status.
+    pub recorded_pool: Option<String>,
+}
+
+/// The families of a Service's cluster addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// No cluster address yet.
+    None,
+    /// One address, or several of one family.
+    Single(Family),
+    /// One of each.
+    Dual,
+    /// Cluster addresses that are no addresses, or more than two.
+    Unknown,
+}
+
+/// `spec.ipFamilyPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// One family.
+    SingleStack,
+    /// Both where the pool has both.
+    PreferDualStack,
+    /// Both or nothing.
+    RequireDualStack,
+}
+
+/// The addresses that a Service asks for, by annotation or by `spec.loadBalancerIP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requested {
+    /// None.
+    Nothing,
+    /// These, in the order given.
+    Addresses(Vec<IpAddr>),
+    /// What is asked for cannot be understood; the sentence says why.
+    Invalid(String),
+}
+
+/// A port as it may collide on a shared address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The port number.
+    pub number: u16,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        };
+        write!(f, "{protocol}/{}", self.number)
+    }
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, also where none is named.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Requested {
+    /// Reads what the annotation and `spec.loadBalancerIP` say (reference 3.1: both together are an error).
+    #[must_use]
+    pub fn parse(annotation: Option<&str>, load_balancer_ip: Option<&str>) -> Self {
+        let load_balancer_ip = load_balancer_ip.filter(|text| !text.is_empty());
+        let annotation = annotation.filter(|text| !text.trim().is_empty());
+        let text = match (annotation, load_balancer_ip) {
+            (None, None) => return Requested::Nothing,
+            (Some(_), Some(_)) => {
+                return Requested::Invalid(
+                    "the loadBalancerIPs annotation and spec.loadBalancerIP are both set; remove spec.loadBalancerIP".to_owned(),
+                );
+            }
+            (Some(text), None) | (None, Some(text)) => text,
+        };
+        let mut addresses = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            match part.parse::<IpAddr>() {
+                Ok(address) => addresses.push(address),
+                Err(_) => {
+                    return Requested::Invalid(format!(
+                        "invalid requested load balancer IPs {text:?}: {part:?} is not an IP address; write addresses separated by commas"
+                    ));
+                }
+            }
+        }
+        Requested::Addresses(addresses)
+    }
+}
+
+impl Families {
+    /// The families of `addresses`: cluster addresses, or addresses that are asked for.
+    #[must_use]
+    pub fn of(addresses: &[IpAddr]) -> Self {
+        match addresses {
+            [] => Families::None,
+            [one] => Families::Single(Family::of(*one)),
+            [first, second] if Family::of(*first) != Family::of(*second) => Families::Dual,
+            _ => Families::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Families {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Families::None => f.write_str("no"),
+            Families::Single(family) => family.fmt(f),
+            Families::Dual => f.write_str("dual stack"),
+            Families::Unknown => f.write_str("unknown"),
+        }
+    }
+}
