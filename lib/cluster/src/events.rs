@@ -1,0 +1,282 @@
+//! Telling people what happened: Kubernetes Events, as `kubectl describe` shows them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::{Client, Resource};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use ferrolb_api::ObjectKey;
+
+use crate::writes::{Outcome, Writer};
+
+/// Events that wait to be written. More are dropped and counted: they inform, they do not decide.
+const WAITING_AT_MOST: usize = 4096;
+/// Different events that are remembered so that a repetition updates a count instead of making a new object.
+const REMEMBERED_AT_MOST: usize = 4096;
+/// A repetition within this time belongs to the event that is there.
+const SAME_EVENT_FOR: Duration = Duration::from_secs(600);
+/// An event that repeats is written at most this often; repetitions between are only counted.
+const COUNT_WRITTEN_EVERY: Duration = Duration::from_secs(60);
+/// A rest after each event while more are waiting, so that a flood of events leaves the API server to status writes.
+const REST: Duration = Duration::from_millis(5);
+
+/// Whether an event is ordinary life or needs somebody's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// Something went as it should.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+impl EventType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// The object that an event is about. The uid is what `kubectl describe` selects by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// For example `v1`.
+    pub api_version: String,
+    /// For example `Service`.
+    pub kind: String,
+    /// Namespace (empty for cluster-wide kinds) and name.
+    pub key: ObjectKey,
+    /// `metadata.uid`.
+    pub uid: String,
+}
+
+impl Subject {
+    /// The subject for an object of this kind.
+    pub fn of<K: Resource<DynamicType = ()>>(key: &ObjectKey, uid: impl Into<String>) -> Self {
+        Self {
+            api_version: K::api_version(&()).into_owned(),
+            kind: K::kind(&()).into_owned(),
+            key: key.clone(),
+            uid: uid.into(),
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Happening {
+    /// To what.
+    pub subject: Subject,
+    /// Ordinary or not.
+    pub event_type: EventType,
+    /// One word that scripts match on.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Publishes events in the background; never blocks and never fails its caller.
+#[derive(Debug, Clone)]
+pub struct EventPublisher {
+    queue: mpsc::Sender<Happening>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventPublisher {
+    /// Starts the worker. `component` is what people filter by (`metallb-controller`, `metallb-speaker`), `host` the
+    /// node or pod that reports. The worker ends once the last handle is dropped and the queue is empty.
+    pub fn start(client: Client, component: impl Into<String>, host: impl Into<String>) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING_AT_MOST);
+        let worker = Worker {
+            writer: Writer::new(client),
+            component: component.into(),
+            host: host.into(),
+            known: HashMap::new(),
+            made: 0,
+        };
+        tokio::spawn(worker.run(waiting));
+        Self {
+            queue,
+            dropped: Arc::default(),
+        }
+    }
+
+    /// Queues an event.
+    pub fn publish(&self, happening: Happening) {
+        if self.queue.try_send(happening).is_err()
+            && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            tracing::warn!(
+                waiting = WAITING_AT_MOST,
+                "too many events are waiting for the API server; dropping new ones"
+            );
+        }
+    }
+
+    /// Events that were dropped since the start because too many were waiting.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+struct Worker {
+    writer: Writer,
+    component: String,
+    host: String,
+    known: HashMap<Happening, Known>,
+    made: u64,
+}
+
+/// An event object that exists and may be counted up.
+struct Known {
+    name: String,
+    count: i32,
+    first: Instant,
+    written: Instant,
+}
+
+impl Worker {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Happening>) {
+        while let Some(happening) = waiting.recv().await {
+            self.report(happening).await;
+            if !waiting.is_empty() {
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+
+    async fn report(&mut self, happening: Happening) {
+        let now = Instant::now();
+        if let Some(known) = self
+            .known
+            .get_mut(&happening)
+            .filter(|known| now - known.first < SAME_EVENT_FOR)
+        {
+            known.count = known.count.saturating_add(1);
+            if now - known.written < COUNT_WRITTEN_EVERY {
+                return;
+            }
+            known.written = now;
+            let key = ObjectKey {
+                namespace: namespace(&happening.subject),
+                name: known.name.clone(),
+            };
+            let change =
+                json!({ "count": known.count, "lastTimestamp": Time(jiff::Timestamp::now()) });
+            match self.writer.patch::<Event>(&key, None, change).await {
+                Outcome::Gone => (),
+                outcome => return failed(&happening, &outcome),
+            }
+            // Expired meanwhile: told anew below.
+        }
+        self.made += 1;
+        let event = self.event(&happening);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        let outcome = self
+            .writer
+            .create(&namespace(&happening.subject), &event)
+            .await;
+        failed(&happening, &outcome);
+        if outcome.is_done() {
+            self.remember(
+                happening,
+                Known {
+                    name,
+                    count: 1,
+                    first: now,
+                    written: now,
+                },
+            );
+        }
+    }
+
+    fn remember(&mut self, happening: Happening, known: Known) {
+        if self.known.len() >= REMEMBERED_AT_MOST {
+            let now = Instant::now();
+            self.known
+                .retain(|_, known| now - known.first < SAME_EVENT_FOR);
+            if self.known.len() >= REMEMBERED_AT_MOST {
+                // A repetition then makes a second object, which is harmless.
+                self.known.clear();
+            }
+        }
+        self.known.insert(happening, known);
+    }
+
+    fn event(&self, happening: &Happening) -> Event {
+        let Happening {
+            subject,
+            event_type,
+            reason,
+            message,
+        } = happening;
+        let now = jiff::Timestamp::now();
+        // Unique without asking the server: the moment, and our own count within it.
+        let suffix = format!("{:x}{:x}", now.as_nanosecond(), self.made);
+        let stem: String = subject.key.name.chars().take(200).collect();
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{stem}.{suffix}")),
+                namespace: Some(namespace(subject)),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some(subject.api_version.clone()),
+                kind: Some(subject.kind.clone()),
+                name: Some(subject.key.name.clone()),
+                namespace: (!subject.key.namespace.is_empty())
+                    .then(|| subject.key.namespace.clone()),
+                uid: Some(subject.uid.clone()),
+                ..ObjectReference::default()
+            },
+            type_: Some(event_type.as_str().to_owned()),
+            reason: Some(reason.clone()),
+            // The API server refuses longer ones (core/v1 validation: 1024 bytes).
+            message: Some(clipped(message, 1024)),
+            source: Some(EventSource {
+                component: Some(self.component.clone()),
+                host: Some(self.host.clone()),
+            }),
+            reporting_component: Some(self.component.clone()),
+            reporting_instance: Some(self.host.clone()),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            count: Some(1),
+            ..Event::default()
+        }
+    }
+}
+
+/// Events of cluster-wide objects live in `default`, as those of Kubernetes itself.
+fn namespace(subject: &Subject) -> String {
+    if subject.key.namespace.is_empty() {
+        "default".to_owned()
+    } else {
+        subject.key.namespace.clone()
+    }
+}
+
+fn clipped(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let mut end = bytes.saturating_sub(3);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...", text.get(..end).unwrap_or_default())
+}
+
+fn failed(happening: &Happening, outcome: &Outcome) {
+    if !outcome.is_done() {
+        tracing::debug!(object = %happening.subject.key, reason = %happening.reason, ?outcome, "an event could not be written");
+    }
+}

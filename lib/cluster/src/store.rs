@@ -1,0 +1,525 @@
+//! What the API server last told us of one kind: projections by key, swapped as a whole after each list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
+use tokio::sync::{Notify, watch};
+
+use ferrolb_api::ObjectKey;
+
+use crate::changes::{ChangeFeed, Shared};
+use crate::locks::{lock, read, write};
+
+/// All objects of one kind, each reduced to what its reader needs. Handles are cheap to clone and share one map.
+///
+/// When the last handle of a store made by [`crate::watch()`] goes, its watch ends.
+pub struct Store<T> {
+    inner: Arc<Inner<T>>,
+    /// Keeps the watch running; absent in stores that are filled by hand.
+    task: Option<Arc<AbortOnDrop>>,
+}
+
+/// One object: its projection, and the version that a write based on it must name.
+pub struct Stored<T> {
+    value: Arc<T>,
+    resource_version: Arc<str>,
+}
+
+impl<T> Stored<T> {
+    /// The projection, to keep beyond the borrow of the map.
+    pub fn value(&self) -> &Arc<T> {
+        &self.value
+    }
+
+    /// `metadata.resourceVersion` as last seen. It moves on silently when an update changed nothing that the
+    /// projection reads, so a decision made on the projection is still a decision on this version.
+    pub fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
+}
+
+impl<T> Deref for Stored<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> Clone for Stored<T> {
+    fn clone(&self) -> Self {
+        Self {
+            value: self.value.clone(),
+            resource_version: self.resource_version.clone(),
+        }
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Stored<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}@{}", self.value, self.resource_version)
+    }
+}
+
+/// The map of a store at one moment.
+pub type Snapshot<T> = Arc<BTreeMap<ObjectKey, Stored<T>>>;
+
+struct Inner<T> {
+    kind: String,
+    state: RwLock<State<T>>,
+    ready: watch::Sender<bool>,
+    connected: AtomicBool,
+    feeds: Mutex<Vec<Weak<Shared>>>,
+}
+
+struct State<T> {
+    map: Snapshot<T>,
+    broken: BTreeMap<ObjectKey, String>,
+}
+
+pub(crate) struct AbortOnDrop(pub(crate) tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<T> Clone for Store<T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            task: self.task.clone(),
+        }
+    }
+}
+
+impl<T> Store<T> {
+    /// The object under this key.
+    pub fn get(&self, key: &ObjectKey) -> Option<Stored<T>> {
+        read(&self.inner.state).map.get(key).cloned()
+    }
+
+    /// Reads the map in place. The watch waits meanwhile, so keep it short and never wait inside.
+    pub fn with<R>(&self, look: impl FnOnce(&BTreeMap<ObjectKey, Stored<T>>) -> R) -> R {
+        look(&read(&self.inner.state).map)
+    }
+
+    /// The map as it is now, to keep. Taking it copies nothing; the first change while somebody holds it copies the
+    /// map (not the objects), so drop it once the decision is made.
+    pub fn snapshot(&self) -> Snapshot<T> {
+        read(&self.inner.state).map.clone()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        read(&self.inner.state).map.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The objects that the API server holds and we cannot parse, with the parser's words. An object that parsed
+    /// earlier keeps its last good projection until it is deleted.
+    pub fn broken(&self) -> Vec<(ObjectKey, String)> {
+        read(&self.inner.state)
+            .broken
+            .iter()
+            .map(|(key, error)| (key.clone(), error.clone()))
+            .collect()
+    }
+
+    /// Whether the first list is complete. Nothing may be decided before: an empty store would withdraw every route.
+    pub fn is_ready(&self) -> bool {
+        *self.inner.ready.borrow()
+    }
+
+    /// Waits for the first complete list.
+    pub async fn ready(&self) {
+        let mut ready = self.inner.ready.subscribe();
+        // The sender lives in `self`, so the wait cannot end with a closed channel.
+        let _ = ready.wait_for(|ready| *ready).await;
+    }
+
+    /// Whether the watch stands. `false` means that what is stored may be out of date, not that it is useless.
+    pub fn is_connected(&self) -> bool {
+        self.inner.connected.load(Ordering::Relaxed)
+    }
+
+    /// The kind of the objects, for messages.
+    pub fn kind(&self) -> &str {
+        &self.inner.kind
+    }
+
+    /// A feed with a wake-up of its own. It starts with "all" when the store is complete already.
+    pub fn subscribe(&self) -> ChangeFeed {
+        self.subscribe_with(Arc::default())
+    }
+
+    /// A feed that wakes a shared [`Notify`], for a loop over several stores.
+    pub fn subscribe_with(&self, notify: Arc<Notify>) -> ChangeFeed {
+        // Held across the look at `ready`, so that no change falls between it and the registration.
+        let mut feeds = lock(&self.inner.feeds);
+        let (shared, feed) = Shared::feed(notify, self.is_ready());
+        feeds.retain(|feed| feed.strong_count() > 0);
+        feeds.push(Arc::downgrade(&shared));
+        feed
+    }
+
+    pub(crate) fn with_task(mut self, task: AbortOnDrop) -> Self {
+        self.task = Some(Arc::new(task));
+        self
+    }
+}
+
+/// The writing end of a store: what a watch, or a test, reports.
+pub struct StoreWriter<T> {
+    inner: Arc<Inner<T>>,
+    /// The list under way: complete only at [`Self::list_done`].
+    listing: Option<State<T>>,
+}
+
+/// A store that is filled through its writer. Processes use [`crate::watch()`]; tests of deciders fill one by hand.
+pub fn store<T: PartialEq>(kind: impl Into<String>) -> (StoreWriter<T>, Store<T>) {
+    let inner = Arc::new(Inner {
+        kind: kind.into(),
+        state: RwLock::new(State {
+            map: Arc::default(),
+            broken: BTreeMap::new(),
+        }),
+        ready: watch::Sender::new(false),
+        connected: AtomicBool::new(false),
+        feeds: Mutex::default(),
+    });
+    (
+        StoreWriter {
+            inner: inner.clone(),
+            listing: None,
+        },
+        Store { inner, task: None },
+    )
+}
+
+impl<T: PartialEq> StoreWriter<T> {
+    /// A list begins. What an unfinished list brought is forgotten; readers go on seeing the last complete state.
+    pub fn list_begins(&mut self) {
+        self.listing = Some(State {
+            map: Arc::default(),
+            broken: BTreeMap::new(),
+        });
+    }
+
+    /// One object of the list. `None` when the projection does not want it.
+    pub fn listed(&mut self, key: ObjectKey, resource_version: &str, value: Option<T>) {
+        let Some(listing) = self.listing.as_mut() else {
+            return;
+        };
+        let Some(value) = value else { return };
+        let known = read(&self.inner.state).map.get(&key).cloned();
+        let stored = match known {
+            // The old projection is kept so that a list does not hold everything twice.
+            Some(known) if *known.value == value => Stored {
+                value: known.value,
+                resource_version: resource_version.into(),
+            },
+            _ => Stored {
+                value: Arc::new(value),
+                resource_version: resource_version.into(),
+            },
+        };
+        Arc::get_mut(&mut listing.map).map(|map| map.insert(key, stored));
+    }
+
+    /// One object of the list that does not parse.
+    pub fn listed_broken(&mut self, key: ObjectKey, error: String) {
+        let known = read(&self.inner.state).map.get(&key).cloned();
+        self.report_broken(&key, &error);
+        let Some(listing) = self.listing.as_mut() else {
+            return;
+        };
+        if let Some(known) = known {
+            Arc::get_mut(&mut listing.map).map(|map| map.insert(key.clone(), known));
+        }
+        listing.broken.insert(key, error);
+    }
+
+    /// The list is complete: it replaces everything, and what it does not name is reported as changed (vanished).
+    pub fn list_done(&mut self) {
+        let Some(listing) = self.listing.take() else {
+            return;
+        };
+        let mut state = write(&self.inner.state);
+        let changed = differing(&state, &listing);
+        *state = listing;
+        drop(state);
+        // A feed made meanwhile either sees `ready` and starts with "all", or is in the list that is told below.
+        let feeds = lock(&self.inner.feeds);
+        let first = !self.inner.ready.send_replace(true);
+        for feed in feeds.iter().filter_map(Weak::upgrade) {
+            if first {
+                feed.all();
+            } else if !changed.is_empty() {
+                feed.keys(&changed);
+            }
+        }
+    }
+
+    /// One object was added or changed.
+    pub fn applied(&mut self, key: ObjectKey, resource_version: &str, value: Option<T>) {
+        let Some(value) = value else {
+            // The projection does not want it (any more): to its readers it is gone.
+            return self.deleted(&key);
+        };
+        let mut state = write(&self.inner.state);
+        let mended = state.broken.remove(&key).is_some();
+        let map = Arc::make_mut(&mut state.map);
+        let changed = match map.get_mut(&key) {
+            Some(known) if *known.value == value => {
+                known.resource_version = resource_version.into();
+                false
+            }
+            _ => {
+                map.insert(
+                    key.clone(),
+                    Stored {
+                        value: Arc::new(value),
+                        resource_version: resource_version.into(),
+                    },
+                );
+                true
+            }
+        };
+        drop(state);
+        if changed || mended {
+            self.tell(&key);
+        }
+    }
+
+    /// One object was changed into something that does not parse.
+    pub fn applied_broken(&mut self, key: ObjectKey, error: String) {
+        if self.report_broken(&key, &error) {
+            write(&self.inner.state).broken.insert(key.clone(), error);
+            self.tell(&key);
+        }
+    }
+
+    /// One object is gone.
+    pub fn deleted(&mut self, key: &ObjectKey) {
+        let mut state = write(&self.inner.state);
+        let mended = state.broken.remove(key).is_some();
+        let known =
+            state.map.contains_key(key) && Arc::make_mut(&mut state.map).remove(key).is_some();
+        drop(state);
+        if known || mended {
+            self.tell(key);
+        }
+    }
+
+    pub(crate) fn connected(&self, connected: bool) {
+        self.inner.connected.store(connected, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.inner.connected.load(Ordering::Relaxed)
+    }
+
+    /// Logs a parse failure once for each new wording; whether it was new.
+    fn report_broken(&self, key: &ObjectKey, error: &str) -> bool {
+        let known = read(&self.inner.state)
+            .broken
+            .get(key)
+            .is_some_and(|known| known == error);
+        if !known {
+            tracing::warn!(kind = %self.inner.kind, object = %key, %error, "an object does not parse and is set aside");
+        }
+        !known
+    }
+
+    fn tell(&self, key: &ObjectKey) {
+        for feed in lock(&self.inner.feeds).iter().filter_map(Weak::upgrade) {
+            feed.keys([key]);
+        }
+    }
+}
+
+/// The keys whose projection or parse failure differs between two states.
+fn differing<T: PartialEq>(old: &State<T>, new: &State<T>) -> BTreeSet<ObjectKey> {
+    let mut keys = BTreeSet::new();
+    for (key, stored) in new.map.iter() {
+        // Unchanged objects share their Arc (see `listed`), which makes this a comparison of pointers.
+        if !old
+            .map
+            .get(key)
+            .is_some_and(|known| Arc::ptr_eq(&known.value, &stored.value))
+        {
+            keys.insert(key.clone());
+        }
+    }
+    keys.extend(
+        old.map
+            .keys()
+            .filter(|key| !new.map.contains_key(key))
+            .cloned(),
+    );
+    keys.extend(
+        new.broken
+            .iter()
+            .filter(|(key, error)| old.broken.get(*key) != Some(*error))
+            .map(|(key, _)| key.clone()),
+    );
+    keys.extend(
+        old.broken
+            .keys()
+            .filter(|key| !new.broken.contains_key(key))
+            .cloned(),
+    );
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey {
+            namespace: "default".into(),
+            name: name.into(),
+        }
+    }
+
+    fn listed(writer: &mut StoreWriter<u32>, objects: &[(&str, &str, u32)]) {
+        writer.list_begins();
+        for (name, version, value) in objects {
+            writer.listed(key(name), version, Some(*value));
+        }
+        writer.list_done();
+    }
+
+    fn names(changes: &crate::Changes) -> Vec<&str> {
+        changes.keys.iter().map(|key| key.name.as_str()).collect()
+    }
+
+    #[test]
+    fn nothing_is_visible_before_the_first_list_is_complete() {
+        let (mut writer, store) = store::<u32>("Thing");
+        let feed = store.subscribe();
+        writer.list_begins();
+        writer.listed(key("a"), "1", Some(1));
+        assert!(!store.is_ready() && store.is_empty() && feed.take().is_empty());
+        writer.list_done();
+        assert!(store.is_ready());
+        assert!(feed.take().all);
+        assert_eq!(*store.get(&key("a")).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_list_reports_what_appeared_changed_and_vanished_and_nothing_else() {
+        let (mut writer, store) = store("Thing");
+        listed(
+            &mut writer,
+            &[("changed", "1", 1), ("same", "2", 2), ("vanished", "3", 3)],
+        );
+        let feed = store.subscribe();
+        assert!(
+            feed.take().all,
+            "a feed on a complete store starts with everything"
+        );
+        let before = store.get(&key("same")).unwrap();
+        listed(
+            &mut writer,
+            &[("changed", "4", 10), ("same", "5", 2), ("new", "6", 6)],
+        );
+        assert_eq!(names(&feed.take()), ["changed", "new", "vanished"]);
+        assert!(store.get(&key("vanished")).is_none());
+        let after = store.get(&key("same")).unwrap();
+        assert!(
+            Arc::ptr_eq(before.value(), after.value()),
+            "an unchanged projection is not held twice"
+        );
+        assert_eq!(after.resource_version(), "5");
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_changes_nothing() {
+        let (mut writer, store) = store("Thing");
+        listed(&mut writer, &[("a", "1", 1)]);
+        let feed = store.subscribe();
+        feed.take();
+        writer.list_begins();
+        writer.listed(key("b"), "2", Some(2));
+        listed(&mut writer, &[("a", "3", 1)]);
+        assert!(feed.take().is_empty());
+        assert!(store.get(&key("b")).is_none());
+    }
+
+    #[test]
+    fn an_event_that_changes_nothing_we_read_wakes_nobody_but_moves_the_version() {
+        let (mut writer, store) = store("Thing");
+        listed(&mut writer, &[("a", "1", 1)]);
+        let feed = store.subscribe();
+        feed.take();
+        writer.applied(key("a"), "2", Some(1));
+        assert!(feed.take().is_empty());
+        assert_eq!(store.get(&key("a")).unwrap().resource_version(), "2");
+        writer.applied(key("a"), "3", Some(7));
+        assert_eq!(names(&feed.take()), ["a"]);
+    }
+
+    #[test]
+    fn an_object_that_the_projection_no_longer_wants_is_gone() {
+        let (mut writer, store) = store("Thing");
+        listed(&mut writer, &[("a", "1", 1)]);
+        let feed = store.subscribe();
+        feed.take();
+        writer.applied(key("a"), "2", None);
+        writer.applied(key("never-wanted"), "3", None);
+        assert_eq!(names(&feed.take()), ["a"]);
+        assert!(store.is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_was_taken() {
+        let (mut writer, store) = store("Thing");
+        listed(&mut writer, &[("a", "1", 1)]);
+        let snapshot = store.snapshot();
+        writer.applied(key("a"), "2", Some(2));
+        writer.deleted(&key("a"));
+        assert_eq!(**snapshot.get(&key("a")).unwrap(), 1);
+        assert!(store.is_empty());
+    }
+
+    #[test]
+    fn a_broken_object_keeps_its_last_good_projection_and_is_listed_until_mended_or_deleted() {
+        let (mut writer, store) = store("Thing");
+        listed(&mut writer, &[("a", "1", 1)]);
+        let feed = store.subscribe();
+        feed.take();
+        writer.applied_broken(key("a"), "missing field `spec`".into());
+        writer.applied_broken(key("a"), "missing field `spec`".into());
+        assert_eq!(names(&feed.take()), ["a"]);
+        assert_eq!(
+            store.broken(),
+            [(key("a"), "missing field `spec`".to_owned())]
+        );
+        assert_eq!(*store.get(&key("a")).unwrap(), 1);
+
+        writer.list_begins();
+        writer.listed_broken(key("a"), "missing field `spec`".into());
+        writer.listed_broken(key("b"), "invalid type".into());
+        writer.list_done();
+        assert_eq!(names(&feed.take()), ["b"]);
+        assert_eq!(
+            *store.get(&key("a")).unwrap(),
+            1,
+            "a list keeps the last good projection too"
+        );
+
+        writer.applied(key("a"), "5", Some(1));
+        writer.deleted(&key("b"));
+        assert_eq!(names(&feed.take()), ["a", "b"]);
+        assert!(store.broken().is_empty());
+    }
+}

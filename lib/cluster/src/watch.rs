@@ -1,0 +1,310 @@
+//! Keeps one store up to date: list, then watch, for ever, with a pause after each failure.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{self, Event};
+use kube::{Resource, ResourceExt};
+use rand::Rng;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+
+use crate::backoff::Backoff;
+use crate::key_of;
+use crate::store::{AbortOnDrop, Store, StoreWriter, store};
+
+/// The first pause after a failure. Short: most failures are one API server of several going away.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause: what an API server that comes back waits for us at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// A watch that raised no error for this long stands. Longer than a request may wait for its first byte
+/// ([`crate::connect`]), so an attempt that hangs is not taken for success.
+const STANDS_AFTER: Duration = Duration::from_secs(12);
+/// A streamed list that brings nothing for this long is given up for pages.
+const STREAM_SILENCE: Duration = Duration::from_secs(20);
+
+/// What to watch of a kind, and how to obtain the first list.
+#[derive(Debug, Clone, Default)]
+pub struct WatchConfig {
+    fields: Option<String>,
+    labels: Option<String>,
+    streamed: bool,
+}
+
+impl WatchConfig {
+    /// Lists are read with quorum in pages of 500: never older than what was seen before. For whoever allocates.
+    pub fn most_recent() -> Self {
+        Self::default()
+    }
+
+    /// The list is streamed from the API server's cache, one object at a time: cheapest for the server and for our
+    /// memory, but may start a little in the past. For the many readers of a DaemonSet. Falls back to pages where the
+    /// server does not offer it.
+    pub fn streamed() -> Self {
+        Self {
+            streamed: true,
+            ..Self::default()
+        }
+    }
+
+    /// Restricts by fields, for example `spec.type=LoadBalancer`. An object changed out of the selection arrives as a
+    /// deletion.
+    pub fn fields(mut self, selector: impl Into<String>) -> Self {
+        self.fields = Some(selector.into());
+        self
+    }
+
+    /// Restricts by labels.
+    pub fn labels(mut self, selector: impl Into<String>) -> Self {
+        self.labels = Some(selector.into());
+        self
+    }
+
+    fn watcher(&self, streamed: bool) -> watcher::Config {
+        let config = watcher::Config {
+            field_selector: self.fields.clone(),
+            label_selector: self.labels.clone(),
+            // Jittered, so that the processes of a DaemonSet do not renew all their watches at once.
+            timeout: Some(rand::rng().random_range(230..=290)),
+            page_size: Some(500),
+            ..watcher::Config::default()
+        };
+        if streamed {
+            config.streaming_lists()
+        } else {
+            config
+        }
+    }
+}
+
+/// Watches a kind whose objects always parse (those of Kubernetes itself).
+///
+/// `project` reduces an object to what is needed of it; `None` leaves it out. The whole object is dropped at once.
+/// The store never ends by itself: an unreachable API server is asked again with growing pauses, one log line when the
+/// connection is lost and one when it is back.
+pub fn watch<K, T>(
+    api: Api<K>,
+    config: WatchConfig,
+    project: impl Fn(&K) -> Option<T> + Send + Sync + 'static,
+) -> Store<T>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: PartialEq + Send + Sync + 'static,
+{
+    start(api, config, K::kind(&()).into_owned(), move |object: K| {
+        Ok(project(&object))
+    })
+}
+
+/// Watches a kind of ours: an object that does not parse is set aside ([`Store::broken`]) and stops no other.
+pub fn watch_guarded<K, T>(
+    api: Api<DeserializeGuard<K>>,
+    config: WatchConfig,
+    project: impl Fn(&K) -> Option<T> + Send + Sync + 'static,
+) -> Store<T>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: PartialEq + Send + Sync + 'static,
+{
+    start(
+        api,
+        config,
+        K::kind(&()).into_owned(),
+        move |object: DeserializeGuard<K>| match object.0 {
+            Ok(object) => Ok(project(&object)),
+            Err(invalid) => Err(invalid.error),
+        },
+    )
+}
+
+/// What became of one object: a projection, nothing wanted, or a parser's complaint.
+type Opened<T> = Result<Option<T>, String>;
+
+fn start<K, T>(
+    api: Api<K>,
+    config: WatchConfig,
+    kind: String,
+    open: impl Fn(K) -> Opened<T> + Send + Sync + 'static,
+) -> Store<T>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: PartialEq + Send + Sync + 'static,
+{
+    let (writer, store) = store(kind.clone());
+    let task = tokio::spawn(keep_up(api, config, kind, open, writer));
+    store.with_task(AbortOnDrop(task.abort_handle()))
+}
+
+async fn keep_up<K, T>(
+    api: Api<K>,
+    config: WatchConfig,
+    kind: String,
+    open: impl Fn(K) -> Opened<T> + Send + Sync + 'static,
+    mut writer: StoreWriter<T>,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: PartialEq + Send + Sync + 'static,
+{
+    let mut streamed = config.streamed;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut trouble = Trouble::default();
+    loop {
+        let mut events = Box::pin(watcher::watcher(api.clone(), config.watcher(streamed)));
+        let mut listing = true;
+        loop {
+            let patience = match (streamed && listing, writer.is_connected()) {
+                (true, _) => Some(STREAM_SILENCE),
+                (false, false) if !listing => Some(STANDS_AFTER),
+                _ => None,
+            };
+            let next = match patience {
+                None => events.next().await,
+                Some(patience) => match timeout(patience, events.next()).await {
+                    Ok(next) => next,
+                    Err(_) if streamed && listing => {
+                        tracing::info!(%kind, "the API server does not stream lists; reading pages");
+                        streamed = false;
+                        break;
+                    }
+                    Err(_) => {
+                        trouble.over(&kind, &writer);
+                        continue;
+                    }
+                },
+            };
+            match next {
+                Some(Ok(event)) => {
+                    listing = match event {
+                        Event::Init | Event::InitApply(_) => true,
+                        Event::InitDone | Event::Apply(_) | Event::Delete(_) => {
+                            backoff.succeeded();
+                            trouble.over(&kind, &writer);
+                            false
+                        }
+                    };
+                    take(event, &open, &mut writer);
+                }
+                Some(Err(error)) if streamed && listing && refuses_streaming(&error) => {
+                    tracing::info!(%kind, "the API server does not stream lists; reading pages");
+                    streamed = false;
+                    break;
+                }
+                Some(Err(error)) => {
+                    trouble.seen(&kind, &error, &writer, &mut backoff);
+                    tokio::time::sleep(backoff.failed()).await;
+                }
+                None => break,
+            }
+        }
+    }
+}
+
+fn take<K, T>(event: Event<K>, open: &impl Fn(K) -> Opened<T>, writer: &mut StoreWriter<T>)
+where
+    K: Resource<DynamicType = ()>,
+    T: PartialEq,
+{
+    match event {
+        Event::Init => writer.list_begins(),
+        Event::InitApply(object) => {
+            let (key, version) = (
+                key_of(object.meta()),
+                object.resource_version().unwrap_or_default(),
+            );
+            match open(object) {
+                Ok(value) => writer.listed(key, &version, value),
+                Err(error) => writer.listed_broken(key, error),
+            }
+        }
+        Event::InitDone => writer.list_done(),
+        Event::Apply(object) => {
+            let (key, version) = (
+                key_of(object.meta()),
+                object.resource_version().unwrap_or_default(),
+            );
+            match open(object) {
+                Ok(value) => writer.applied(key, &version, value),
+                Err(error) => writer.applied_broken(key, error),
+            }
+        }
+        Event::Delete(object) => writer.deleted(&key_of(object.meta())),
+    }
+}
+
+/// Whether a server says that it knows no `sendInitialEvents` (feature gate WatchList off: 422, or 400).
+fn refuses_streaming(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            matches!(status.code, 400 | 422)
+        }
+        watcher::Error::WatchError(status) => matches!(status.code, 400 | 422),
+        _ => false,
+    }
+}
+
+/// Says once that the connection is lost and once that it is back, however many attempts lie between.
+#[derive(Default)]
+struct Trouble {
+    since: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Trouble {
+    fn seen<T: PartialEq>(
+        &mut self,
+        kind: &str,
+        error: &watcher::Error,
+        writer: &StoreWriter<T>,
+        backoff: &mut Backoff,
+    ) {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now - last > 4 * LONGEST_PAUSE) {
+            // The last failure is history: this one is a new trouble, not the next attempt of an old one.
+            backoff.succeeded();
+        }
+        self.last = Some(now);
+        if expired(error) {
+            tracing::debug!(%kind, "the watch fell behind; listing again");
+            return;
+        }
+        writer.connected(false);
+        if self.since.is_none() {
+            self.since = Some(now);
+            tracing::warn!(%kind, error = %chain(error), "the API server cannot be watched; going on with what is known");
+        }
+    }
+
+    fn over<T: PartialEq>(&mut self, kind: &str, writer: &StoreWriter<T>) {
+        writer.connected(true);
+        if let Some(since) = self.since.take() {
+            tracing::info!(%kind, after_seconds = since.elapsed().as_secs(), "the API server can be watched again");
+        }
+    }
+}
+
+/// 410 Gone: ordinary life of a watch, not trouble.
+fn expired(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        _ => false,
+    }
+}
+
+/// An error with its causes: "failed to connect" alone does not tell what to do.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
