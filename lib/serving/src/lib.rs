@@ -1,1 +1,18 @@
-//! serving
+//! What every process of FerroLB needs around its work: flags, logs, traces, probes, metrics, TLS, an orderly end.
+//!
+//! Architecture invariants: nothing here knows Kubernetes or networking beyond a listening socket, and a process that
+//! leaves tracing and metrics off pays nothing for them.
+
+pub mod flags;
+pub mod health;
+pub mod https;
+pub mod logging;
+pub mod metrics;
+pub mod plain_http;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+
+pub use flags::{CommonFlags, LogLevel};
+pub use health::Readiness;
+pub use telemetry::{Telemetry, set_parent_from_traceparent, traceparent_of};

@@ -1,0 +1,122 @@
+//! Plain HTTP for probes and local figures.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutLayer;
+
+/// The address is taken or not ours.
+#[derive(Debug, thiserror::Error)]
+#[error("listening on {address} for {purpose}")]
+pub struct ListenError {
+    address: SocketAddr,
+    purpose: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+/// Takes an address, so that a process that cannot serve fails at its start and says why.
+pub async fn listen(
+    address: SocketAddr,
+    purpose: &'static str,
+) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ListenError {
+            address,
+            purpose,
+            source,
+        })
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let app = app.layer(TimeoutLayer::with_status_code(
+        StatusCode::REQUEST_TIMEOUT,
+        Duration::from_secs(10),
+    ));
+    axum::serve(listener, app)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Readiness, health, metrics};
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::registry::Registry;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
+            )
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn probes_name_what_is_missing_and_metrics_are_openmetrics_until_shutdown() {
+        let readiness = Readiness::default();
+        let certificate = Arc::new(AtomicBool::new(false));
+        let seen = certificate.clone();
+        readiness.require("stores", || true);
+        readiness.require("certificate", move || seen.load(Ordering::Relaxed));
+        let mut registry = Registry::default();
+        let updates: Counter = Counter::default();
+        registry.register(
+            "metallb_k8s_client_updates",
+            "Object updates processed",
+            updates.clone(),
+        );
+        updates.inc();
+
+        let listener = listen(([127, 0, 0, 1], 0).into(), "test").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let app = health::router(readiness).merge(metrics::router(Arc::new(registry)));
+        let server = tokio::spawn(serve(listener, app, shutdown.clone()));
+
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let unready = get(address, "/readyz").await;
+        assert!(
+            unready.starts_with("HTTP/1.1 503") && unready.ends_with("not ready: certificate\n"),
+            "{unready}"
+        );
+        certificate.store(true, Ordering::Relaxed);
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let figures = get(address, "/metrics").await;
+        assert!(
+            figures.contains("metallb_k8s_client_updates_total 1")
+                && figures.contains("openmetrics-text"),
+            "{figures}"
+        );
+
+        assert!(
+            listen(address, "test")
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains(&address.to_string())
+        );
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+    }
+}
