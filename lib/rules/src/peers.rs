@@ -179,13 +179,11 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
             let reason = format!("invalid BGPPeer timers: invalid hold time {hold:?}: must be 0 or >=3s");
             refuse("holdTime", reason);
         }
-        if let Some(keepalive) = keepalive_time {
-            if keepalive > hold {
-                let reason = format!(
-                    "invalid BGPPeer timers: invalid keepaliveTime {keepalive:?}, must be lower than holdTime {hold:?}"
-                );
-                refuse("keepaliveTime", reason);
-            }
+        if let Some(keepalive) = keepalive_time.filter(|keepalive| *keepalive > hold) {
+            let reason = format!(
+                "invalid BGPPeer timers: invalid keepaliveTime {keepalive:?}, must be lower than holdTime {hold:?}"
+            );
+            refuse("keepaliveTime", reason);
         }
     }
     let secret = spec.password_secret.as_ref().and_then(|secret| secret.name.clone()).filter(|name| !name.is_empty());
