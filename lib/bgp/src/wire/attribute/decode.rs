@@ -1,0 +1,349 @@
+//! Reads path attributes, sorting errors into those that end the session and those that do not (RFC 7606).
+
+use super::{
+    Aggregator, AsPath, AsSegment, AttributeFault, Community, LargeCommunity, MpReach, MpUnreach,
+    Origin, PathAttributes, RawAttribute, flag, kind,
+};
+use crate::family::Family;
+use crate::wire::Context;
+use crate::wire::error::DecodeError;
+use crate::wire::nlri;
+use crate::wire::open::AS_TRANS;
+use crate::wire::reader::Reader;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Everything that the attribute field of an UPDATE holds.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    pub(crate) attributes: PathAttributes,
+    pub(crate) mp_reach: Option<MpReach>,
+    pub(crate) mp_unreach: Option<MpUnreach>,
+    /// The first fault that makes the UPDATE a withdrawal.
+    pub(crate) fault: Option<AttributeFault>,
+    as4_path: Option<AsPath>,
+}
+
+/// What becomes of one attribute.
+enum Outcome {
+    Kept,
+    /// Left out, as if it had not been sent (RFC 7606 section 2, "attribute discard").
+    Discarded,
+    /// Its UPDATE is treated as a withdrawal.
+    Faulty(&'static str),
+}
+
+pub(crate) fn decode(field: &[u8], context: &Context) -> Result<Decoded, DecodeError> {
+    let mut decoded = Decoded::default();
+    let mut seen = [false; 256];
+    let mut reader = Reader::new(field);
+    while !reader.is_empty() {
+        // RFC 7606 section 4: an attribute that runs over the field makes a withdrawal of the UPDATE; the prefixes after
+        // the field can still be found.
+        let before = reader;
+        let Some((flags, kind, value)) = next(&mut reader) else {
+            decoded.note(0, "an attribute runs over the field");
+            break;
+        };
+        let first = !seen.get(usize::from(kind)).copied().unwrap_or_default();
+        if let Some(seen) = seen.get_mut(usize::from(kind)) {
+            *seen = true;
+        }
+        if !first {
+            // RFC 7606 section 3 (g).
+            if matches!(kind, kind::MP_REACH_NLRI | kind::MP_UNREACH_NLRI) {
+                return Err(DecodeError::MalformedAttributeList(
+                    "a multiprotocol attribute occurs twice",
+                ));
+            }
+            continue;
+        }
+        let octets = before.remaining() - reader.remaining();
+        let whole = || { before }.take(octets).unwrap_or_default().to_vec();
+        match decode_one(&mut decoded, flags, kind, value, context, &whole)? {
+            Outcome::Kept | Outcome::Discarded => {}
+            Outcome::Faulty(what) => decoded.note(kind, what),
+        }
+    }
+    if let (Some(short), Some(long)) = (&decoded.attributes.as_path, decoded.as4_path.take()) {
+        decoded.attributes.as_path = Some(merge_as4(short, long));
+    }
+    Ok(decoded)
+}
+
+impl Decoded {
+    pub(crate) fn note(&mut self, kind: u8, what: &'static str) {
+        self.fault.get_or_insert(AttributeFault { kind, what });
+    }
+}
+
+fn next<'a>(reader: &mut Reader<'a>) -> Option<(u8, u8, &'a [u8])> {
+    let (flags, kind) = (reader.u8()?, reader.u8()?);
+    let length = if flags & flag::EXTENDED_LENGTH != 0 {
+        reader.u16()?
+    } else {
+        u16::from(reader.u8()?)
+    };
+    Some((flags, kind, reader.take(usize::from(length))?))
+}
+
+fn decode_one(
+    decoded: &mut Decoded,
+    flags: u8,
+    kind: u8,
+    value: &[u8],
+    context: &Context,
+    whole: &dyn Fn() -> Vec<u8>,
+) -> Result<Outcome, DecodeError> {
+    let class = flags & (flag::OPTIONAL | flag::TRANSITIVE);
+    let expected = match kind {
+        kind::ORIGIN
+        | kind::AS_PATH
+        | kind::NEXT_HOP
+        | kind::LOCAL_PREF
+        | kind::ATOMIC_AGGREGATE => flag::TRANSITIVE,
+        kind::MULTI_EXIT_DISC | kind::MP_REACH_NLRI | kind::MP_UNREACH_NLRI => flag::OPTIONAL,
+        kind::AGGREGATOR | kind::COMMUNITIES | kind::AS4_PATH | kind::LARGE_COMMUNITIES => {
+            flag::OPTIONAL | flag::TRANSITIVE
+        }
+        _ if flags & flag::OPTIONAL == 0 => return Err(DecodeError::UnknownWellKnown(whole())),
+        _ => {
+            decoded.attributes.other.push(RawAttribute {
+                flags: flags & !flag::EXTENDED_LENGTH,
+                kind,
+                value: value.to_vec(),
+            });
+            return Ok(Outcome::Kept);
+        }
+    };
+    let multiprotocol = matches!(kind, kind::MP_REACH_NLRI | kind::MP_UNREACH_NLRI);
+    if class != expected && !multiprotocol {
+        // RFC 7606 section 3 (c). The multiprotocol attributes are read all the same: their routes must be known.
+        return Ok(Outcome::Faulty("its flags contradict its type"));
+    }
+    let attributes = &mut decoded.attributes;
+    Ok(match kind {
+        kind::ORIGIN => match value {
+            [0] => keep(&mut attributes.origin, Origin::Igp),
+            [1] => keep(&mut attributes.origin, Origin::Egp),
+            [2] => keep(&mut attributes.origin, Origin::Incomplete),
+            _ => Outcome::Faulty("it is not one of the three origins"),
+        },
+        kind::AS_PATH => match as_path(value, context.four_octet_as) {
+            Some(path) => keep(&mut attributes.as_path, path),
+            None => Outcome::Faulty("a segment contradicts its length"),
+        },
+        kind::AS4_PATH => match as_path(value, true) {
+            // RFC 6793 sections 4.1 and 6: ignored between four-octet speakers, and discarded where malformed.
+            Some(path) if !context.four_octet_as => keep(&mut decoded.as4_path, path),
+            _ => Outcome::Discarded,
+        },
+        kind::NEXT_HOP => match <[u8; 4]>::try_from(value) {
+            Ok(octets) => keep(&mut attributes.next_hop, Ipv4Addr::from(octets)),
+            Err(_) => Outcome::Faulty("it is not four octets long"),
+        },
+        kind::MULTI_EXIT_DISC => match number(value) {
+            Some(metric) => keep(&mut attributes.multi_exit_disc, metric),
+            None => Outcome::Faulty("it is not four octets long"),
+        },
+        // RFC 7606 section 7.5: meaningless from another AS, whatever its form.
+        kind::LOCAL_PREF if !context.internal => Outcome::Discarded,
+        kind::LOCAL_PREF => match number(value) {
+            Some(preference) => keep(&mut attributes.local_pref, preference),
+            None => Outcome::Faulty("it is not four octets long"),
+        },
+        kind::ATOMIC_AGGREGATE if value.is_empty() => {
+            attributes.atomic_aggregate = true;
+            Outcome::Kept
+        }
+        kind::ATOMIC_AGGREGATE => Outcome::Discarded,
+        kind::AGGREGATOR => match aggregator(value, context.four_octet_as) {
+            Some(aggregator) => keep(&mut attributes.aggregator, aggregator),
+            None => Outcome::Discarded,
+        },
+        kind::COMMUNITIES => match value.as_chunks::<4>() {
+            (communities @ [_, ..], []) => {
+                attributes.communities = communities
+                    .iter()
+                    .map(|c| Community(u32::from_be_bytes(*c)))
+                    .collect();
+                Outcome::Kept
+            }
+            _ => Outcome::Faulty("it is not a list of communities"),
+        },
+        kind::LARGE_COMMUNITIES => match value.as_chunks::<12>() {
+            (communities @ [_, ..], []) => {
+                attributes.large_communities = communities
+                    .iter()
+                    .filter_map(|c| large_community(c))
+                    .collect();
+                Outcome::Kept
+            }
+            _ => Outcome::Faulty("it is not a list of large communities"),
+        },
+        _ => {
+            let error = |what| DecodeError::OptionalAttribute(what, whole());
+            if kind == kind::MP_REACH_NLRI {
+                decoded.mp_reach = mp_reach(value).map_err(error)?;
+            } else {
+                decoded.mp_unreach = mp_unreach(value).map_err(error)?;
+            }
+            if class == expected {
+                Outcome::Kept
+            } else {
+                Outcome::Faulty("its flags contradict its type")
+            }
+        }
+    })
+}
+
+fn keep<T>(place: &mut Option<T>, value: T) -> Outcome {
+    *place = Some(value);
+    Outcome::Kept
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn large_community(octets: &[u8]) -> Option<LargeCommunity> {
+    let mut reader = Reader::new(octets);
+    Some(LargeCommunity {
+        global: reader.u32()?,
+        local1: reader.u32()?,
+        local2: reader.u32()?,
+    })
+}
+
+fn aggregator(value: &[u8], four_octet_as: bool) -> Option<Aggregator> {
+    let mut reader = Reader::new(value);
+    let asn = if four_octet_as {
+        reader.u32()?
+    } else {
+        u32::from(reader.u16()?)
+    };
+    let router_id = Ipv4Addr::from(reader.u32()?);
+    reader.is_empty().then_some(Aggregator { asn, router_id })
+}
+
+fn as_path(value: &[u8], four_octet_as: bool) -> Option<AsPath> {
+    let mut reader = Reader::new(value);
+    let mut segments = Vec::new();
+    while !reader.is_empty() {
+        let (kind, count) = (reader.u8()?, reader.u8()?);
+        if count == 0 {
+            return None;
+        }
+        let numbers = (0..count)
+            .map(|_| {
+                if four_octet_as {
+                    reader.u32()
+                } else {
+                    reader.u16().map(u32::from)
+                }
+            })
+            .collect::<Option<Vec<u32>>>()?;
+        segments.push(match kind {
+            1 => AsSegment::Set(numbers),
+            2 => AsSegment::Sequence(numbers),
+            3 => AsSegment::ConfederationSequence(numbers),
+            4 => AsSegment::ConfederationSet(numbers),
+            _ => return None,
+        });
+    }
+    Some(AsPath(segments))
+}
+
+/// RFC 6793 section 4.2.3: the four-octet path replaces the tail of the two-octet one that it describes; it is ignored if
+/// it is longer.
+fn merge_as4(short: &AsPath, long: AsPath) -> AsPath {
+    let (have, known) = (path_length(short), path_length(&long));
+    let Some(mut lead) = have.checked_sub(known) else {
+        return short.clone();
+    };
+    let mut segments = Vec::new();
+    for segment in &short.0 {
+        if lead == 0 {
+            break;
+        }
+        match segment {
+            AsSegment::Sequence(numbers) => {
+                let part: Vec<u32> = numbers.iter().copied().take(lead).collect();
+                lead -= part.len();
+                segments.push(AsSegment::Sequence(part));
+            }
+            AsSegment::Set(_) => {
+                lead -= 1;
+                segments.push(segment.clone());
+            }
+            _ => segments.push(segment.clone()),
+        }
+    }
+    segments.extend(long.0);
+    AsPath(segments)
+}
+
+fn path_length(path: &AsPath) -> usize {
+    path.0
+        .iter()
+        .map(|segment| match segment {
+            AsSegment::Sequence(numbers) => numbers.len(),
+            AsSegment::Set(_) => 1,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// `None` for a family that we do not carry, whose routes are none of our business.
+fn mp_reach(value: &[u8]) -> Result<Option<MpReach>, &'static str> {
+    const CUT: &str = "it ends too early";
+    let mut reader = Reader::new(value);
+    let (afi, safi) = (reader.u16().ok_or(CUT)?, reader.u8().ok_or(CUT)?);
+    let length = reader.u8().ok_or(CUT)?;
+    let next_hop = reader
+        .take(usize::from(length))
+        .ok_or("its next hop runs over it")?;
+    reader.u8().ok_or(CUT)?;
+    let Some(family) = Family::from_numbers(afi, safi) else {
+        return Ok(None);
+    };
+    let (next_hop, link_local) =
+        next_hop_of(family, next_hop).ok_or("its next hop has an impossible length")?;
+    let prefixes =
+        nlri::read_all(reader.rest(), family).map_err(|_| "a prefix of it is invalid")?;
+    Ok(Some(MpReach {
+        family,
+        next_hop,
+        link_local,
+        prefixes,
+    }))
+}
+
+fn next_hop_of(family: Family, octets: &[u8]) -> Option<(IpAddr, Option<Ipv6Addr>)> {
+    let mut reader = Reader::new(octets);
+    match (octets.len(), family) {
+        (4, Family::Ipv4Unicast) => Some((IpAddr::from(reader.array::<4>()?), None)),
+        (16, _) => Some((IpAddr::from(reader.array::<16>()?), None)),
+        (32, _) => Some((
+            IpAddr::from(reader.array::<16>()?),
+            Some(Ipv6Addr::from(reader.array::<16>()?)),
+        )),
+        _ => None,
+    }
+}
+
+fn mp_unreach(value: &[u8]) -> Result<Option<MpUnreach>, &'static str> {
+    const CUT: &str = "it ends too early";
+    let mut reader = Reader::new(value);
+    let (afi, safi) = (reader.u16().ok_or(CUT)?, reader.u8().ok_or(CUT)?);
+    let Some(family) = Family::from_numbers(afi, safi) else {
+        return Ok(None);
+    };
+    let prefixes =
+        nlri::read_all(reader.rest(), family).map_err(|_| "a prefix of it is invalid")?;
+    Ok(Some(MpUnreach { family, prefixes }))
+}
+
+/// The two-octet form of an AS number (RFC 6793 section 4.2.2).
+pub(super) fn two_octets(asn: u32) -> u16 {
+    u16::try_from(asn).unwrap_or(AS_TRANS)
+}

@@ -1,0 +1,134 @@
+//! Capabilities: what a side offers in its OPEN (RFC 5492).
+
+use super::error::EncodeError;
+use super::reader::Reader;
+use crate::family::{AFI_IPV6, Family};
+
+const MULTIPROTOCOL: u8 = 1;
+const ROUTE_REFRESH: u8 = 2;
+const EXTENDED_NEXT_HOP: u8 = 5;
+const FOUR_OCTET_AS: u8 = 65;
+
+/// One family whose routes may come with a next hop of another family (RFC 8950 section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtendedNextHop {
+    /// Address family of the routes.
+    pub afi: u16,
+    /// Subsequent address family of the routes; two octets here, unlike elsewhere.
+    pub safi: u16,
+    /// Address family of the next hop.
+    pub next_hop_afi: u16,
+}
+
+impl ExtendedNextHop {
+    /// IPv4 unicast routes with an IPv6 next hop, the one case that FerroLB uses.
+    pub fn ipv4_over_ipv6() -> ExtendedNextHop {
+        let family = Family::Ipv4Unicast;
+        ExtendedNextHop {
+            afi: family.afi(),
+            safi: u16::from(family.safi()),
+            next_hop_afi: AFI_IPV6,
+        }
+    }
+}
+
+/// One capability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Capability {
+    /// Routes of this family may be exchanged (RFC 4760 section 8).
+    Multiprotocol {
+        /// Address family.
+        afi: u16,
+        /// Subsequent address family.
+        safi: u8,
+    },
+    /// ROUTE-REFRESH is understood (RFC 2918).
+    RouteRefresh,
+    /// These next hops can be received (RFC 8950).
+    ExtendedNextHop(Vec<ExtendedNextHop>),
+    /// AS numbers take four octets; holds the sender's (RFC 6793).
+    FourOctetAs(u32),
+    /// Not known here, or known with a length that it cannot have: kept, and without effect (RFC 5492 section 4).
+    Other {
+        /// Capability code.
+        code: u8,
+        /// Its content.
+        value: Vec<u8>,
+    },
+}
+
+impl Capability {
+    /// The multiprotocol capability for a family.
+    pub fn multiprotocol(family: Family) -> Capability {
+        Capability::Multiprotocol {
+            afi: family.afi(),
+            safi: family.safi(),
+        }
+    }
+
+    pub(super) fn decode(code: u8, value: &[u8]) -> Capability {
+        Capability::decode_known(code, value).unwrap_or_else(|| Capability::Other {
+            code,
+            value: value.to_vec(),
+        })
+    }
+
+    fn decode_known(code: u8, value: &[u8]) -> Option<Capability> {
+        let mut reader = Reader::new(value);
+        let capability = match code {
+            MULTIPROTOCOL => {
+                let (afi, reserved, safi) = (reader.u16()?, reader.u8()?, reader.u8()?);
+                // The reserved octet is ignored by receivers; keeping it as unknown would refuse a usable family.
+                let _ = reserved;
+                Capability::Multiprotocol { afi, safi }
+            }
+            ROUTE_REFRESH => Capability::RouteRefresh,
+            EXTENDED_NEXT_HOP => {
+                let mut families = Vec::with_capacity(value.len() / 6);
+                while !reader.is_empty() {
+                    families.push(ExtendedNextHop {
+                        afi: reader.u16()?,
+                        safi: reader.u16()?,
+                        next_hop_afi: reader.u16()?,
+                    });
+                }
+                Capability::ExtendedNextHop(families)
+            }
+            FOUR_OCTET_AS => Capability::FourOctetAs(reader.u32()?),
+            _ => return None,
+        };
+        reader.is_empty().then_some(capability)
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Capability::Multiprotocol { afi, safi } => {
+                out.extend_from_slice(&[MULTIPROTOCOL, 4]);
+                out.extend_from_slice(&afi.to_be_bytes());
+                out.extend_from_slice(&[0, *safi]);
+            }
+            Capability::RouteRefresh => out.extend_from_slice(&[ROUTE_REFRESH, 0]),
+            Capability::ExtendedNextHop(families) => {
+                out.extend_from_slice(&[EXTENDED_NEXT_HOP, length(families.len() * 6)?]);
+                for family in families {
+                    out.extend_from_slice(&family.afi.to_be_bytes());
+                    out.extend_from_slice(&family.safi.to_be_bytes());
+                    out.extend_from_slice(&family.next_hop_afi.to_be_bytes());
+                }
+            }
+            Capability::FourOctetAs(asn) => {
+                out.extend_from_slice(&[FOUR_OCTET_AS, 4]);
+                out.extend_from_slice(&asn.to_be_bytes());
+            }
+            Capability::Other { code, value } => {
+                out.extend_from_slice(&[*code, length(value.len())?]);
+                out.extend_from_slice(value);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn length(octets: usize) -> Result<u8, EncodeError> {
+    u8::try_from(octets).map_err(|_| EncodeError::FieldTooLong("a capability"))
+}

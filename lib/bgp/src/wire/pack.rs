@@ -1,0 +1,190 @@
+//! Writes many routes into few UPDATEs: attributes are encoded once per set, prefixes are appended up to a full message.
+
+use super::attribute::{self, PathAttributes};
+use super::error::EncodeError;
+use super::header::{MAX_MESSAGE_LENGTH, MessageType, Started, fill_u16};
+use super::nlri;
+use super::update::{begin_field, end_field};
+use super::{Context, HEADER_LENGTH};
+use crate::family::Family;
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Where a peer shall send the traffic of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NextHop {
+    /// In NEXT_HOP, with the routes in the body: only for IPv4.
+    Body(Ipv4Addr),
+    /// In MP_REACH_NLRI.
+    Multiprotocol {
+        /// The global address.
+        global: Ipv6Addr,
+        /// The same router's address on the link, if both are on one link (RFC 2545 section 3).
+        link_local: Option<Ipv6Addr>,
+    },
+}
+
+/// The encoded attributes of a set of routes that differ by prefix alone.
+#[derive(Debug, Clone)]
+pub struct Template {
+    family: Family,
+    next_hop: NextHop,
+    attributes: Vec<u8>,
+}
+
+/// The octets of an UPDATE around its fields: header and the two length fields.
+const FRAME: usize = HEADER_LENGTH + 4;
+
+impl Template {
+    /// Encodes the attributes. `attributes.next_hop` is overridden by `next_hop`.
+    ///
+    /// # Errors
+    /// If not even one prefix fits beside the attributes, or if IPv6 routes are to have an IPv4 next hop.
+    pub fn new(
+        family: Family,
+        attributes: &PathAttributes,
+        next_hop: NextHop,
+        context: &Context,
+    ) -> Result<Template, EncodeError> {
+        let body_hop = match (next_hop, family) {
+            (NextHop::Body(address), Family::Ipv4Unicast) => Some(address),
+            (NextHop::Body(_), Family::Ipv6Unicast) => {
+                return Err(EncodeError::FieldTooLong("an IPv6 route in the body"));
+            }
+            (NextHop::Multiprotocol { .. }, _) => None,
+        };
+        let mut encoded = Vec::new();
+        let attributes = PathAttributes {
+            next_hop: body_hop,
+            ..attributes.clone()
+        };
+        attribute::push_attributes(&mut encoded, &attributes, context)?;
+        let template = Template {
+            family,
+            next_hop,
+            attributes: encoded,
+        };
+        let least = template.overhead() + nlri::longest(family);
+        if least > MAX_MESSAGE_LENGTH {
+            Err(EncodeError::TooLong(least))
+        } else {
+            Ok(template)
+        }
+    }
+
+    /// Octets of a message without its prefixes.
+    fn overhead(&self) -> usize {
+        let multiprotocol = match self.next_hop {
+            NextHop::Body(_) => 0,
+            NextHop::Multiprotocol {
+                link_local: None, ..
+            } => 9 + 16,
+            NextHop::Multiprotocol {
+                link_local: Some(_),
+                ..
+            } => 9 + 32,
+        };
+        FRAME + self.attributes.len() + multiprotocol
+    }
+
+    /// Appends one UPDATE with as many of `prefixes`, from the first on, as fit. Returns how many that were; none only if
+    /// `prefixes` is empty, and then nothing is appended.
+    ///
+    /// # Errors
+    /// None for a template that could be made, but for the type's sake.
+    pub fn pack(&self, out: &mut Vec<u8>, prefixes: &[IpNet]) -> Result<usize, EncodeError> {
+        let (count, octets) = how_many_fit(prefixes, MAX_MESSAGE_LENGTH - self.overhead());
+        if count == 0 {
+            return Ok(0);
+        }
+        let message = Started::begin(out, MessageType::Update);
+        out.extend_from_slice(&[0, 0]);
+        let at = begin_field(out);
+        let chosen = prefixes.iter().take(count);
+        if let NextHop::Multiprotocol { global, link_local } = self.next_hop {
+            attribute::push_mp_reach_header(
+                out,
+                self.family,
+                IpAddr::V6(global),
+                link_local,
+                octets,
+            )?;
+            chosen.clone().for_each(|prefix| nlri::push(out, prefix));
+        }
+        out.extend_from_slice(&self.attributes);
+        end_field(out, at)?;
+        if let NextHop::Body(_) = self.next_hop {
+            chosen.for_each(|prefix| nlri::push(out, prefix));
+        }
+        message.finish(out)?;
+        Ok(count)
+    }
+}
+
+/// Appends one UPDATE that withdraws as many of `prefixes`, all of `family`, as fit. Returns how many that were.
+///
+/// # Errors
+/// None in practice; see [`Template::pack`].
+pub fn pack_withdrawals(
+    out: &mut Vec<u8>,
+    family: Family,
+    prefixes: &[IpNet],
+) -> Result<usize, EncodeError> {
+    let overhead = match family {
+        Family::Ipv4Unicast => FRAME,
+        Family::Ipv6Unicast => FRAME + 7,
+    };
+    let (count, octets) = how_many_fit(prefixes, MAX_MESSAGE_LENGTH - overhead);
+    if count == 0 {
+        return Ok(0);
+    }
+    let message = Started::begin(out, MessageType::Update);
+    let at = begin_field(out);
+    if family == Family::Ipv4Unicast {
+        prefixes
+            .iter()
+            .take(count)
+            .for_each(|prefix| nlri::push(out, prefix));
+    }
+    end_field(out, at)?;
+    let at = begin_field(out);
+    if family == Family::Ipv6Unicast {
+        attribute::push_mp_unreach_header(out, family, octets)?;
+        prefixes
+            .iter()
+            .take(count)
+            .for_each(|prefix| nlri::push(out, prefix));
+    }
+    end_field(out, at)?;
+    message.finish(out)?;
+    Ok(count)
+}
+
+/// Appends the marker that all initial routes of a family have been sent (RFC 4724 section 2).
+pub fn push_end_of_rib(out: &mut Vec<u8>, family: Family) {
+    let start = out.len();
+    out.extend_from_slice(&[0xff; 16]);
+    out.extend_from_slice(&[0, 0, MessageType::Update as u8, 0, 0, 0, 0]);
+    if family == Family::Ipv6Unicast {
+        fill_u16(out, start + HEADER_LENGTH + 2, 6);
+        out.extend_from_slice(&[0x80, attribute::kind::MP_UNREACH_NLRI, 3]);
+        out.extend_from_slice(&family.afi().to_be_bytes());
+        out.push(family.safi());
+    }
+    let length = u16::try_from(out.len() - start).unwrap_or(u16::MAX);
+    fill_u16(out, start + 16, length);
+}
+
+/// How many prefixes from the first on fit into `room` octets, and how many octets they take.
+fn how_many_fit(prefixes: &[IpNet], room: usize) -> (usize, usize) {
+    let (mut count, mut octets) = (0, 0);
+    for prefix in prefixes {
+        let more = nlri::encoded_length(prefix);
+        if octets + more > room {
+            break;
+        }
+        octets += more;
+        count += 1;
+    }
+    (count, octets)
+}
