@@ -1,0 +1,186 @@
+//! What a session remembers.
+
+use super::Config;
+use super::events::{ConnId, Endpoint, Side};
+use super::negotiation::Negotiated;
+use super::timers::{Backoff, Jitter};
+use std::fmt;
+use std::time::Instant;
+
+/// The states of RFC 4271 section 8.2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Stopped, or waiting after an error before the next attempt. Connections of the peer are refused.
+    Idle,
+    /// Waiting after a failed attempt to connect. Connections of the peer are welcome.
+    Active,
+    /// Opening a connection.
+    Connect,
+    /// Our OPEN is sent.
+    OpenSent,
+    /// The peer's OPEN is accepted.
+    OpenConfirm,
+    /// Routes are exchanged.
+    Established,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Phase {
+    Connecting,
+    OpenSent,
+    OpenConfirm(Negotiated),
+    Established {
+        negotiated: Negotiated,
+        since: Instant,
+    },
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) conn: ConnId,
+    pub(super) phase: Phase,
+    /// Our end; set once connected.
+    pub(super) endpoint: Option<Endpoint>,
+    /// Received octets that are not a whole message yet: always less than one message between inputs.
+    pub(super) stream: Vec<u8>,
+    /// When the connection is given up unless the peer says something: the connect timeout, then the hold timer.
+    pub(super) give_up_at: Option<Instant>,
+    pub(super) keepalive_at: Option<Instant>,
+    pub(super) send_hold_at: Option<Instant>,
+}
+
+impl Slot {
+    pub(super) fn new(conn: ConnId, phase: Phase, give_up_at: Instant) -> Slot {
+        Slot {
+            conn,
+            phase,
+            endpoint: None,
+            stream: Vec::new(),
+            give_up_at: Some(give_up_at),
+            keepalive_at: None,
+            send_hold_at: None,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.phase {
+            Phase::Connecting => State::Connect,
+            Phase::OpenSent => State::OpenSent,
+            Phase::OpenConfirm(_) => State::OpenConfirm,
+            Phase::Established { .. } => State::Established,
+        }
+    }
+
+    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
+        match &self.phase {
+            Phase::Connecting | Phase::OpenSent => None,
+            Phase::OpenConfirm(negotiated) | Phase::Established { negotiated, .. } => {
+                Some(negotiated)
+            }
+        }
+    }
+
+    fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        [self.give_up_at, self.keepalive_at, self.send_hold_at]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// The session with one peer. See the [module](super).
+#[derive(Debug)]
+pub struct Session {
+    pub(super) config: Config,
+    /// Between start and stop.
+    pub(super) running: bool,
+    pub(super) active: Option<Slot>,
+    pub(super) passive: Option<Slot>,
+    /// When to connect next; set only while there is no connection.
+    pub(super) retry_at: Option<Instant>,
+    /// The wait for `retry_at` follows an error of the session, not of connecting: RFC 4271 section 8.1.1 calls this
+    /// damping of peer oscillations, and has the session be idle meanwhile.
+    pub(super) damped: bool,
+    pub(super) backoff: Backoff,
+    pub(super) jitter: Jitter,
+    pub(super) next_number: u64,
+}
+
+impl Session {
+    /// A session that waits for its start. `seed` makes the jitter of its timers differ from that of others.
+    pub fn new(config: Config, seed: u64) -> Session {
+        let backoff = Backoff::new(config.connect_time);
+        Session {
+            config,
+            running: false,
+            active: None,
+            passive: None,
+            retry_at: None,
+            damped: false,
+            backoff,
+            jitter: Jitter::new(seed),
+            next_number: 1,
+        }
+    }
+
+    /// The state of the connection that is furthest.
+    pub fn state(&self) -> State {
+        let waiting = if self.running && !self.damped {
+            State::Active
+        } else {
+            State::Idle
+        };
+        self.slots().map(Slot::state).max().unwrap_or(waiting)
+    }
+
+    /// When [`super::Input::Tick`] is due at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.slots()
+            .flat_map(Slot::deadlines)
+            .chain(self.retry_at)
+            .min()
+    }
+
+    /// What both sides agreed on, once established.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.slots()
+            .find(|slot| slot.state() == State::Established)
+            .and_then(Slot::negotiated)
+    }
+
+    /// The configuration that the session was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.active.iter().chain(&self.passive)
+    }
+
+    pub(super) fn place(&mut self, side: Side) -> &mut Option<Slot> {
+        match side {
+            Side::Active => &mut self.active,
+            Side::Passive => &mut self.passive,
+        }
+    }
+
+    /// The slot of this very connection; none if the connection is gone, even if its place is taken again.
+    pub(super) fn slot(&mut self, conn: ConnId) -> Option<&mut Slot> {
+        self.place(conn.side)
+            .as_mut()
+            .filter(|slot| slot.conn == conn)
+    }
+
+    pub(super) fn name_connection(&mut self, side: Side) -> ConnId {
+        let number = self.next_number;
+        self.next_number += 1;
+        ConnId { side, number }
+    }
+}
