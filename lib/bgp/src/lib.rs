@@ -9,10 +9,12 @@
 //! output passes bytes and instants in. Routes that a peer sends are checked for form and forgotten: there is no adj-RIB-in.
 
 pub mod family;
+pub mod rib;
 pub mod session;
 pub mod wire;
 
 pub use family::{Families, Family};
+pub use rib::{AdjRibOut, Attributes, Batch, Export, NotAdvertised};
 pub use session::{
     Config, ConnId, EndReason, Endpoint, Input, Negotiated, Output, PeerAs, Session, State,
 };
