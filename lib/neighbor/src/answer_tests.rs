@@ -1,0 +1,332 @@
+use std::net::Ipv4Addr;
+
+use pnet::packet::icmpv6::checksum;
+use proptest::prelude::*;
+
+use super::*;
+
+type Change = fn(&mut Vec<u8>);
+
+const OURS: MacAddr = MacAddr(0x02, 0, 0, 0, 0, 0x01);
+const THEIRS: MacAddr = MacAddr(0x02, 0, 0, 0, 0, 0x02);
+const V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+fn v6() -> Ipv6Addr {
+    "2001:db8::10".parse().unwrap()
+}
+
+fn responder() -> Responder {
+    Responder {
+        mac: OURS,
+        link_local: Some("fe80::1".parse().unwrap()),
+    }
+}
+
+fn ours(ip: IpAddr) -> bool {
+    ip == IpAddr::V4(V4) || ip == IpAddr::V6(v6())
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+fn arp_request() -> Vec<u8> {
+    bytes(
+        "ffffffffffff 020000000002 0806
+         0001 0800 06 04 0001 020000000002 c0000201 000000000000 c000020a
+         000000000000000000000000000000000000",
+    )
+}
+
+/// A solicitation whose checksum is put right after `change`.
+fn solicitation(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut frame = bytes(
+        "3333ff000010 020000000002 86dd
+         60000000 0020 3a ff fe800000000000000000000000000002 ff0200000000000000000001ff000010
+         87 00 0000 00000000 20010db8000000000000000000000010 0101 020000000002",
+    );
+    change(&mut frame);
+    seal(&mut frame);
+    frame
+}
+
+fn seal(frame: &mut [u8]) {
+    let header = Ipv6Packet::new(&frame[14..]).unwrap();
+    let sum = checksum(
+        &Icmpv6Packet::new(&frame[54..]).unwrap(),
+        &header.get_source(),
+        &header.get_destination(),
+    );
+    frame[56..58].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn reply(frame: &[u8]) -> Reply {
+    match responder().answer(frame, ours) {
+        Verdict::Reply(reply) => reply,
+        other => panic!("{other:?} instead of a reply"),
+    }
+}
+
+#[test]
+fn an_arp_request_for_our_address_gets_a_unicast_reply() {
+    let reply = reply(&arp_request());
+    assert_eq!(reply.ip, IpAddr::V4(V4));
+    let expected = bytes(
+        "020000000002 020000000001 0806
+         0001 0800 06 04 0002 020000000001 c000020a 020000000002 c0000201",
+    );
+    assert_eq!(&reply.frame[..], expected);
+}
+
+#[test]
+fn an_arp_probe_is_answered_although_its_sender_has_no_address() {
+    let mut probe = arp_request();
+    probe[28..32].fill(0);
+    assert_eq!(reply(&probe).ip, IpAddr::V4(V4));
+}
+
+#[test]
+fn an_arp_request_to_our_own_hardware_address_is_answered() {
+    let mut request = arp_request();
+    request[..6].copy_from_slice(&OURS.octets());
+    assert_eq!(reply(&request).ip, IpAddr::V4(V4));
+}
+
+#[test]
+fn arp_frames_that_are_not_for_us_are_ignored() {
+    let changes: [(&str, Change); 3] = [
+        ("a reply", |frame| frame[21] = 2),
+        ("another station's", |frame| {
+            frame[..6].copy_from_slice(&THEIRS.octets())
+        }),
+        ("another address", |frame| frame[41] = 11),
+    ];
+    for (what, change) in changes {
+        let mut frame = arp_request();
+        change(&mut frame);
+        assert_eq!(responder().answer(&frame, ours), Verdict::Ignored, "{what}");
+    }
+}
+
+#[test]
+fn broken_arp_frames_are_named() {
+    let changes: [(DropReason, Change); 7] = [
+        (DropReason::Truncated, |frame| frame.truncate(41)),
+        (DropReason::Truncated, |frame| frame.truncate(13)),
+        (DropReason::ArpAddressKind, |frame| frame[15] = 6),
+        (DropReason::ArpAddressKind, |frame| frame[18] = 8),
+        (DropReason::ArpSender, |frame| frame[22] = 0xff),
+        (DropReason::ArpSender, |frame| frame[22..28].fill(0)),
+        (DropReason::VlanTagged, |frame| {
+            frame[12..14].copy_from_slice(&[0x81, 0])
+        }),
+    ];
+    for (reason, change) in changes {
+        let mut frame = arp_request();
+        change(&mut frame);
+        assert_eq!(responder().answer(&frame, ours), Verdict::Dropped(reason));
+    }
+}
+
+#[test]
+fn a_solicitation_for_our_address_gets_a_solicited_advertisement() {
+    let reply = reply(&solicitation(|_| {}));
+    assert_eq!(reply.ip, IpAddr::V6(v6()));
+    let mut expected = bytes(
+        "020000000002 020000000001 86dd
+         60000000 0020 3a ff fe800000000000000000000000000001 fe800000000000000000000000000002
+         88 00 0000 40000000 20010db8000000000000000000000010 0201 020000000001",
+    );
+    seal(&mut expected);
+    assert_eq!(&reply.frame[..], expected);
+}
+
+#[test]
+fn the_checksum_of_an_advertisement_sums_to_nothing() {
+    // Independent of the code under test: the one's complement sum over pseudo header and message is 0xffff.
+    let frame = reply(&solicitation(|_| {})).frame;
+    let mut summed = frame[22..54].to_vec();
+    summed.extend([0, 0, 0, 32, 0, 0, 0, 58]);
+    summed.extend(&frame[54..]);
+    let sum: u32 = summed
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+}
+
+#[test]
+fn a_unicast_solicitation_is_answered() {
+    let frame = solicitation(|frame| {
+        frame[..6].copy_from_slice(&OURS.octets());
+        frame[38..54].copy_from_slice(&v6().octets());
+    });
+    assert_eq!(reply(&frame).ip, IpAddr::V6(v6()));
+}
+
+#[test]
+fn a_padded_solicitation_is_answered() {
+    let mut frame = solicitation(|_| {});
+    frame.extend([0xaa; 9]);
+    assert_eq!(reply(&frame).ip, IpAddr::V6(v6()));
+}
+
+#[test]
+fn an_advertisement_goes_to_the_address_in_the_option() {
+    let frame = solicitation(|frame| frame[85] = 0x77);
+    assert_eq!(reply(&frame).frame[..6], [2, 0, 0, 0, 0, 0x77]);
+}
+
+#[test]
+fn solicitations_that_are_not_for_us_are_ignored() {
+    let cases: [(&str, Vec<u8>); 4] = [
+        ("another address", solicitation(|frame| frame[77] = 0x11)),
+        (
+            "another station's",
+            solicitation(|frame| frame[..6].copy_from_slice(&THEIRS.octets())),
+        ),
+        (
+            "without link-layer address",
+            solicitation(|frame| {
+                frame[19] = 24;
+                frame.truncate(78);
+            }),
+        ),
+        (
+            "duplicate address detection",
+            solicitation(|frame| {
+                frame[19] = 24;
+                frame[22..38].fill(0);
+                frame.truncate(78);
+            }),
+        ),
+    ];
+    for (what, frame) in cases {
+        assert_eq!(responder().answer(&frame, ours), Verdict::Ignored, "{what}");
+    }
+    let without_ipv6 = Responder {
+        link_local: None,
+        ..responder()
+    };
+    assert_eq!(
+        without_ipv6.answer(&solicitation(|_| {}), ours),
+        Verdict::Ignored
+    );
+}
+
+#[test]
+fn broken_solicitations_are_named() {
+    let cases: [(DropReason, Vec<u8>); 14] = [
+        (DropReason::HopLimit, solicitation(|frame| frame[21] = 64)),
+        (
+            DropReason::Ipv6Header,
+            solicitation(|frame| frame[14] = 0x40),
+        ),
+        (DropReason::Ipv6Header, {
+            let mut frame = solicitation(|_| {});
+            frame[19] = 40;
+            frame
+        }),
+        (
+            DropReason::OtherProtocol,
+            solicitation(|frame| frame[20] = 17),
+        ),
+        (
+            DropReason::OtherProtocol,
+            solicitation(|frame| frame[54] = 128),
+        ),
+        (DropReason::Checksum, {
+            let mut frame = solicitation(|_| {});
+            frame[57] ^= 1;
+            frame
+        }),
+        (DropReason::Code, solicitation(|frame| frame[55] = 1)),
+        (DropReason::Target, solicitation(|frame| frame[62] = 0xff)),
+        (DropReason::Options, solicitation(|frame| frame[79] = 0)),
+        (DropReason::Options, solicitation(|frame| frame[79] = 32)),
+        (DropReason::Options, solicitation(|frame| frame[80] = 0x33)),
+        (
+            DropReason::Source,
+            solicitation(|frame| frame[22..38].fill(0)),
+        ),
+        (DropReason::Source, solicitation(|frame| frame[22] = 0xff)),
+        (
+            DropReason::Truncated,
+            solicitation(|frame| {
+                frame[19] = 16;
+                frame.truncate(70);
+            }),
+        ),
+    ];
+    for (reason, frame) in cases {
+        assert_eq!(responder().answer(&frame, ours), Verdict::Dropped(reason));
+    }
+}
+
+#[test]
+fn gratuitous_arp_is_a_request_and_a_reply_to_all() {
+    let frames: Vec<_> = responder().gratuitous(IpAddr::V4(V4)).collect();
+    let expected = |operation| {
+        bytes(&format!(
+            "ffffffffffff 020000000001 0806
+             0001 0800 06 04 000{operation} 020000000001 c000020a ffffffffffff c000020a"
+        ))
+    };
+    assert_eq!(frames.len(), 2);
+    assert_eq!(&frames[0][..], expected(1));
+    assert_eq!(&frames[1][..], expected(2));
+}
+
+#[test]
+fn an_unsolicited_advertisement_goes_to_all_nodes_and_overrides() {
+    let frames: Vec<_> = responder().gratuitous(IpAddr::V6(v6())).collect();
+    let mut expected = bytes(
+        "333300000001 020000000001 86dd
+         60000000 0020 3a ff fe800000000000000000000000000001 ff020000000000000000000000000001
+         88 00 0000 20000000 20010db8000000000000000000000010 0201 020000000001",
+    );
+    seal(&mut expected);
+    assert_eq!(frames.len(), 1);
+    assert_eq!(&frames[0][..], expected);
+}
+
+#[test]
+fn every_reason_has_its_own_label() {
+    let labels: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
+    assert_eq!(labels.len(), DropReason::ALL.len());
+}
+
+proptest! {
+    #[test]
+    fn random_frames_never_panic(frame in proptest::collection::vec(any::<u8>(), 0..200)) {
+        responder().answer(&frame, |_| true);
+    }
+
+    #[test]
+    fn disturbed_requests_never_panic(at in 12..60usize, value: u8, cut in 0..60usize) {
+        let mut frame = arp_request();
+        frame[at] = value;
+        frame.truncate(frame.len() - cut);
+        responder().answer(&frame, |_| true);
+    }
+
+    #[test]
+    fn disturbed_solicitations_never_panic(
+        options in proptest::collection::vec(any::<u8>(), 0..300),
+        length: u8,
+    ) {
+        let frame = solicitation(|frame| {
+            frame.truncate(78);
+            frame.extend(&options);
+            frame[18..20].copy_from_slice(&(24 + options.len() as u16).to_be_bytes());
+            if let Some(units) = frame.get_mut(79) {
+                *units = length;
+            }
+        });
+        responder().answer(&frame, |_| true);
+    }
+}

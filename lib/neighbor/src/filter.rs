@@ -1,0 +1,222 @@
+//! Which frames wake us? Classic BPF programs for the sockets' filters, as data.
+//!
+//! A packet socket sees every frame of its interface. The kernel runs these few instructions for each, and only what
+//! may need an answer is copied and wakes the process, so that the node's own traffic costs nothing here. Frames that
+//! may be malformed pass: the responder judges and counts them.
+
+/// One instruction, laid out as the kernel's `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SockFilter {
+    /// Operation, addressing mode and operand size.
+    pub code: u16,
+    /// Instructions to skip if a comparison holds.
+    pub jt: u8,
+    /// Instructions to skip if it does not.
+    pub jf: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+const LOAD_WORD: u16 = 0x20;
+const LOAD_HALF: u16 = 0x28;
+const LOAD_BYTE: u16 = 0x30;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+/// Offsets from here on ask the kernel about the frame instead of reading it (`SKF_AD_OFF`).
+const ANCILLARY: u32 = 0xffff_f000;
+/// `SKF_AD_PKTTYPE`.
+const PACKET_TYPE: u32 = ANCILLARY + 4;
+/// `SKF_AD_VLAN_TAG_PRESENT`: the tag that the hardware took out of the frame.
+const VLAN_TAG: u32 = ANCILLARY + 48;
+/// `PACKET_OTHERHOST`; types below it are addressed to us, to all or to a group.
+const OTHER_HOST: u32 = 3;
+/// More than any frame that is answered.
+const WHOLE_FRAME: u32 = 2048;
+
+const fn load(code: u16, k: u32) -> SockFilter {
+    SockFilter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    }
+}
+
+const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> SockFilter {
+    SockFilter { code, jt, jf, k }
+}
+
+const fn keep(bytes: u32) -> SockFilter {
+    SockFilter {
+        code: RETURN,
+        jt: 0,
+        jf: 0,
+        k: bytes,
+    }
+}
+
+/// Keeps untagged ARP requests that are addressed to us or to all.
+pub const ARP_REQUESTS: [SockFilter; 10] = [
+    load(LOAD_WORD, PACKET_TYPE),
+    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 7, 0),
+    load(LOAD_WORD, VLAN_TAG),
+    jump(JUMP_IF_EQUAL, 0, 0, 5),
+    load(LOAD_HALF, 12), // EtherType
+    jump(JUMP_IF_EQUAL, 0x0806, 0, 3),
+    load(LOAD_HALF, 20), // ARP operation
+    jump(JUMP_IF_EQUAL, 1, 0, 1),
+    keep(WHOLE_FRAME),
+    keep(0),
+];
+
+/// Keeps untagged Neighbor Solicitations that are addressed to us or to a group.
+pub const NEIGHBOR_SOLICITATIONS: [SockFilter; 12] = [
+    load(LOAD_WORD, PACKET_TYPE),
+    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 9, 0),
+    load(LOAD_WORD, VLAN_TAG),
+    jump(JUMP_IF_EQUAL, 0, 0, 7),
+    load(LOAD_HALF, 12), // EtherType
+    jump(JUMP_IF_EQUAL, 0x86dd, 0, 5),
+    load(LOAD_BYTE, 20), // next header
+    jump(JUMP_IF_EQUAL, 58, 0, 3),
+    load(LOAD_BYTE, 54), // ICMPv6 type
+    jump(JUMP_IF_EQUAL, 135, 0, 1),
+    keep(WHOLE_FRAME),
+    keep(0),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Received<'a> {
+        frame: &'a [u8],
+        packet_type: u32,
+        tagged: bool,
+    }
+
+    /// What the kernel does, for the instructions in use.
+    fn run(program: &[SockFilter], received: &Received<'_>) -> u32 {
+        let mut accumulator = 0u32;
+        let mut at = 0;
+        loop {
+            let SockFilter { code, jt, jf, k } = program[at];
+            at += 1;
+            let width = match code {
+                LOAD_WORD => 4,
+                LOAD_HALF => 2,
+                LOAD_BYTE => 1,
+                JUMP_IF_EQUAL => {
+                    at += usize::from(if accumulator == k { jt } else { jf });
+                    continue;
+                }
+                JUMP_IF_AT_LEAST => {
+                    at += usize::from(if accumulator >= k { jt } else { jf });
+                    continue;
+                }
+                RETURN => return k,
+                other => panic!("instruction {other:#x} is not in use"),
+            };
+            accumulator = match k {
+                PACKET_TYPE => received.packet_type,
+                VLAN_TAG => u32::from(received.tagged),
+                offset => {
+                    let offset = offset as usize;
+                    let Some(bytes) = received.frame.get(offset..offset + width) else {
+                        return 0;
+                    };
+                    bytes
+                        .iter()
+                        .fold(0, |value, &byte| value << 8 | u32::from(byte))
+                }
+            };
+        }
+    }
+
+    fn frame(ethertype: [u8; 2], at_20: [u8; 2], at_54: u8) -> Vec<u8> {
+        let mut frame = vec![0; 60];
+        frame[12..14].copy_from_slice(&ethertype);
+        frame[20..22].copy_from_slice(&at_20);
+        frame[54] = at_54;
+        frame
+    }
+
+    const ARP: [u8; 2] = [0x08, 0x06];
+    const IPV6: [u8; 2] = [0x86, 0xdd];
+
+    #[test]
+    fn only_arp_requests_pass_the_arp_filter() {
+        let cases = [
+            ("request", ARP, [0, 1], 1, false, true),
+            ("request to us", ARP, [0, 1], 0, false, true),
+            ("request to another station", ARP, [0, 1], 3, false, false),
+            ("our own frame", ARP, [0, 1], 4, false, false),
+            ("tagged", ARP, [0, 1], 1, true, false),
+            ("reply", ARP, [0, 2], 0, false, false),
+            ("IPv4", [0x08, 0x00], [0, 1], 0, false, false),
+            (
+                "tag inside the frame",
+                [0x81, 0x00],
+                [0, 1],
+                1,
+                false,
+                false,
+            ),
+        ];
+        for (what, ethertype, operation, packet_type, tagged, passes) in cases {
+            let received = Received {
+                frame: &frame(ethertype, operation, 0),
+                packet_type,
+                tagged,
+            };
+            assert_eq!(run(&ARP_REQUESTS, &received) > 0, passes, "{what}");
+        }
+    }
+
+    #[test]
+    fn only_solicitations_pass_the_ndp_filter() {
+        let cases = [
+            ("solicitation to a group", IPV6, 58, 135, 2, false, true),
+            ("solicitation to us", IPV6, 58, 135, 0, false, true),
+            (
+                "solicitation to another station",
+                IPV6,
+                58,
+                135,
+                3,
+                false,
+                false,
+            ),
+            ("tagged", IPV6, 58, 135, 2, true, false),
+            ("advertisement", IPV6, 58, 136, 2, false, false),
+            ("echo request", IPV6, 58, 128, 0, false, false),
+            ("UDP", IPV6, 17, 135, 0, false, false),
+            ("ARP", ARP, 58, 135, 0, false, false),
+        ];
+        for (what, ethertype, next_header, kind, packet_type, tagged, passes) in cases {
+            let received = Received {
+                frame: &frame(ethertype, [next_header, 255], kind),
+                packet_type,
+                tagged,
+            };
+            assert_eq!(
+                run(&NEIGHBOR_SOLICITATIONS, &received) > 0,
+                passes,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_frame_that_ends_early_is_kept_out() {
+        let received = Received {
+            frame: &[0; 16],
+            packet_type: 0,
+            tagged: false,
+        };
+        assert_eq!(run(&ARP_REQUESTS, &received), 0);
+        assert_eq!(run(&NEIGHBOR_SOLICITATIONS, &received), 0);
+    }
+}
