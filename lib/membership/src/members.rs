@@ -139,6 +139,8 @@ pub struct Membership {
     rng: SmallRng,
     timing: Timing,
     effects: Effects,
+    /// [`MOST_KNOWN`], but for tests.
+    most_known: usize,
     /// When another member last answered something that this life has sent.
     answered: Instant,
     /// When suspicions were last given up because the fault was on our side.
@@ -221,6 +223,7 @@ impl Membership {
             rng,
             timing,
             effects,
+            most_known: MOST_KNOWN,
             answered: now,
             excused: now,
             missing: BTreeSet::new(),
@@ -241,7 +244,7 @@ impl Membership {
         let mut rest = &message[..];
         let header = PostcardCodec.decode_header(&mut rest);
         let header: foca::Header<Node> = header.map_err(|_undecodable| DropReason::Malformed)?;
-        if self.foca.iter_membership_state().len() >= MOST_KNOWN {
+        if self.foca.iter_membership_state().len() >= self.most_known {
             self.admit_when_full(&header, rest)?;
         }
         let answers = header.dst == *self.foca.identity()
