@@ -1,7 +1,7 @@
 //! Plain HTTP for probes and local figures.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,17 +21,31 @@ pub struct ListenError {
 }
 
 /// Takes an address, so that a process that cannot serve fails at its start and says why.
+///
+/// `[::]` means every address of both families; on a host without IPv6 it becomes `0.0.0.0`.
 pub async fn listen(
     address: SocketAddr,
     purpose: &'static str,
 ) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ListenError {
-            address,
-            purpose,
-            source,
-        })
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && no_ipv6(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| ListenError {
+        address,
+        purpose,
+        source,
+    })
+}
+
+/// EAFNOSUPPORT when the kernel has no IPv6 at all, EADDRNOTAVAIL when it is switched off.
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(97)
 }
 
 /// Serves until `shutdown`.
