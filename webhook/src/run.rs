@@ -1,0 +1,196 @@
+//! The process: watches, certificate, server, probes, and their orderly end.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use ferrolb_cluster::Client;
+use ferrolb_serving::tls::{SwappableCertificate, server_config};
+use ferrolb_serving::{Readiness, health, https, metrics, plain_http, shutdown};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::certificate;
+use crate::flags::Flags;
+use crate::judge::Kind;
+use crate::known::Known;
+use crate::server::{self, Context};
+
+/// After SIGTERM new connections are still taken for this long: kube-proxies learn of the end only by and by.
+const LINGER: Duration = Duration::from_secs(3);
+/// After that, requests under way may take this long.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(flags: Flags) -> anyhow::Result<()> {
+    let namespace = flags.common.namespace()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %namespace, "FerroLB webhook starting");
+    let signalled = shutdown::on_signals().context("listening for signals")?;
+    let client = ferrolb_cluster::connect(flags.common.kubeconfig.as_deref()).await?;
+
+    let address = flags
+        .webhook_bind_address
+        .0
+        .context("--webhook-bind-address must name a port")?;
+    let listener = plain_http::listen(address, "the API server's calls").await?;
+    let certificate = SwappableCertificate::default();
+    let follow = match flags.cert_dir.clone() {
+        Some(folder) => tokio::spawn(certificate::follow_folder(folder, certificate.clone())),
+        None => {
+            let (client, namespace, certificate) =
+                (client.clone(), namespace.clone(), certificate.clone());
+            let secret = flags.webhook_secret.clone();
+            tokio::spawn(async move {
+                certificate::follow_secret(client, &namespace, &secret, certificate).await
+            })
+        }
+    };
+
+    let mut registry = Registry::default();
+    let figures = Figures::registered(&mut registry);
+    let readiness = Readiness::default();
+    let webhook = Webhook::new(&client, &namespace, certificate, figures, &readiness);
+
+    let probes_end = CancellationToken::new();
+    let mut aside = Vec::new();
+    if let Some(address) = flags.common.health_address(Ipv6Addr::UNSPECIFIED.into()) {
+        let listener = plain_http::listen(address, "probes").await?;
+        aside.push(tokio::spawn(plain_http::serve(
+            listener,
+            health::router(readiness),
+            probes_end.clone(),
+        )));
+    }
+    if let Some(address) = flags.common.metrics_bind_address.0 {
+        let listener = plain_http::listen(address, "metrics").await?;
+        aside.push(tokio::spawn(plain_http::serve(
+            listener,
+            metrics::router(Arc::new(registry)),
+            probes_end.clone(),
+        )));
+    }
+
+    let served = webhook.serve(listener, signalled, LINGER).await;
+    follow.abort();
+    probes_end.cancel();
+    for server in aside {
+        server
+            .await
+            .context("serving probes and metrics")?
+            .context("serving probes and metrics")?;
+    }
+    served.context("serving the API server's calls")
+}
+
+/// The webhook without its flags and signals, as tests run it.
+pub struct Webhook {
+    app: Router,
+    certificate: SwappableCertificate,
+    ending: Arc<AtomicBool>,
+}
+
+impl Webhook {
+    /// Starts the watches, and makes `readiness` wait for them and for a certificate.
+    pub fn new(
+        client: &Client,
+        namespace: &str,
+        certificate: SwappableCertificate,
+        figures: Figures,
+        readiness: &Readiness,
+    ) -> Self {
+        let known = Known::watch(client, namespace);
+        known.require(readiness);
+        let (present, ending) = (certificate.clone(), Arc::new(AtomicBool::new(false)));
+        readiness.require("a server certificate is there", move || {
+            present.is_present()
+        });
+        let over = ending.clone();
+        readiness.require("the process is not shutting down", move || {
+            !over.load(Ordering::Relaxed)
+        });
+        let app = server::router(Context {
+            known,
+            namespace: namespace.into(),
+            figures,
+        });
+        Self {
+            app,
+            certificate,
+            ending,
+        }
+    }
+
+    /// Serves until `signalled`; then becomes unready, lingers, and drains.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        signalled: CancellationToken,
+        linger: Duration,
+    ) -> anyhow::Result<()> {
+        let end = CancellationToken::new();
+        let (ended, ending) = (end.clone(), self.ending);
+        let wait = tokio::spawn(async move {
+            signalled.cancelled().await;
+            ending.store(true, Ordering::Relaxed);
+            tokio::time::sleep(linger).await;
+            ended.cancel();
+        });
+        let tls = server_config(self.certificate).context("preparing TLS")?;
+        let served = https::serve(listener, self.app, tls, end, DRAIN).await;
+        wait.abort();
+        Ok(served?)
+    }
+}
+
+/// What is counted.
+#[derive(Clone)]
+pub struct Figures {
+    answers: Family<AnswerLabels, Counter>,
+    seconds: Histogram,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    kind: &'static str,
+    allowed: String,
+}
+
+impl Figures {
+    /// The figures, shown by this registry.
+    pub fn registered(registry: &mut Registry) -> Self {
+        let figures = Self {
+            answers: Family::default(),
+            seconds: Histogram::new([0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0]),
+        };
+        registry.register(
+            "ferrolb_webhook_answers",
+            "Objects judged, by kind and outcome",
+            figures.answers.clone(),
+        );
+        registry.register_with_unit(
+            "ferrolb_webhook_answer",
+            "Time from a read request to its answer",
+            Unit::Seconds,
+            figures.seconds.clone(),
+        );
+        figures
+    }
+
+    pub(crate) fn answered(&self, kind: Kind, allowed: bool, took: Duration) {
+        self.answers
+            .get_or_create(&AnswerLabels {
+                kind: kind.name(),
+                allowed: allowed.to_string(),
+            })
+            .inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
