@@ -1,4 +1,4 @@
-//! How closely BFD watches the path to a router.
+//! How closely BFD watches the path to a router (reference section 1.6).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -8,7 +8,7 @@ use validator::Validate;
 
 use crate::absent::absent_is_default;
 
-/// Timers and modes of the BFD sessions that use the profile (reference section 1.6). Intervals are in milliseconds.
+/// Timers and modes of the BFD sessions that use the profile. Intervals are in milliseconds.
 #[derive(
     CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate,
 )]

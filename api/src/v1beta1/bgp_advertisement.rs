@@ -1,4 +1,4 @@
-//! Which pools are announced to routers, and how.
+//! Which pools are announced to routers, and how (reference section 1.3).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
@@ -9,7 +9,7 @@ use validator::Validate;
 use crate::absent::absent_is_default;
 use crate::field;
 
-/// What to announce by BGP (reference section 1.3). With neither pool names nor pool selectors it covers every pool.
+/// What to announce by BGP. With neither pool names nor pool selectors it covers every pool.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[kube(
     group = "metallb.io",

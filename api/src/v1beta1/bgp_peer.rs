@@ -1,4 +1,4 @@
-//! The deprecated form of `BGPPeer`; [`crate::v1beta2::BGPPeer`] is the one that is stored and read.
+//! The deprecated form of `BGPPeer`; [`crate::v1beta2::BGPPeer`] is the one that is stored and read (reference section 1.5).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use validator::Validate;
 use crate::field;
 use crate::v1beta2::BGPPeerStatus;
 
-/// One router, as it was written before v1beta2 (reference section 1.5).
+/// One router, as it was written before v1beta2.
 #[derive(
     CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate,
 )]

@@ -1,4 +1,4 @@
-//! Names for BGP communities.
+//! Names for BGP communities (reference section 1.7).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -8,7 +8,7 @@ use validator::Validate;
 
 use crate::absent::absent_is_default;
 
-/// Aliases that a BGPAdvertisement may use in place of community values (reference section 1.7). They are global across
+/// Aliases that a BGPAdvertisement may use in place of community values. They are global across
 /// all Community objects.
 #[derive(
     CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate,

@@ -1,11 +1,11 @@
-//! Whether a component could use the configuration. FerroLB writes it, people read it.
+//! Whether a component could use the configuration. FerroLB writes it, people read it (reference section 1.10).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Empty, and not even on the wire: the kind has only a status (reference section 1.10).
+/// Empty, and not even on the wire: the kind has only a status.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "metallb.io",

@@ -1,4 +1,4 @@
-//! Which addresses Services may get.
+//! Which addresses Services may get (reference section 1.1).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
@@ -8,7 +8,7 @@ use validator::Validate;
 
 use crate::field;
 
-/// Addresses that FerroLB may hand out, and to whom (reference section 1.1).
+/// Addresses that FerroLB may hand out, and to whom.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[kube(
     group = "metallb.io",

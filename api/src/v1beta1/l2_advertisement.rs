@@ -1,4 +1,4 @@
-//! Which pools are announced on the local segment, and from where.
+//! Which pools are announced on the local segment, and from where (reference section 1.2).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
@@ -8,7 +8,7 @@ use validator::Validate;
 
 use crate::absent::absent_is_default;
 
-/// What to announce by ARP and NDP (reference section 1.2). With neither pool names nor pool selectors it covers every pool.
+/// What to announce by ARP and NDP. With neither pool names nor pool selectors it covers every pool.
 #[derive(
     CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate,
 )]

@@ -1,4 +1,4 @@
-//! To which peers a node announces a Service. Speakers write it, people read it.
+//! To which peers a node announces a Service. Speakers write it, people read it (reference section 1.9).
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::absent::absent_is_default;
 
-/// Empty: everything is in the status (reference section 1.9).
+/// Empty: everything is in the status.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "metallb.io",

@@ -1,4 +1,4 @@
-//! Which router to speak BGP with, and how.
+//! Which router to speak BGP with, and how (reference section 1.4).
 
 use k8s_openapi::api::core::v1::SecretReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
@@ -9,7 +9,7 @@ use validator::Validate;
 
 use crate::field;
 
-/// One router, and the session that each selected node keeps with it (reference section 1.4).
+/// One router, and the session that each selected node keeps with it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[kube(
     group = "metallb.io",
