@@ -1,0 +1,168 @@
+//! The real control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler in one namespace.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::credentials::Credentials;
+use crate::host::{self, Daemon};
+use crate::plan::{self, CONTROL_PLANE};
+use crate::run::Run;
+
+pub const API_SERVER: &str = "kube-apiserver";
+
+/// Starts all four; returns when the API server is ready.
+pub fn start(run: &Run, programs: &Path, credentials: &Credentials) -> Result<()> {
+    write_credentials(credentials)?;
+    let data = run.directory.join("etcd");
+    fs::create_dir_all(&data)?;
+    // In memory: the site does not outlive the machine, and a disk would only add its own latency to every figure.
+    host::run(
+        "mount",
+        &[
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=2g",
+            "tmpfs",
+            &data.display().to_string(),
+        ],
+    )?;
+    let arguments = [
+        "--name=lab".to_owned(),
+        format!("--data-dir={}", data.join("data").display()),
+        "--listen-client-urls=http://127.0.0.1:2379".to_owned(),
+        "--advertise-client-urls=http://127.0.0.1:2379".to_owned(),
+        "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
+        "--initial-advertise-peer-urls=http://127.0.0.1:2380".to_owned(),
+        "--initial-cluster=lab=http://127.0.0.1:2380".to_owned(),
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
+    run.daemon(
+        "etcd",
+        CONTROL_PLANE.name,
+        programs.join("etcd"),
+        arguments.to_vec(),
+    )
+    .start()?;
+    let mut api_server = run.daemon(
+        API_SERVER,
+        CONTROL_PLANE.name,
+        programs.join(API_SERVER),
+        api_server_arguments(credentials),
+    );
+    api_server.start()?;
+    wait_ready(run, &api_server)?;
+    let arguments = [
+        format!(
+            "--kubeconfig={}",
+            credentials.path("controller-manager.kubeconfig")
+        ),
+        "--use-service-account-credentials=true".to_owned(),
+        format!(
+            "--service-account-private-key-file={}",
+            credentials.path("service-accounts.key")
+        ),
+        format!("--root-ca-file={}", credentials.path("ca.crt")),
+        format!("--cluster-cidr={}", plan::CLUSTER_CIDR),
+        format!("--service-cluster-ip-range={}", plan::SERVICE_CIDR),
+        "--allocate-node-cidrs=false".to_owned(),
+        "--leader-elect=false".to_owned(),
+        "--kube-api-qps=200".to_owned(),
+        "--kube-api-burst=400".to_owned(),
+        "--v=1".to_owned(),
+    ];
+    run.daemon(
+        "kube-controller-manager",
+        CONTROL_PLANE.name,
+        programs.join("kube-controller-manager"),
+        arguments.to_vec(),
+    )
+    .start()?;
+    let arguments = [
+        format!("--kubeconfig={}", credentials.path("scheduler.kubeconfig")),
+        "--leader-elect=false".to_owned(),
+        "--v=1".to_owned(),
+    ];
+    run.daemon(
+        "kube-scheduler",
+        CONTROL_PLANE.name,
+        programs.join("kube-scheduler"),
+        arguments.to_vec(),
+    )
+    .start()
+}
+
+/// Waits until the API server says that it is ready, or shows why it ended.
+pub fn wait_ready(run: &Run, api_server: &Daemon) -> Result<()> {
+    let ready = host::wait_until("the API server is ready", Duration::from_secs(60), || {
+        anyhow::ensure!(api_server.is_running(), "the API server ended");
+        Ok(super::site::kubectl(run, &["get", "--raw=/readyz"])
+            .is_ok_and(|answer| answer.trim() == "ok"))
+    });
+    ready.with_context(|| api_server.log_tail(15))
+}
+
+fn write_credentials(credentials: &Credentials) -> Result<()> {
+    let names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    ];
+    credentials.server(
+        "apiserver",
+        &names,
+        &[
+            "127.0.0.1",
+            CONTROL_PLANE.v4,
+            CONTROL_PLANE.v6,
+            plan::KUBERNETES_SERVICE,
+        ],
+    )?;
+    credentials.client(
+        "apiserver-kubelet",
+        "kube-apiserver-kubelet-client",
+        Some("system:masters"),
+    )?;
+    credentials.client("admin", "admin", Some("system:masters"))?;
+    credentials.client("controller-manager", "system:kube-controller-manager", None)?;
+    credentials.client("scheduler", "system:kube-scheduler", None)?;
+    credentials.client("proxy", "system:kube-proxy", None)
+}
+
+fn api_server_arguments(credentials: &Credentials) -> Vec<String> {
+    let path = |name| credentials.path(name);
+    vec![
+        "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+        format!("--advertise-address={}", CONTROL_PLANE.v4),
+        "--secure-port=6443".to_owned(),
+        format!("--tls-cert-file={}", path("apiserver.crt")),
+        format!("--tls-private-key-file={}", path("apiserver.key")),
+        format!("--client-ca-file={}", path("ca.crt")),
+        format!(
+            "--kubelet-client-certificate={}",
+            path("apiserver-kubelet.crt")
+        ),
+        format!("--kubelet-client-key={}", path("apiserver-kubelet.key")),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!(
+            "--service-account-key-file={}",
+            path("service-accounts.pub")
+        ),
+        format!(
+            "--service-account-signing-key-file={}",
+            path("service-accounts.key")
+        ),
+        format!("--service-cluster-ip-range={}", plan::SERVICE_CIDR),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        "--enable-aggregator-routing=true".to_owned(),
+        "--v=1".to_owned(),
+    ]
+}
