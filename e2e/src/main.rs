@@ -1,16 +1,24 @@
 //! `lab`: a real cluster with real routers on one machine, and what is shown, tested and measured on it.
 
+mod bgp_peer;
+mod cluster;
 mod control_plane;
 mod credentials;
 mod host;
 mod image;
+mod install;
 mod interrupt;
+mod neighbors;
 mod network;
 mod node;
+mod objects;
+mod otlp;
 mod plan;
+mod prober;
 mod programs;
 mod router;
 mod run;
+mod scenarios;
 mod site;
 
 use std::process::ExitCode;
@@ -19,6 +27,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use cluster::Site;
 use run::Run;
 
 /// A bare-metal site in namespaces of this machine: three real Kubernetes nodes, a router and two clients. Needs root.
@@ -48,6 +57,26 @@ enum Command {
         import: bool,
         #[arg(long)]
         run: Option<String>,
+    },
+    /// Run the scenarios on a site of their own.
+    Test {
+        /// Only the scenarios of this group.
+        #[arg(long)]
+        group: Option<String>,
+        /// On this site, which is up and has FerroLB in it; it stays up.
+        #[arg(long)]
+        run: Option<String>,
+        /// Leave the site up afterwards.
+        #[arg(long)]
+        keep: bool,
+        /// Only scenarios whose name contains this.
+        name: Option<String>,
+    },
+    /// List the scenarios by group.
+    List {
+        /// Only the scenarios of this group.
+        #[arg(long)]
+        group: Option<String>,
     },
     /// Run a command on a machine of the site that is up.
     Exec {
@@ -89,12 +118,69 @@ fn carry_out(command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Test {
+            group,
+            run,
+            keep,
+            name,
+        } => test(group.as_deref(), run.as_deref(), keep, name.as_deref()),
+        Command::List { group } => {
+            scenarios::list(&scenarios::select(group.as_deref(), None)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Exec {
             run,
             machine,
             command,
         } => exec(run.as_deref(), &machine, &command),
     }
+}
+
+fn test(group: Option<&str>, on: Option<&str>, keep: bool, name: Option<&str>) -> Result<ExitCode> {
+    let scenarios = scenarios::select(group, name)?;
+    if let Some(on) = on {
+        let run = Run::find(Some(on))?;
+        network::enter_control_plane(&run)?;
+        let (_, failed) = scenarios::run(&Site::connect(run)?, &scenarios)?;
+        return Ok(code(failed == 0));
+    }
+    let succeeded = on_new_site(keep, |site| {
+        scenarios::set_up(site).inspect_err(|_| println!("{}", install::diagnosis(site)))?;
+        Ok(scenarios::run(site, &scenarios)?.1 == 0)
+    })?;
+    Ok(code(succeeded))
+}
+
+fn code(success: bool) -> ExitCode {
+    if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Starts a site, does the work on it, and removes it whatever happened; the logs of a failure stay.
+fn on_new_site(keep: bool, work: impl FnOnce(&Site) -> Result<bool>) -> Result<bool> {
+    let started = Instant::now();
+    let run = site::prepare()?;
+    let result = site::start(&run).and_then(|()| {
+        println!(
+            "the site is up after {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+        work(&Site::connect(run.clone())?)
+    });
+    let succeeded = matches!(result, Ok(true));
+    if keep && interrupt::check().is_ok() {
+        run.keep()?;
+        println!("{}", site::instructions(&run));
+    } else {
+        run.remove(!succeeded)?;
+        if !succeeded {
+            eprintln!("logs: {}", run.directory.join("logs").display());
+        }
+    }
+    result
 }
 
 fn up() -> Result<ExitCode> {

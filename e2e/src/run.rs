@@ -338,6 +338,21 @@ impl Run {
         found.into_iter().filter_map(Process::running).collect()
     }
 
+    /// The processes in this run's containers that run this program, perhaps only those on one node.
+    pub fn container_processes(&self, program: &str, node: Option<&str>) -> Vec<Process> {
+        let root = |id: i32| fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let on_node = |process: &Process| {
+            // The parent is the shim, whose command line holds the path of its node's containerd.
+            let shim = parent_of(process.id).map(root).unwrap_or_default();
+            node.is_none_or(|node| shim.contains(&format!("{}/{node}/", self.registry.display())))
+        };
+        self.processes()
+            .into_iter()
+            .filter(|p| root(p.id).split('\0').next() == Some(program))
+            .filter(on_node)
+            .collect()
+    }
+
     /// The containers of all nodes with the sockets of their shims, which lie outside the run's own directories.
     fn container_ids(&self) -> BTreeMap<String, PathBuf> {
         let mut containers = BTreeMap::new();

@@ -1,0 +1,134 @@
+//! What is wrong is refused with a message, or reported where it got in, and stops nothing else.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use super::Scenario;
+use crate::cluster::{SYSTEM, Site, condition, service_path};
+use crate::objects;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        group: "bad-input",
+        name: "overlapping-pool-is-refused",
+        doc: "the webhook refuses a pool that overlaps another and kubectl prints why",
+        run: overlap,
+    },
+    Scenario {
+        group: "bad-input",
+        name: "unparsable-pool-is-refused",
+        doc: "the webhook refuses a pool that is no address range and names the field",
+        run: unparsable,
+    },
+    Scenario {
+        group: "bad-input",
+        name: "pool-that-got-in-earlier",
+        doc: "a bad pool that got in without the webhook is Accepted=False and stops nothing else",
+        run: got_in_earlier,
+    },
+    Scenario {
+        group: "bad-input",
+        name: "address-outside-every-pool",
+        doc: "a Service that asks for a foreign address gets an event that names the pools",
+        run: outside,
+    },
+];
+
+fn refusal(site: &Site, name: &str, addresses: &[&str]) -> Result<String> {
+    match site.apply(&objects::pool(name, addresses).to_string()) {
+        Ok(printed) => bail!("the pool was accepted: {printed}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+fn overlap(site: &Site) -> Result<String> {
+    let existing = site
+        .get(&format!(
+            "/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools/layer2"
+        ))?
+        .context("config/samples have no pool layer2")?;
+    let first = existing["spec"]["addresses"][0]
+        .as_str()
+        .context("the pool has no addresses")?
+        .to_owned();
+    let message = refusal(site, "overlapping", &[&first])?;
+    ensure!(
+        message.contains("denied the request"),
+        "not the webhook refused: {message}"
+    );
+    ensure!(
+        message.contains("layer2"),
+        "the other pool is not named: {message}"
+    );
+    Ok(String::new())
+}
+
+fn unparsable(site: &Site) -> Result<String> {
+    let message = refusal(site, "unparsable", &["10.99.0.300-10.99.0.400"])?;
+    ensure!(
+        message.contains("denied the request"),
+        "not the webhook refused: {message}"
+    );
+    ensure!(
+        message.contains("10.99.0.300-10.99.0.400") && message.contains("addresses"),
+        "value and field are not named: {message}"
+    );
+    Ok(String::new())
+}
+
+fn got_in_earlier(site: &Site) -> Result<String> {
+    let webhook = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook");
+    site.patch(&webhook, &json!({"spec": {"replicas": 0}}))?;
+    site.wait_for("the webhook is gone", Duration::from_secs(40), || {
+        Ok(super::workloads::pods(site, "webhook")?.is_empty())
+    })?;
+    // Without an endpoint the API server passes over the webhook, as its failurePolicy says.
+    site.wait("the pool gets in", Duration::from_secs(20), || {
+        site.apply(&objects::pool("broken", &["10.99.0.300-10.99.0.400"]).to_string())
+            .map(Some)
+    })?;
+    let path = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools/broken");
+    let message = site.wait(
+        "the pool is Accepted=False",
+        Duration::from_secs(20),
+        || {
+            let pool = site.get(&path)?.context("the pool is gone")?;
+            let Some(accepted) = condition(&pool, "Accepted") else {
+                return Ok(None);
+            };
+            let current = accepted["observedGeneration"] == pool["metadata"]["generation"];
+            Ok((accepted["status"] == "False" && current)
+                .then(|| accepted["message"].as_str().unwrap_or_default().to_owned()))
+        },
+    )?;
+    ensure!(
+        message.contains("10.99.0.300"),
+        "the message does not name the value: {message}"
+    );
+    site.create(
+        "/api/v1/namespaces/default/services",
+        &objects::service("beside-a-broken-pool", "layer2"),
+    )?;
+    site.addresses("beside-a-broken-pool", 1)?;
+    Ok(message)
+}
+
+fn outside(site: &Site) -> Result<String> {
+    let mut service = objects::service("outside", "layer2");
+    service["metadata"]["annotations"] = json!({"metallb.io/loadBalancerIPs": "192.0.2.1"});
+    site.create("/api/v1/namespaces/default/services", &service)?;
+    let event = site.wait("an event names the pools", Duration::from_secs(20), || {
+        let events = site.events("default", "Service", "outside")?;
+        Ok(events
+            .into_iter()
+            .find(|e| e.contains("192.0.2.1") && e.contains("layer2") && e.contains("bgp")))
+    })?;
+    ensure!(
+        site.addresses_now("outside")?.is_empty(),
+        "the Service has an address"
+    );
+    site.delete(&service_path("outside"))?;
+    Ok(event)
+}

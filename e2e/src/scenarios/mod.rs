@@ -1,0 +1,197 @@
+//! Everything that is tried on a real site: a table of scenarios, and the runner that shares one site among them.
+
+mod allocation;
+mod bad_input;
+mod bgp;
+mod compatibility;
+mod faults;
+mod layer2;
+mod traces;
+mod workloads;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use crate::cluster::{SYSTEM, Site};
+use crate::plan::NODES;
+use crate::{control_plane, host, install, interrupt, network, objects, site};
+
+/// One scenario.
+pub struct Scenario {
+    pub group: &'static str,
+    pub name: &'static str,
+    /// What it shows, as a sentence.
+    pub doc: &'static str,
+    pub run: fn(&Site) -> Result<String>,
+}
+
+/// All scenarios, in the order in which they run.
+pub fn all() -> Vec<Scenario> {
+    let groups: [&[Scenario]; 8] = [
+        workloads::SCENARIOS,
+        compatibility::SCENARIOS,
+        bad_input::SCENARIOS,
+        allocation::SCENARIOS,
+        layer2::SCENARIOS,
+        bgp::SCENARIOS,
+        traces::SCENARIOS,
+        faults::SCENARIOS,
+    ];
+    groups
+        .into_iter()
+        .flatten()
+        .map(|s| Scenario { ..*s })
+        .collect()
+}
+
+/// Those of a group, or whose name contains a word.
+pub fn select(group: Option<&str>, name: Option<&str>) -> Result<Vec<Scenario>> {
+    let chosen: Vec<_> = all()
+        .into_iter()
+        .filter(|s| group.is_none_or(|g| s.group == g) && name.is_none_or(|n| s.name.contains(n)))
+        .collect();
+    if chosen.is_empty() {
+        bail!("no scenario fits; `lab list` names them all");
+    }
+    Ok(chosen)
+}
+
+/// Prints the table.
+pub fn list(scenarios: &[Scenario]) {
+    for scenario in scenarios {
+        println!(
+            "{:<14} {:<34} {}",
+            scenario.group, scenario.name, scenario.doc
+        );
+    }
+    println!("{} scenarios", scenarios.len());
+}
+
+/// Brings FerroLB, its configuration and the echo servers into a site that has none yet.
+pub fn set_up(site: &Site) -> Result<()> {
+    let started = Instant::now();
+    install::ferrolb(site)?;
+    install::samples(site)?;
+    remove_sample_services(site)?;
+    install::echo_servers(site)?;
+    install::sessions_established(site)?;
+    println!(
+        "FerroLB, config/samples and echo servers are in place after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// The samples may bring Services of their own; the scenarios count addresses and want none besides theirs.
+fn remove_sample_services(site: &Site) -> Result<()> {
+    let list = site
+        .get("/api/v1/namespaces/default/services")?
+        .unwrap_or_default();
+    for service in list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|s| s["spec"]["type"] == "LoadBalancer")
+    {
+        site.delete(&crate::cluster::service_path(
+            service["metadata"]["name"].as_str().unwrap_or_default(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Runs them all; returns how many passed and how many failed.
+pub fn run(site: &Site, scenarios: &[Scenario]) -> Result<(usize, usize)> {
+    let (mut passed, mut failed) = (0, Vec::new());
+    for scenario in scenarios {
+        interrupt::check()?;
+        let started = Instant::now();
+        let result = (scenario.run)(site);
+        let seconds = started.elapsed().as_secs_f64();
+        interrupt::check()?;
+        match result {
+            Ok(note) => {
+                passed += 1;
+                println!(
+                    "ok    {seconds:>6.1} s  {}/{}  {note}",
+                    scenario.group, scenario.name
+                );
+            }
+            Err(error) => {
+                println!(
+                    "FAIL  {seconds:>6.1} s  {}/{}  {error:#}",
+                    scenario.group, scenario.name
+                );
+                println!("{}", install::diagnosis(site));
+                failed.push(format!("{}/{}", scenario.group, scenario.name));
+            }
+        }
+        if let Err(error) = clean_up(site) {
+            println!(
+                "FAIL  cleaning up after {}/{}: {error:#}",
+                scenario.group, scenario.name
+            );
+            failed.push(format!("cleaning up after {}", scenario.name));
+        }
+    }
+    for name in &failed {
+        println!("failed: {name}");
+    }
+    println!("{passed} passed, {} failed", failed.len());
+    Ok((passed, failed.len()))
+}
+
+/// Puts the site back into the state in which every scenario finds it.
+fn clean_up(site: &Site) -> Result<()> {
+    for node in NODES {
+        network::set_link(&site.run, node.name, true)?;
+    }
+    let api_server = site.run.started_daemon(control_plane::API_SERVER)?;
+    if !api_server.is_running() {
+        control_plane::wait_ready(
+            &site.run,
+            &site::kill_and_restart(&site.run, control_plane::API_SERVER)?,
+        )?;
+    }
+    let selector = format!("labelSelector={}", objects::LABEL);
+    let services = site
+        .get(&format!("/api/v1/namespaces/default/services?{selector}"))?
+        .unwrap_or_default();
+    for service in services["items"].as_array().into_iter().flatten() {
+        site.delete(&crate::cluster::service_path(
+            service["metadata"]["name"].as_str().unwrap_or_default(),
+        ))?;
+    }
+    for (version, plural) in [
+        ("v1beta1", "ipaddresspools"),
+        ("v1beta1", "l2advertisements"),
+        ("v1beta1", "bgpadvertisements"),
+        ("v1beta2", "bgppeers"),
+    ] {
+        site.delete(&format!(
+            "/apis/metallb.io/{version}/namespaces/{SYSTEM}/{plural}?{selector}"
+        ))?;
+    }
+    for (kind, name) in install::WORKLOADS {
+        if name == "ferrolb-webhook" {
+            site.patch(
+                &format!("/apis/apps/v1/namespaces/{SYSTEM}/{kind}/{name}"),
+                &json!({"spec": {"replicas": 2}}),
+            )?;
+        }
+    }
+    install::rolled_out(site)?;
+    install::sessions_established(site)?;
+    host::wait_until(
+        "the Services are gone",
+        std::time::Duration::from_secs(30),
+        || {
+            let left = site
+                .get(&format!("/api/v1/namespaces/default/services?{selector}"))?
+                .unwrap_or_default();
+            Ok(left["items"].as_array().is_none_or(Vec::is_empty))
+        },
+    )
+}
