@@ -2,7 +2,7 @@
 //! our own codec, so that the two check each other.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,8 +23,6 @@ pub struct Peer {
 /// An established session.
 pub struct Session {
     stream: TcpStream,
-    /// Who connected.
-    pub from: SocketAddr,
 }
 
 impl Peer {
@@ -46,10 +44,10 @@ impl Peer {
         loop {
             crate::interrupt::check()?;
             match self.listener.accept() {
-                Ok((stream, from)) => {
+                Ok((stream, _)) => {
                     stream.set_nonblocking(false)?;
                     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-                    let mut session = Session { stream, from };
+                    let mut session = Session { stream };
                     session.handshake(self.asn, self.id)?;
                     return Ok(session);
                 }
@@ -102,23 +100,6 @@ impl Session {
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes).context("write to the speaker")
-    }
-
-    pub fn keepalive(&mut self) -> Result<()> {
-        self.write(&message(KEEPALIVE, &[])?)
-    }
-
-    pub fn set_read_timeout(&self, limit: Duration) -> Result<()> {
-        self.stream
-            .set_read_timeout(Some(limit))
-            .context("set the read timeout")
-    }
-
-    pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self {
-            stream: self.stream.try_clone()?,
-            from: self.from,
-        })
     }
 
     /// Reads until the speaker says what was wrong; returns code and subcode.

@@ -1,14 +1,11 @@
 //! Was this run told to stop? Ctrl-C and SIGTERM must leave nothing behind, so they end the work and not the process.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use nix::sys::signal::{SigSet, Signal};
-use tokio::sync::watch;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-static CHANNEL: OnceLock<watch::Sender<bool>> = OnceLock::new();
 
 /// Must be called before any other thread exists: threads inherit the mask that keeps the signals for the one that waits.
 pub fn watch_signals() -> Result<()> {
@@ -17,7 +14,6 @@ pub fn watch_signals() -> Result<()> {
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGHUP);
     signals.thread_block()?;
-    CHANNEL.get_or_init(|| watch::channel(false).0);
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -27,9 +23,6 @@ pub fn watch_signals() -> Result<()> {
                     continue;
                 }
                 eprintln!("\n{signal}: cleaning up");
-                if let Some(channel) = CHANNEL.get() {
-                    channel.send_replace(true);
-                }
             }
         })?;
     Ok(())
@@ -41,14 +34,4 @@ pub fn check() -> Result<()> {
         bail!("interrupted");
     }
     Ok(())
-}
-
-/// Returns when the run is told to stop.
-pub async fn interrupted() {
-    let Some(channel) = CHANNEL.get() else {
-        return std::future::pending().await;
-    };
-    let mut receiver = channel.subscribe();
-    // The sender is static, so waiting cannot fail.
-    let _ = receiver.wait_for(|stop| *stop).await;
 }

@@ -1,9 +1,13 @@
 //! `lab`: a real cluster with real routers on one machine, and what is shown, tested and measured on it.
 
+// Answers of the API server are indexed by name all over: `Value[...]` gives Null for what is absent and does not panic.
+#![allow(clippy::indexing_slicing)]
+
 mod bgp_peer;
 mod cluster;
 mod control_plane;
 mod credentials;
+mod demo;
 mod host;
 mod image;
 mod install;
@@ -57,6 +61,12 @@ enum Command {
         import: bool,
         #[arg(long)]
         run: Option<String>,
+    },
+    /// Show one Service from kubectl apply to a packet, step by step.
+    Demo {
+        /// Leave the site up afterwards.
+        #[arg(long)]
+        keep: bool,
     },
     /// Run the scenarios on a site of their own.
     Test {
@@ -118,6 +128,7 @@ fn carry_out(command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Demo { keep } => show(keep),
         Command::Test {
             group,
             run,
@@ -151,6 +162,47 @@ fn test(group: Option<&str>, on: Option<&str>, keep: bool, name: Option<&str>) -
     Ok(code(succeeded))
 }
 
+fn show(keep: bool) -> Result<ExitCode> {
+    let mut demo = demo::Demo::new();
+    let prepared = std::cell::RefCell::new(None);
+    let first = demo.step("start the site", "Three real Kubernetes nodes, a control plane, a router and two clients come up in network namespaces of this machine.", || {
+        let run = site::prepare()?;
+        *prepared.borrow_mut() = Some(run.clone());
+        site::start(&run)?;
+        Ok("three nodes are ready".into())
+    });
+    let Some(run) = prepared.into_inner() else {
+        first?;
+        return Ok(ExitCode::FAILURE);
+    };
+    let result = first.and_then(|()| {
+        let site = Site::connect(run.clone())?;
+        demo::run(&mut demo, &site).inspect_err(|_| println!("{}", install::diagnosis(&site)))
+    });
+    demo.summary();
+    leave(&run, keep, result.is_ok())?;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Ends the work on a site: it stays up when that was asked for, and else goes; the logs of a failure stay.
+fn leave(run: &Run, keep: bool, succeeded: bool) -> Result<()> {
+    if keep && interrupt::check().is_ok() {
+        run.keep()?;
+        println!("{}", site::instructions(run));
+        return Ok(());
+    }
+    run.remove(!succeeded)?;
+    println!(
+        "removed the site{}",
+        if succeeded {
+            String::new()
+        } else {
+            format!("; logs: {}", run.directory.join("logs").display())
+        }
+    );
+    Ok(())
+}
+
 fn code(success: bool) -> ExitCode {
     if success {
         ExitCode::SUCCESS
@@ -170,16 +222,7 @@ fn on_new_site(keep: bool, work: impl FnOnce(&Site) -> Result<bool>) -> Result<b
         );
         work(&Site::connect(run.clone())?)
     });
-    let succeeded = matches!(result, Ok(true));
-    if keep && interrupt::check().is_ok() {
-        run.keep()?;
-        println!("{}", site::instructions(&run));
-    } else {
-        run.remove(!succeeded)?;
-        if !succeeded {
-            eprintln!("logs: {}", run.directory.join("logs").display());
-        }
-    }
+    leave(&run, keep, matches!(result, Ok(true)))?;
     result
 }
 

@@ -99,8 +99,11 @@ fn delete(site: &Site) -> Result<String> {
     Ok(format!("gone after {} ms", started.elapsed().as_millis()))
 }
 
+/// What is wrong, the bytes, and the code and subcode of the right NOTIFICATION.
+type Broken = (&'static str, Vec<u8>, (u8, u8));
+
 /// What each broken message must be answered with (RFC 4271 sections 6.1 and 6.3).
-fn broken_messages() -> Result<Vec<(&'static str, Vec<u8>, (u8, u8))>> {
+fn broken_messages() -> Result<Vec<Broken>> {
     let keepalive = bgp_peer::message(bgp_peer::KEEPALIVE, &[])?;
     let with = |place: usize, byte: u8| {
         let mut bytes = keepalive.clone();

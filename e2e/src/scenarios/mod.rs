@@ -2,10 +2,10 @@
 
 mod allocation;
 mod bad_input;
-mod bgp;
+pub mod bgp;
 mod compatibility;
 mod faults;
-mod layer2;
+pub mod layer2;
 mod traces;
 mod workloads;
 

@@ -1,0 +1,96 @@
+# What people and CI do with this repository. `make help` lists it.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# Rust and Go may have been installed by scripts/prerequisites.sh a moment ago, beside the system's own programs.
+export PATH := $(CURDIR)/target/tools/bin:$(CURDIR)/target/tools/go/bin:$(HOME)/.cargo/bin:$(PATH)
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TERM_PROGRESS_WHEN ?= auto
+
+KEEP ?=
+GROUP ?=
+NAME ?=
+LIST ?=
+CONTROLLER ?=
+SPEAKER ?=
+
+STATIC := x86_64-unknown-linux-musl
+BINARIES := ferrolb-operator ferrolb-webhook ferrolb-speaker
+LAB = $(CARGO_TARGET_DIR)/debug/lab
+# Later versions may need a newer compiler than rust-toolchain.toml names.
+CARGO_DENY_VERSION := 0.20.2
+OPERATOR_VERIFY_VERSION := v0.33.0
+
+.PHONY: help demo test e2e bench lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
+
+help: ## List what can be done
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Needs root for the lab: demo, e2e, bench, test, lab-down. Variables: KEEP=1 GROUP=name NAME=word LIST=1"
+
+prerequisites: ## Install what is missing on a Debian machine, as root
+	@scripts/prerequisites.sh
+
+demo: prerequisites build lab ## Show one Service from kubectl apply to a packet; KEEP=1 leaves the site up
+	@$(LAB) demo $(if $(KEEP),--keep)
+
+test: prerequisites ## Everything: format, lints, dependencies, unit tests, generated files, bundle, e2e; ends with a summary
+	@scripts/test.sh
+
+e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: GROUP=name NAME=word LIST=1 KEEP=1
+	@$(LAB) $(if $(LIST),list,test $(if $(KEEP),--keep)) $(if $(GROUP),--group $(GROUP)) $(if $(LIST),,$(NAME))
+
+bench: prerequisites build lab ## Measure; prints a table and writes target/bench/results.json. CONTROLLER= SPEAKER= compare others
+	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER)) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)
+
+lab-down: lab ## Remove the sites that were left up
+	@$(LAB) down
+
+build: ## The static binaries, as they go into the image
+	cargo build --locked --profile ci --target $(STATIC) $(addprefix -p ,$(BINARIES))
+
+image: build lab ## The image as an archive, without a container engine
+	@$(LAB) image
+
+lab: ## The program that runs the lab
+	cargo build --locked -p ferrolb-e2e
+
+fmt: ## Format all sources
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all --check
+
+lint: ## clippy, warnings denied
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+unit: ## Unit, property and golden tests
+	cargo test --locked --workspace
+
+generate: ## Write config/crd, config/ and olm-bundle/ from the typed values
+	cargo run --locked -p crd-gen
+
+generate-check:
+	cargo run --locked -p crd-gen -- --check
+
+deny: target/tools/bin/cargo-deny ## Licenses, sources and banned crates of all dependencies
+	cargo deny --locked check bans licenses sources
+
+advisories: target/tools/bin/cargo-deny ## Known vulnerabilities of dependencies; needs the advisory database on the network
+	cargo deny --locked check advisories
+
+bundle-verify: target/lab/bin/operator-verify ## operator-verify accepts olm-bundle/
+	target/lab/bin/operator-verify manifests olm-bundle
+
+tools: target/tools/bin/cargo-deny target/lab/bin/operator-verify
+
+target/tools/bin/cargo-deny:
+	CARGO_TARGET_DIR=target/tools/build cargo install --locked --root target/tools cargo-deny@$(CARGO_DENY_VERSION)
+
+target/lab/bin/operator-verify:
+	mkdir -p target/lab/bin
+	GOBIN=$(CURDIR)/target/lab/bin CGO_ENABLED=0 go install -v github.com/operator-framework/api/cmd/operator-verify@$(OPERATOR_VERIFY_VERSION)
+
+clean: lab-down ## Remove everything that was built, after the sites
+	rm -rf target

@@ -1,0 +1,59 @@
+#!/bin/bash
+# Runs every stage of `make test`, whatever fails before, and ends with one line: how many tests passed and failed in all.
+# A stage that is one check counts as one; cargo's and the lab's tests are counted by their own summaries.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+logs=target/test
+mkdir -p "$logs"
+passed=0
+failed=0
+summary=()
+began=$SECONDS
+
+# count LOG: adds up "N passed" and "M failed" of cargo's summaries and of the lab's last line.
+count() {
+  awk '
+    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) p += $i; if ($(i + 1) ~ /^failed/) f += $i } }
+    /^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3 }
+    END { print p + 0, f + 0 }' "$1"
+}
+
+# stage NAME COMMAND...: runs it, shows its output, and counts.
+stage() {
+  local name=$1 start=$SECONDS code p f
+  shift
+  echo "=== $name: $*"
+  "$@" 2>&1 | tee "$logs/$name.log"
+  code=${PIPESTATUS[0]}
+  read -r p f < <(count "$logs/$name.log")
+  # A stage that fails without a failed test (it did not build, say) is a failure of its own; one without tests is one test.
+  if ((p + f == 0)) || { ((code != 0)) && ((f == 0)); }; then
+    if ((code == 0)); then p=$((p + 1)); else f=$((f + 1)); fi
+  fi
+  passed=$((passed + p))
+  failed=$((failed + f))
+  summary+=("$(printf '%-16s %5d passed %4d failed %6d s' "$name" "$p" "$f" $((SECONDS - start)))")
+  ((code != 130))
+}
+
+interrupted() {
+  echo "interrupted"
+  exit 130
+}
+trap interrupted INT TERM
+
+stage fmt make --no-print-directory fmt-check
+stage lint make --no-print-directory lint
+stage unit cargo test --locked --workspace --no-fail-fast
+stage generated make --no-print-directory generate-check
+stage deny make --no-print-directory deny
+stage bundle make --no-print-directory bundle-verify
+stage build make --no-print-directory build
+stage e2e make --no-print-directory e2e
+
+echo
+printf '%s\n' "${summary[@]}"
+echo "logs: $logs, $((SECONDS - began)) s in all"
+echo "$passed passed, $failed failed"
+((failed == 0))
