@@ -102,6 +102,19 @@ impl Session {
         self.stream.write_all(bytes).context("write to the speaker")
     }
 
+    pub fn set_read_timeout(&self, limit: Duration) -> Result<()> {
+        self.stream
+            .set_read_timeout(Some(limit))
+            .context("set the read timeout")
+    }
+
+    /// A second handle, for whoever keeps the session alive.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            stream: self.stream.try_clone()?,
+        })
+    }
+
     /// Reads until the speaker says what was wrong; returns code and subcode.
     pub fn notification(&mut self) -> Result<(u8, u8)> {
         loop {

@@ -1,11 +1,13 @@
 //! The real control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler in one namespace.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
+use crate::cluster::SYSTEM;
 use crate::credentials::Credentials;
 use crate::host::{self, Daemon};
 use crate::plan::{self, CONTROL_PLANE};
@@ -13,8 +15,22 @@ use crate::run::Run;
 
 pub const API_SERVER: &str = "kube-apiserver";
 
-/// Starts all four; returns when the API server is ready.
-pub fn start(run: &Run, programs: &Path, credentials: &Credentials) -> Result<()> {
+/// What the control plane is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A cluster like any other.
+    Cluster,
+    /// Measurements: only the controllers that they need, and a log of what the programs under test write.
+    Bench,
+}
+
+/// Starts all of it; returns when the API server is ready.
+pub fn start(
+    run: &Run,
+    programs: &Path,
+    credentials: &Credentials,
+    purpose: Purpose,
+) -> Result<()> {
     write_credentials(credentials)?;
     let data = run.directory.join("etcd");
     fs::create_dir_all(&data)?;
@@ -48,15 +64,19 @@ pub fn start(run: &Run, programs: &Path, credentials: &Credentials) -> Result<()
         arguments.to_vec(),
     )
     .start()?;
+    let mut arguments = api_server_arguments(credentials);
+    if purpose == Purpose::Bench {
+        arguments.extend(audit(run)?);
+    }
     let mut api_server = run.daemon(
         API_SERVER,
         CONTROL_PLANE.name,
         programs.join(API_SERVER),
-        api_server_arguments(credentials),
+        arguments,
     );
     api_server.start()?;
     wait_ready(run, &api_server)?;
-    let arguments = [
+    let mut arguments = vec![
         format!(
             "--kubeconfig={}",
             credentials.path("controller-manager.kubeconfig")
@@ -75,13 +95,19 @@ pub fn start(run: &Run, programs: &Path, credentials: &Credentials) -> Result<()
         "--kube-api-burst=400".to_owned(),
         "--v=1".to_owned(),
     ];
+    if purpose == Purpose::Bench {
+        arguments.push("--controllers=endpointslice-controller,serviceaccount-controller,root-ca-certificate-publisher-controller".to_owned());
+    }
     run.daemon(
         "kube-controller-manager",
         CONTROL_PLANE.name,
         programs.join("kube-controller-manager"),
-        arguments.to_vec(),
+        arguments,
     )
     .start()?;
+    if purpose == Purpose::Bench {
+        return Ok(());
+    }
     let arguments = [
         format!("--kubeconfig={}", credentials.path("scheduler.kubeconfig")),
         "--leader-elect=false".to_owned(),
@@ -104,6 +130,27 @@ pub fn wait_ready(run: &Run, api_server: &Daemon) -> Result<()> {
             .is_ok_and(|answer| answer.trim() == "ok"))
     });
     ready.with_context(|| api_server.log_tail(15))
+}
+
+/// Where the writes of the programs under test are logged.
+pub fn audit_log(run: &Run) -> PathBuf {
+    run.directory.join("audit.log")
+}
+
+/// Logs every write by an account of the install namespace, and nothing else.
+fn audit(run: &Run) -> Result<Vec<String>> {
+    let policy = run.directory.join("audit-policy.json");
+    let ours = json!({
+        "level": "Metadata", "omitStages": ["RequestReceived"],
+        "userGroups": [format!("system:serviceaccounts:{SYSTEM}")], "verbs": ["create", "update", "patch", "delete"],
+    });
+    let rules = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [ours, {"level": "None"}]});
+    fs::write(&policy, serde_json::to_string_pretty(&rules)?).context("write the audit policy")?;
+    Ok(vec![
+        format!("--audit-policy-file={}", policy.display()),
+        format!("--audit-log-path={}", audit_log(run).display()),
+        "--audit-log-mode=batch".to_owned(),
+    ])
 }
 
 fn write_credentials(credentials: &Credentials) -> Result<()> {

@@ -3,6 +3,7 @@
 // Answers of the API server are indexed by name all over: `Value[...]` gives Null for what is absent and does not panic.
 #![allow(clippy::indexing_slicing)]
 
+mod bench;
 mod bgp_peer;
 mod cluster;
 mod control_plane;
@@ -88,6 +89,14 @@ enum Command {
         #[arg(long)]
         group: Option<String>,
     },
+    /// Measure latencies, memory and writes on a control plane of their own.
+    Bench {
+        #[command(flatten)]
+        options: bench::Options,
+        /// Leave the site up afterwards.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Run a command on a machine of the site that is up.
     Exec {
         #[arg(long)]
@@ -139,6 +148,7 @@ fn carry_out(command: Command) -> Result<ExitCode> {
             scenarios::list(&scenarios::select(group.as_deref(), None)?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Bench { options, keep } => measure(&options, keep),
         Command::Exec {
             run,
             machine,
@@ -182,6 +192,17 @@ fn show(keep: bool) -> Result<ExitCode> {
     demo.summary();
     leave(&run, keep, result.is_ok())?;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// A missed target is told in the table and does not fail the command: the machine may be slow.
+fn measure(options: &bench::Options, keep: bool) -> Result<ExitCode> {
+    let run = site::prepare()?;
+    let result = bench::run(&run, options);
+    leave(&run, keep, result.is_ok())?;
+    if !result? {
+        println!("not every target was met");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Ends the work on a site: it stays up when that was asked for, and else goes; the logs of a failure stay.

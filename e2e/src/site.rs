@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::control_plane::Purpose;
 use crate::credentials::Credentials;
 use crate::host::{self, Daemon};
 use crate::plan::{CONTROL_PLANE, NODES};
@@ -39,7 +40,7 @@ pub fn start(run: &Run) -> Result<()> {
     let images = image::helpers(&run.directory.join("images"))?;
     std::thread::scope(|scope| {
         let control_plane = scope.spawn(|| {
-            control_plane::start(run, &bin, &credentials)?;
+            control_plane::start(run, &bin, &credentials, Purpose::Cluster)?;
             tell("etcd, API server, controller manager and scheduler are up");
             anyhow::Ok(())
         });
@@ -85,6 +86,15 @@ pub fn start(run: &Run) -> Result<()> {
     .with_context(|| kubelet.log_tail(10))?;
     tell("three nodes are ready");
     Ok(())
+}
+
+/// Starts the control plane alone, for measurements. Machines have their namespaces and cables, and nothing runs on them.
+pub fn start_control_plane(run: &Run) -> Result<()> {
+    let bin = run.directory.join("bin");
+    programs::link_kubernetes(&bin)?;
+    let credentials = Credentials::create(&run.directory.join("credentials"))?;
+    write_kubectl(run)?;
+    control_plane::start(run, &bin, &credentials, Purpose::Bench)
 }
 
 fn join(result: std::thread::Result<Result<()>>) -> Result<()> {

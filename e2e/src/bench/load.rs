@@ -1,0 +1,183 @@
+//! Services by the hundred and by the thousand.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use super::watch::Statuses;
+use super::wire::Wire;
+use crate::cluster::Site;
+use crate::{host, interrupt};
+
+/// Inside the segment, so that the addresses are announced both ways.
+pub const POOL: &str = "10.10.128.0/17";
+
+/// How many requests are under way at once: as many as the operator has when it writes statuses.
+const CONCURRENCY: usize = 16;
+
+/// One Service from its creation to the wire. What did not come within the time is None.
+pub struct Sample {
+    /// From sending the create request to the event that shows the address.
+    pub create: Option<Duration>,
+    /// From that event to the first gratuitous ARP frame.
+    pub arp: Option<Duration>,
+    /// From that event to the first UPDATE with the address.
+    pub bgp: Option<Duration>,
+}
+
+fn services(site: &Site) -> Api<Service> {
+    Api::namespaced(site.client.clone(), "default")
+}
+
+fn service(name: &str) -> Result<Service> {
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "default", "labels": {"bench": "yes"}},
+        "spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "selector": {"app": "echo"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }))?)
+}
+
+/// Creates Services one after the other and follows each to the wire.
+pub fn one_by_one(
+    site: &Site,
+    statuses: &Statuses,
+    wire: &Wire,
+    prefix: &str,
+    count: usize,
+) -> Result<Vec<Sample>> {
+    let api = services(site);
+    let mut samples = Vec::new();
+    for number in 0..count {
+        interrupt::check()?;
+        let name = format!("{prefix}-{number}");
+        let object = service(&name)?;
+        wire.forget();
+        let began = Instant::now();
+        site.runtime()
+            .block_on(api.create(&PostParams::default(), &object))
+            .with_context(|| format!("create {name}"))?;
+        let seen = host::wait_until(&name, Duration::from_secs(10), || {
+            Ok(statuses.of(&name).is_some())
+        })
+        .ok()
+        .and_then(|()| statuses.of(&name));
+        let Some(seen) = seen else {
+            samples.push(Sample {
+                create: None,
+                arp: None,
+                bgp: None,
+            });
+            continue;
+        };
+        let address: Ipv4Addr = seen
+            .address
+            .parse()
+            .with_context(|| format!("{name} has {}", seen.address))?;
+        // The frame may come a little before the event that we see, which is as good as at once.
+        let _ = host::wait_until(&name, Duration::from_secs(2), || {
+            Ok(wire.arp(address).is_some() && wire.bgp(address).is_some())
+        });
+        let after =
+            |moment: Option<Instant>| moment.map(|m| m.saturating_duration_since(seen.when));
+        samples.push(Sample {
+            create: Some(seen.when.duration_since(began)),
+            arp: after(wire.arp(address)),
+            bgp: after(wire.bgp(address)),
+        });
+        if number + 1 == count {
+            println!("  {count} Services created one after the other");
+        }
+    }
+    Ok(samples)
+}
+
+/// Creates many at once.
+pub fn create_many(site: &Site, prefix: &str, count: usize) -> Result<()> {
+    let api = services(site);
+    site.runtime().block_on(async {
+        stream::iter(0..count)
+            .map(|number| {
+                let api = api.clone();
+                let object = service(&format!("{prefix}-{number}"));
+                async move {
+                    api.create(&PostParams::default(), &object?).await?;
+                    anyhow::Ok(())
+                }
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await
+    })
+}
+
+/// Writes the status of so many Services, or takes it away, by the same kind of request as the operator's.
+pub fn bare_loop(site: &Site, prefix: &str, count: usize, give: bool) -> Result<Duration> {
+    let api = services(site);
+    site.runtime().block_on(async {
+        // The operator knows the versions from its watch; the loop gets them before the clock runs.
+        let list = api.list(&ListParams::default().labels("bench=yes")).await?;
+        let first = u32::from(Ipv4Addr::new(10, 10, 128, 0));
+        let patches: Vec<_> = list
+            .items
+            .into_iter()
+            .filter_map(|s| Some((s.metadata.name?, s.metadata.resource_version?)))
+            .filter(|(name, _)| name.starts_with(prefix))
+            .take(count)
+            .zip(first..)
+            .map(|((name, version), address)| {
+                let ingress = if give { json!([{"ip": Ipv4Addr::from(address).to_string(), "ipMode": "VIP"}]) } else { json!(null) };
+                (name, json!({"metadata": {"resourceVersion": version}, "status": {"loadBalancer": {"ingress": ingress}}}))
+            })
+            .collect();
+        let began = Instant::now();
+        stream::iter(patches)
+            .map(|(name, patch)| {
+                let api = api.clone();
+                async move { api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop) }
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await?;
+        Ok(began.elapsed())
+    })
+}
+
+/// Deletes every Service of the bench and waits until they are gone.
+pub fn delete_all(site: &Site) -> Result<()> {
+    delete(site, |_| true)
+}
+
+/// Deletes the Services of one series.
+pub fn delete_prefix(site: &Site, prefix: &str) -> Result<()> {
+    delete(site, |name| name.starts_with(prefix))
+}
+
+fn delete(site: &Site, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let api = services(site);
+    site.runtime().block_on(async {
+        let list = api
+            .list_metadata(&ListParams::default().labels("bench=yes"))
+            .await?;
+        let names: Vec<_> = list
+            .items
+            .into_iter()
+            .filter_map(|s| s.metadata.name)
+            .filter(|n| wanted(n))
+            .collect();
+        stream::iter(names)
+            .map(|name| {
+                let api = api.clone();
+                async move { api.delete(&name, &DeleteParams::default()).await.map(drop) }
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,249 @@
+//! `lab bench`: how fast, how much memory, how many writes. The programs under test run bare in the namespaces, with the
+//! token of their own service account, so that another implementation of the same API can be put in their place.
+
+mod load;
+mod rows;
+mod subject;
+mod watch;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::cluster::{SYSTEM, Site};
+use crate::plan::NODES;
+use crate::run::Run;
+use crate::{control_plane, host, site};
+use rows::{Rows, at_most};
+pub use subject::Options;
+use subject::Subjects;
+
+/// How many Services "many" are.
+const MANY: usize = 5000;
+
+/// How many Services are created one after the other for a distribution.
+const SAMPLES: usize = 300;
+
+/// How long the cluster is left alone to count writes.
+const REST: Duration = Duration::from_secs(60);
+
+/// Measures everything on a site that has a control plane but no kubelets: nothing else shall use the processors.
+pub fn run(run: &Run, options: &Options) -> Result<bool> {
+    site::start_control_plane(run)?;
+    let site = Site::connect(run.clone())?;
+    set_up(&site, options)?;
+    let mut rows = Rows::default();
+    let mut subjects = Subjects::new(&site, options)?;
+    let wire = wire::Wire::watch(run)?;
+    let statuses = watch::Statuses::start(&site)?;
+
+    subjects.start_speakers()?;
+    subjects.start_controller()?;
+    wire.wait_for_sessions(NODES.len())?;
+    let first = load::one_by_one(&site, &statuses, &wire, "warm", 20)?;
+    ensure!(!first.is_empty(), "no Service got an address");
+    load::delete_all(&site)?;
+
+    let few = load::one_by_one(&site, &statuses, &wire, "few", SAMPLES)?;
+    load::delete_all(&site)?;
+    let writes_few = at_rest(&site, "0 Services")?;
+    let (controller_idle, speaker_idle) = subjects.resident_megabytes()?;
+
+    println!("creating {MANY} Services with the controller at work");
+    let began = Instant::now();
+    load::create_many(&site, "many", MANY)?;
+    statuses.wait_for_all("many", MANY, Duration::from_secs(600))?;
+    println!(
+        "  all have addresses {:.1} s after the first was created",
+        began.elapsed().as_secs_f64()
+    );
+    wire.wait_quiet()?;
+    let many = load::one_by_one(&site, &statuses, &wire, "more", SAMPLES)?;
+    load::delete_prefix(&site, "more")?;
+    wire.wait_quiet()?;
+    let writes_many = at_rest(&site, "5,000 Services")?;
+    let (controller_many, speaker_many) = subjects.resident_megabytes()?;
+
+    rows.latencies(&few, &many, MANY);
+    backlog(&site, &mut subjects, &statuses, &mut rows)?;
+    rows.add(
+        "resident memory of the operator, idle",
+        controller_idle,
+        "MB",
+        at_most(15.0),
+    );
+    rows.add(
+        "resident memory of a speaker, idle",
+        speaker_idle,
+        "MB",
+        at_most(15.0),
+    );
+    rows.add(
+        &format!("resident memory of the operator, {MANY} Services"),
+        controller_many,
+        "MB",
+        at_most(40.0),
+    );
+    rows.add(
+        &format!("resident memory of a speaker, {MANY} Services"),
+        speaker_many,
+        "MB",
+        at_most(25.0),
+    );
+    rows.writes(&writes_few, &writes_many, MANY);
+    rows.print();
+    rows.save()
+}
+
+/// CRDs, accounts and roles from the manifests, one pool that is announced both ways, and servers that need no kubelet.
+fn set_up(site: &Site, options: &Options) -> Result<()> {
+    site.kubectl(&["apply", "-k", &options.manifests.display().to_string()])?;
+    // No webhook runs here, and a call that finds nobody would be part of every figure.
+    site.kubectl(&["delete", "validatingwebhookconfigurations", "--all"])?;
+    site.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "crd",
+        "--all",
+        "--timeout=30s",
+    ])?;
+    for node in NODES {
+        let labels = json!({"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"});
+        site.create(
+            "/api/v1/nodes",
+            &json!({"metadata": {"name": node.name, "labels": labels}}),
+        )?;
+        let ready = json!({"type": "Ready", "status": "True", "reason": "Bench", "message": "", "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let addresses = json!([{"type": "InternalIP", "address": node.v4}, {"type": "InternalIP", "address": node.v6}]);
+        site.patch(
+            &format!("/api/v1/nodes/{}/status", node.name),
+            &json!({"status": {"conditions": [ready], "addresses": addresses}}),
+        )?;
+    }
+    site.wait(
+        "the default service account exists",
+        Duration::from_secs(20),
+        || site.get("/api/v1/namespaces/default/serviceaccounts/default"),
+    )?;
+    for (index, node) in NODES.iter().enumerate() {
+        let name = format!("echo-{}", node.name);
+        let pod = json!({
+            "metadata": {"name": name, "labels": {"app": "echo"}},
+            "spec": {"nodeName": node.name, "containers": [{"name": "echo", "image": "ferrolb/echo:lab"}], "automountServiceAccountToken": false},
+        });
+        site.create("/api/v1/namespaces/default/pods", &pod)?;
+        let address = format!("10.244.{}.9", index + 1);
+        let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [{"type": "Ready", "status": "True"}]});
+        site.patch(
+            &format!("/api/v1/namespaces/default/pods/{name}/status"),
+            &json!({"status": status}),
+        )?;
+    }
+    let object = |kind: &str, version: &str, spec: serde_json::Value| json!({"apiVersion": format!("metallb.io/{version}"), "kind": kind, "metadata": {"name": "bench", "namespace": SYSTEM}, "spec": spec});
+    let peer = json!({"myASN": crate::plan::SPEAKER_ASN, "peerASN": crate::plan::ROUTER_ASN, "peerAddress": crate::plan::ROUTER.v4});
+    for manifest in [
+        object(
+            "IPAddressPool",
+            "v1beta1",
+            json!({"addresses": [load::POOL]}),
+        ),
+        object(
+            "L2Advertisement",
+            "v1beta1",
+            json!({"ipAddressPools": ["bench"]}),
+        ),
+        object(
+            "BGPAdvertisement",
+            "v1beta1",
+            json!({"ipAddressPools": ["bench"]}),
+        ),
+        object("BGPPeer", "v1beta2", peer),
+    ] {
+        site.apply(&manifest.to_string())?;
+    }
+    Ok(())
+}
+
+/// The controller starts and finds many Services that wait; beside it, the same writes from a loop that decides nothing.
+fn backlog(
+    site: &Site,
+    subjects: &mut Subjects<'_>,
+    statuses: &watch::Statuses,
+    rows: &mut Rows,
+) -> Result<()> {
+    subjects.stop_controller()?;
+    load::delete_all(site)?;
+    load::create_many(site, "wait", MANY)?;
+    println!("{MANY} Services wait; writing their statuses from a bare loop");
+    let bare = load::bare_loop(site, "wait", MANY, true)?;
+    load::bare_loop(site, "wait", MANY, false)?;
+    statuses.forget();
+    println!("  {:.1} s; now the controller", bare.as_secs_f64());
+    let began = Instant::now();
+    subjects.start_controller()?;
+    statuses.wait_for_all("wait", MANY, Duration::from_secs(600))?;
+    let elapsed = began.elapsed();
+    rows.add(
+        &format!("{MANY} waiting Services, from start of the operator"),
+        elapsed.as_secs_f64(),
+        "s",
+        at_most(1.5 * bare.as_secs_f64()),
+    );
+    rows.add(
+        &format!("{MANY} status writes from a bare loop"),
+        bare.as_secs_f64(),
+        "s",
+        None,
+    );
+    Ok(())
+}
+
+/// What the programs under test wrote while nothing happened.
+pub struct Writes {
+    pub per_minute: f64,
+    /// Writes to anything that is not a Lease, by resource.
+    pub others: Vec<String>,
+}
+
+fn at_rest(site: &Site, what: &str) -> Result<Writes> {
+    // Whatever was caused by the last change is written within this time; what comes later is written at rest.
+    std::thread::sleep(Duration::from_secs(10));
+    println!(
+        "counting API writes at rest with {what} for {} s",
+        REST.as_secs()
+    );
+    let log = control_plane::audit_log(&site.run);
+    let before = std::fs::read_to_string(&log)
+        .map(|t| t.lines().count())
+        .unwrap_or_default();
+    let end = Instant::now() + REST;
+    host::wait_until("the rest is over", REST + Duration::from_secs(1), || {
+        Ok(Instant::now() >= end)
+    })?;
+    let text = std::fs::read_to_string(&log).context("read the audit log")?;
+    let resources: Vec<String> = text
+        .lines()
+        .skip(before)
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .map(|event| {
+            event["objectRef"]["resource"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect();
+    let minutes = REST.as_secs_f64() / 60.0;
+    let count = u32::try_from(resources.len()).map_or(f64::MAX, f64::from);
+    let others = resources.into_iter().filter(|r| r != "leases").collect();
+    Ok(Writes {
+        per_minute: count / minutes,
+        others,
+    })
+}
+
+/// The folder of manifests that is applied unless another is given.
+pub fn default_manifests() -> std::path::PathBuf {
+    crate::run::repository().join("config/default")
+}

@@ -1,0 +1,180 @@
+//! The table of figures: what, value, unit, target, met.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::Writes;
+use super::load::Sample;
+use crate::run::repository;
+
+/// A bound that a figure must not exceed.
+#[derive(Clone, Copy)]
+pub struct AtMost(f64);
+
+pub fn at_most(bound: f64) -> Option<AtMost> {
+    Some(AtMost(bound))
+}
+
+struct Row {
+    what: String,
+    value: f64,
+    unit: &'static str,
+    target: Option<AtMost>,
+}
+
+impl Row {
+    fn met(&self) -> Option<bool> {
+        self.target.map(|AtMost(bound)| self.value <= bound)
+    }
+
+    fn target(&self) -> Option<String> {
+        self.target.map(|AtMost(bound)| format!("<= {bound:.1}"))
+    }
+}
+
+#[derive(Default)]
+pub struct Rows(Vec<Row>);
+
+impl Rows {
+    pub fn add(&mut self, what: &str, value: f64, unit: &'static str, target: Option<AtMost>) {
+        self.0.push(Row {
+            what: what.to_owned(),
+            value,
+            unit,
+            target,
+        });
+    }
+
+    /// The distributions with few and with many Services present.
+    pub fn latencies(&mut self, few: &[Sample], many: &[Sample], count: usize) {
+        let create =
+            |samples: &[Sample], share| percentile(samples.iter().map(|s| s.create), share);
+        let (p50, p99) = (create(few, 0.5), create(few, 0.99));
+        self.add("create to status, 0 present, p50", p50, "ms", at_most(20.0));
+        self.add("create to status, 0 present, p99", p99, "ms", at_most(60.0));
+        self.add(
+            &format!("create to status, {count} present, p50"),
+            create(many, 0.5),
+            "ms",
+            at_most(1.5 * p50),
+        );
+        self.add(
+            &format!("create to status, {count} present, p99"),
+            create(many, 0.99),
+            "ms",
+            at_most(1.5 * p99),
+        );
+        for (samples, present) in [(few, 0), (many, count)] {
+            for (how, share, target) in [("p50", 0.5, None), ("p99", 0.99, at_most(20.0))] {
+                self.add(
+                    &format!("status to gratuitous ARP, {present} present, {how}"),
+                    percentile(samples.iter().map(|s| s.arp), share),
+                    "ms",
+                    target,
+                );
+                self.add(
+                    &format!("status to BGP UPDATE, {present} present, {how}"),
+                    percentile(samples.iter().map(|s| s.bgp), share),
+                    "ms",
+                    target,
+                );
+            }
+        }
+    }
+
+    pub fn writes(&mut self, few: &Writes, many: &Writes, count: usize) {
+        self.add(
+            "API writes per minute at rest, 0 Services",
+            few.per_minute,
+            "1/min",
+            None,
+        );
+        // Leases are renewed on a clock of their own, so that one more or less falls into a window.
+        self.add(
+            &format!("API writes per minute at rest, {count} Services"),
+            many.per_minute,
+            "1/min",
+            at_most(few.per_minute + 1.0),
+        );
+        let others = few.others.len() + many.others.len();
+        self.add(
+            "writes at rest that are not leases",
+            u32::try_from(others).map_or(f64::MAX, f64::from),
+            "",
+            at_most(0.0),
+        );
+        for resource in few.others.iter().chain(&many.others) {
+            println!("  at rest somebody wrote to {resource}");
+        }
+    }
+
+    pub fn print(&self) {
+        println!(
+            "\n{:<58} {:>10} {:<6} {:>10}  met",
+            "what", "value", "unit", "target"
+        );
+        for row in &self.0 {
+            let met = row.met().map_or("", |met| if met { "yes" } else { "NO" });
+            println!(
+                "{:<58} {:>10.1} {:<6} {:>10}  {met}",
+                row.what,
+                row.value,
+                row.unit,
+                row.target().unwrap_or_default()
+            );
+        }
+    }
+
+    /// Writes target/bench/results.json; says whether every target was met.
+    pub fn save(&self) -> Result<bool> {
+        let rows: Vec<_> = self
+            .0
+            .iter()
+            .map(|row| json!({"what": row.what, "value": (row.value * 1000.0).round() / 1000.0, "unit": row.unit, "target": row.target(), "met": row.met()}))
+            .collect();
+        let directory = repository().join("target/bench");
+        fs::create_dir_all(&directory)?;
+        let path = directory.join("results.json");
+        fs::write(&path, serde_json::to_string_pretty(&rows)? + "\n")
+            .with_context(|| format!("write {}", path.display()))?;
+        println!("written to {}", path.display());
+        Ok(self.0.iter().all(|row| row.met() != Some(false)))
+    }
+}
+
+/// The nearest-rank percentile, in milliseconds. What never came counts as infinitely late.
+fn percentile(samples: impl Iterator<Item = Option<std::time::Duration>>, share: f64) -> f64 {
+    let mut sorted: Vec<f64> = samples
+        .map(|s| s.map_or(f64::INFINITY, |d| d.as_secs_f64() * 1000.0))
+        .collect();
+    sorted.sort_by(f64::total_cmp);
+    let Ok(count) = u32::try_from(sorted.len()) else {
+        return f64::NAN;
+    };
+    // The rank is a small whole number: no sample count comes near the limits of the types.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rank = (f64::from(count) * share).ceil() as usize;
+    sorted
+        .get(rank.saturating_sub(1))
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_percentile_is_the_nearest_rank_and_a_missing_sample_is_the_latest() {
+        let samples: Vec<_> = (1..=100)
+            .map(|ms| Some(Duration::from_millis(ms)))
+            .collect();
+        assert_eq!(percentile(samples.iter().copied(), 0.5), 50.0);
+        assert_eq!(percentile(samples.iter().copied(), 0.99), 99.0);
+        assert!(percentile([None, Some(Duration::ZERO)].into_iter(), 0.99).is_infinite());
+    }
+}

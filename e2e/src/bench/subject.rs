@@ -1,0 +1,186 @@
+//! The programs under test: started bare in the namespaces, as the service accounts that their manifests give them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+
+use crate::cluster::{SYSTEM, Site};
+use crate::credentials;
+use crate::host::Daemon;
+use crate::image::product_binaries;
+use crate::plan::{CONTROL_PLANE, NODES};
+
+/// What is measured. The defaults measure FerroLB.
+#[derive(Args)]
+pub struct Options {
+    /// The program that allocates addresses.
+    #[arg(long, default_value_os_t = product_binaries().join("ferrolb-operator"))]
+    controller: PathBuf,
+    /// The program that announces them, one on each node.
+    #[arg(long, default_value_os_t = product_binaries().join("ferrolb-speaker"))]
+    speaker: PathBuf,
+    /// Its arguments; {kubeconfig} is filled in.
+    #[arg(
+        long,
+        default_value = "--kubeconfig={kubeconfig} --namespace=metallb-system"
+    )]
+    controller_arguments: String,
+    /// Its arguments; {kubeconfig}, {node}, {address} and {secrets} are filled in.
+    #[arg(
+        long,
+        default_value = "--kubeconfig={kubeconfig} --namespace=metallb-system --node-name={node} --ml-bindaddr={address} --ml-secret-key-path={secrets}"
+    )]
+    speaker_arguments: String,
+    /// The service account of the controller.
+    #[arg(long, default_value = "ferrolb-operator")]
+    controller_account: String,
+    /// The service account of the speakers.
+    #[arg(long, default_value = "ferrolb-speaker")]
+    speaker_account: String,
+    /// The folder with CRDs, accounts and roles, for kubectl apply -k.
+    #[arg(long, default_value_os_t = super::default_manifests())]
+    pub manifests: PathBuf,
+}
+
+pub struct Subjects<'a> {
+    site: &'a Site,
+    options: &'a Options,
+    controller: Daemon,
+    speakers: Vec<Daemon>,
+}
+
+impl<'a> Subjects<'a> {
+    pub fn new(site: &'a Site, options: &'a Options) -> Result<Self> {
+        let run = &site.run;
+        let secrets = run.directory.join("ml-secret");
+        fs::create_dir_all(&secrets)?;
+        fs::write(
+            secrets.join("secretkey"),
+            "c2l4dGVlbiBieXRlcyBvciBtb3JlIG9mIGEgc2VjcmV0LCBhbHdheXMgdGhlIHNhbWUu",
+        )?;
+        let fill = |template: &str, kubeconfig: &str, node: &str, address: &str| -> Vec<String> {
+            let words = template.split_whitespace();
+            words
+                .map(|w| {
+                    w.replace("{kubeconfig}", kubeconfig)
+                        .replace("{node}", node)
+                        .replace("{address}", address)
+                        .replace("{secrets}", &secrets.display().to_string())
+                })
+                .collect()
+        };
+        let kubeconfig = account_kubeconfig(site, &options.controller_account)?;
+        let mut controller = run.daemon(
+            "bench-controller",
+            CONTROL_PLANE.name,
+            &options.controller,
+            fill(
+                &options.controller_arguments,
+                &kubeconfig,
+                "",
+                CONTROL_PLANE.v4,
+            ),
+        );
+        controller.environment = vec![
+            ("METALLB_POD_NAME".into(), "bench-controller".into()),
+            ("POD_NAME".into(), "bench-controller".into()),
+        ];
+        let kubeconfig = account_kubeconfig(site, &options.speaker_account)?;
+        let speakers = NODES
+            .iter()
+            .map(|node| {
+                let arguments = fill(&options.speaker_arguments, &kubeconfig, node.name, node.v4);
+                let mut speaker = run.daemon(
+                    &format!("bench-speaker-{}", node.name),
+                    node.name,
+                    &options.speaker,
+                    arguments,
+                );
+                speaker.environment = vec![
+                    ("METALLB_NODE_NAME".into(), node.name.into()),
+                    ("METALLB_BGP_TYPE".into(), "native".into()),
+                ];
+                speaker
+            })
+            .collect();
+        Ok(Self {
+            site,
+            options,
+            controller,
+            speakers,
+        })
+    }
+
+    pub fn start_controller(&mut self) -> Result<()> {
+        anyhow::ensure!(
+            self.options.controller.exists(),
+            "{} is not there",
+            self.options.controller.display()
+        );
+        self.controller.start()
+    }
+
+    pub fn stop_controller(&mut self) -> Result<()> {
+        self.controller.kill()?;
+        // Its lease would make the next one wait, and waiting for a lease is not what is measured.
+        let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases");
+        self.site.delete(&leases)
+    }
+
+    pub fn start_speakers(&mut self) -> Result<()> {
+        self.speakers.iter_mut().try_for_each(Daemon::start)
+    }
+
+    /// Resident memory of the controller, and of the speaker that has most.
+    pub fn resident_megabytes(&self) -> Result<(f64, f64)> {
+        let speakers = self
+            .speakers
+            .iter()
+            .map(resident)
+            .collect::<Result<Vec<_>>>()?;
+        Ok((
+            resident(&self.controller)?,
+            speakers.into_iter().fold(0.0, f64::max),
+        ))
+    }
+}
+
+fn resident(daemon: &Daemon) -> Result<f64> {
+    let id = daemon
+        .process
+        .filter(|p| p.is_running())
+        .with_context(|| format!("{} ended:\n{}", daemon.name, daemon.log_tail(10)))?
+        .id;
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kibibytes * 1024.0 / 1e6)
+}
+
+/// A kubeconfig with a token of the service account, as a pod would have it.
+fn account_kubeconfig(site: &Site, account: &str) -> Result<String> {
+    let path = format!("/api/v1/namespaces/{SYSTEM}/serviceaccounts/{account}/token");
+    let answer = site.create(&path, &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86400}}))?;
+    let token = answer["status"]["token"]
+        .as_str()
+        .context("the API server gave no token")?;
+    let authority = fs::read_to_string(site.run.directory.join("credentials/ca.crt"))?;
+    let file = site
+        .run
+        .directory
+        .join(format!("credentials/{account}.kubeconfig"));
+    fs::write(
+        &file,
+        serde_json::to_string_pretty(&credentials::kubeconfig(
+            &authority,
+            &json!({"token": token}),
+        ))?,
+    )?;
+    Ok(file.display().to_string())
+}
