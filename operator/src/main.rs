@@ -1,2 +1,143 @@
-//! operator
-fn main() {}
+//! FerroLB's operator. See the library for what it does.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use ferrolb_cluster::{Backoff, Client, Election, Ended, EventPublisher, Timing, Writer, connect, list};
+use ferrolb_operator::certificates::{CertificateNames, keep};
+use ferrolb_operator::flags::Flags;
+use ferrolb_operator::metrics::Metrics;
+use ferrolb_operator::project::{Observed, observe};
+use ferrolb_operator::run::{Run, Stores};
+use ferrolb_operator::membership_secret;
+use ferrolb_serving::{Readiness, Telemetry, health, metrics, plain_http, shutdown};
+use k8s_openapi::api::core::v1::Service;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.context("start the runtime").and_then(|runtime| runtime.block_on(serve(flags))) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ferrolb-operator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
+    let namespace = flags.common.namespace()?;
+    let telemetry = Telemetry::start("ferrolb-operator", flags.common.log_level)?;
+    let shutdown = shutdown::on_signals().context("listen for signals")?;
+    info!(version = env!("CARGO_PKG_VERSION"), namespace, "FerroLB operator starting");
+    let client = connect(flags.common.kubeconfig.as_deref()).await?;
+
+    let mut registry = Registry::default();
+    let figures = Metrics::register(&mut registry);
+    let stores = Stores::watch(&client, &namespace, flags.lb_class.clone());
+    let readiness = Readiness::default();
+    let complete = stores.clone();
+    readiness.require("stores complete", move || complete.is_ready());
+    serve_http(&flags, readiness, registry, &shutdown).await?;
+
+    let timing = Timing::new(flags.lease_duration, flags.lease_renew_deadline, flags.lease_retry_period)?;
+    // The lease outlives the loop: it is given back once the last write is done.
+    let finished = CancellationToken::new();
+    let (mut leadership, election) = Election {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        name: "ferrolb-operator".to_owned(),
+        identity: flags.pod_name.clone(),
+        timing,
+    }
+    .start(finished.clone());
+    let events = EventPublisher::start(client.clone(), "metallb-controller", flags.pod_name.clone());
+
+    let led = leadership.clone();
+    let lead = async {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = leadership.elected() => {}
+        }
+        if !flags.disable_cert_rotation {
+            let names = CertificateNames {
+                dns_name: format!("{}.{namespace}.svc", flags.cert_service_name),
+                namespace: namespace.clone(),
+                secret: flags.webhook_secret.clone(),
+                webhook_configuration: flags.webhook_configuration.clone(),
+            };
+            tokio::spawn(keep(client.clone(), names, led.clone(), shutdown.clone()));
+        }
+        if !flags.ml_secret_name.is_empty() {
+            tokio::spawn(ensure_secret(client.clone(), namespace.clone(), flags.ml_secret_name.clone(), shutdown.clone()));
+        }
+        let Some(recorded) = read_recorded(&client, flags.lb_class.as_deref(), &shutdown).await else { return };
+        Run::new(&client, stores, events, led, figures, telemetry.exports()).run(recorded, shutdown.clone()).await;
+    };
+    let mut election = election;
+    let ended = tokio::select! {
+        () = lead => {
+            finished.cancel();
+            election.await.unwrap_or(Ended::Lost)
+        }
+        ended = &mut election => ended.unwrap_or(Ended::Lost),
+    };
+    telemetry.shutdown().await;
+    Ok(match ended {
+        Ended::Released => ExitCode::SUCCESS,
+        Ended::Lost => {
+            error!("the leader lease is lost; exiting so that a fresh process starts from what the API server holds");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+async fn serve_http(
+    flags: &Flags,
+    readiness: Readiness,
+    registry: Registry,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some(address) = flags.common.health_address(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
+        let listener = plain_http::listen(address, "probes").await?;
+        tokio::spawn(plain_http::serve(listener, health::router(readiness), shutdown.clone()));
+    }
+    if let Some(address) = flags.common.metrics_bind_address.0 {
+        let listener = plain_http::listen(address, "metrics").await?;
+        tokio::spawn(plain_http::serve(listener, metrics::router(Arc::new(registry)), shutdown.clone()));
+    }
+    Ok(())
+}
+
+/// Every Service of ours, read with quorum, tried again until it succeeds; `None` when told to stop.
+async fn read_recorded(client: &Client, class: Option<&str>, shutdown: &CancellationToken) -> Option<Vec<Observed>> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        match list::<Service, _>(client, |service| observe(&service, class)).await {
+            Ok(services) => return Some(services),
+            Err(reason) => warn!(%reason, "the Services cannot be read; trying again"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(backoff.failed()) => {}
+        }
+    }
+}
+
+async fn ensure_secret(client: Client, namespace: String, name: String, shutdown: CancellationToken) {
+    let writer = Writer::new(client);
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    while !membership_secret::ensure(&writer, &namespace, &name).await {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(backoff.failed()) => {}
+        }
+    }
+}

@@ -251,10 +251,10 @@ impl Allocator {
                         service.families
                     ));
                 }
-                if let (Some(pool), Some(owner)) = (&service.requested_pool, self.pool_of(wanted)) {
-                    if pool != owner {
-                        return Err(format!("{:?} is not compatible with requested address pool {pool}", texts(wanted)));
-                    }
+                if let (Some(pool), Some(owner)) = (&service.requested_pool, self.pool_of(wanted))
+                    && pool != owner
+                {
+                    return Err(format!("{:?} is not compatible with requested address pool {pool}", texts(wanted)));
                 }
                 let wanted = wanted.clone();
                 self.assign(service, &wanted, namespaces)?;

@@ -17,6 +17,25 @@ pub enum Interfaces {
 }
 
 impl Interfaces {
+    /// Whether the interface of this name is among them.
+    #[must_use]
+    pub fn contain(&self, name: &str) -> bool {
+        match self {
+            Interfaces::All => true,
+            Interfaces::Only(names) => names.contains(name),
+        }
+    }
+
+    /// Whether some interface is among them that is not among `others`.
+    #[must_use]
+    pub fn reach_beyond(&self, others: &Interfaces) -> bool {
+        match (self, others) {
+            (_, Interfaces::All) => false,
+            (Interfaces::All, Interfaces::Only(_)) => true,
+            (Interfaces::Only(names), Interfaces::Only(others)) => !names.is_subset(others),
+        }
+    }
+
     /// The interfaces of both.
     #[must_use]
     pub fn union(self, other: Interfaces) -> Interfaces {

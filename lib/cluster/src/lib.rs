@@ -9,14 +9,16 @@
 //!            <--EventPublisher- what happened, for `kubectl describe`
 //! ```
 //!
-//! Architecture invariants: nothing here knows a pool, an address or a peer, and no other crate opens a connection
+//! Architecture invariants: nothing here knows what an object means (that is `ferrolb-rules`), and no other crate opens a connection
 //! to the API server. Every request is bounded by a timeout, every retry by a backoff, every queue by a length.
 
 pub mod backoff;
 pub mod changes;
+pub mod configuration;
 pub mod connect;
 pub mod events;
 pub mod lease;
+pub mod list;
 mod locks;
 pub mod store;
 pub mod watch;
@@ -24,10 +26,12 @@ pub mod writes;
 
 pub use backoff::{Backoff, KeyedBackoff};
 pub use changes::{ChangeFeed, Changes};
+pub use configuration::{ConfigurationFeed, ConfigurationStores, Status};
 pub use connect::{ConnectError, connect, install_crypto_provider};
 pub use events::{EventPublisher, EventType, Happening, Subject};
 pub use ferrolb_api::ObjectKey;
 pub use lease::{Election, Ended, Leadership, Timing};
+pub use list::list;
 pub use store::{Store, StoreWriter, Stored, store};
 pub use watch::{WatchConfig, watch, watch_guarded};
 pub use writes::{Outcome, Writer};

@@ -86,7 +86,7 @@ impl Writer {
     where
         K: Resource<DynamicType = ()>,
     {
-        self.merge::<K>(key, Some("status"), Some(resource_version), change)
+        self.merge::<K>(key, Some("status"), Some(resource_version), change, Patch::Merge)
             .await
     }
 
@@ -100,7 +100,23 @@ impl Writer {
     where
         K: Resource<DynamicType = ()>,
     {
-        self.merge::<K>(key, None, resource_version, change).await
+        self.merge::<K>(key, None, resource_version, change, Patch::Merge)
+            .await
+    }
+
+    /// Merges `change` into an object whose lists are merged by key (strategic merge patch), if it still has that
+    /// version: one field of one entry changes, and the list's other entries and fields stay. Built-in kinds only.
+    pub async fn patch_strategic<K>(
+        &self,
+        key: &ObjectKey,
+        resource_version: &str,
+        change: Value,
+    ) -> Outcome
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        self.merge::<K>(key, None, Some(resource_version), change, Patch::Strategic)
+            .await
     }
 
     async fn merge<K>(
@@ -109,6 +125,7 @@ impl Writer {
         subresource: Option<&str>,
         resource_version: Option<&str>,
         mut change: Value,
+        kind: fn(Value) -> Patch<Value>,
     ) -> Outcome
     where
         K: Resource<DynamicType = ()>,
@@ -126,7 +143,7 @@ impl Writer {
             &(),
             (!key.namespace.is_empty()).then_some(key.namespace.as_str()),
         );
-        let (params, patch) = (PatchParams::default(), Patch::Merge(&change));
+        let (params, patch) = (PatchParams::default(), kind(change));
         let request = Request::new(path);
         let request = match subresource {
             Some(subresource) => request.patch_subresource(subresource, &key.name, &params, &patch),

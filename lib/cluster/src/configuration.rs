@@ -1,0 +1,172 @@
+//! What people configured: the objects of our kinds in our namespace, watched.
+
+use std::sync::Arc;
+
+use ferrolb_api::v1beta1::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement};
+use ferrolb_api::v1beta2::BGPPeer;
+use ferrolb_rules::{Configuration, Objects, Refusal};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::core::DeserializeGuard;
+use tokio::sync::Notify;
+
+use crate::changes::ChangeFeed;
+use crate::store::{Snapshot, Store};
+use crate::watch::{WatchConfig, watch_guarded};
+use crate::{Client, ObjectKey};
+
+/// One store for each kind that a person writes. Only objects of our namespace count (reference 1).
+#[derive(Clone)]
+pub struct ConfigurationStores {
+    /// IPAddressPools.
+    pub pools: Store<IPAddressPool>,
+    /// L2Advertisements.
+    pub l2_advertisements: Store<L2Advertisement>,
+    /// BGPAdvertisements.
+    pub bgp_advertisements: Store<BGPAdvertisement>,
+    /// BGPPeers, in the version that is stored.
+    pub peers: Store<BGPPeer>,
+    /// BFDProfiles.
+    pub bfd_profiles: Store<BFDProfile>,
+    /// Communities.
+    pub communities: Store<Community>,
+}
+
+/// Whether an object's status is kept. Who writes it needs it; to anyone else it is noise that would wake them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Kept.
+    Kept,
+    /// Dropped.
+    Dropped,
+}
+
+/// Whether something changed in any of the stores.
+pub struct ConfigurationFeed(Vec<ChangeFeed>);
+
+impl ConfigurationStores {
+    /// Watches all six kinds.
+    pub fn watch(client: &Client, namespace: &str, config: &WatchConfig, status: Status) -> Self {
+        macro_rules! kind {
+            ($kind:ty) => {
+                watch_guarded(
+                    Api::<DeserializeGuard<$kind>>::namespaced(client.clone(), namespace),
+                    config.clone(),
+                    move |object: &$kind| {
+                        let mut kept = object.clone();
+                        kept.metadata = essential(&object.metadata);
+                        if status == Status::Dropped {
+                            kept.status = None;
+                        }
+                        Some(kept)
+                    },
+                )
+            };
+        }
+        ConfigurationStores {
+            pools: kind!(IPAddressPool),
+            l2_advertisements: kind!(L2Advertisement),
+            bgp_advertisements: kind!(BGPAdvertisement),
+            peers: kind!(BGPPeer),
+            bfd_profiles: kind!(BFDProfile),
+            communities: kind!(Community),
+        }
+    }
+
+    /// Whether every store is complete.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.pools.is_ready()
+            && self.l2_advertisements.is_ready()
+            && self.bgp_advertisements.is_ready()
+            && self.peers.is_ready()
+            && self.bfd_profiles.is_ready()
+            && self.communities.is_ready()
+    }
+
+    /// Waits until every store is complete.
+    pub async fn ready(&self) {
+        self.pools.ready().await;
+        self.l2_advertisements.ready().await;
+        self.bgp_advertisements.ready().await;
+        self.peers.ready().await;
+        self.bfd_profiles.ready().await;
+        self.communities.ready().await;
+    }
+
+    /// A feed over all stores that wakes `notify`.
+    #[must_use]
+    pub fn subscribe_with(&self, notify: &Arc<Notify>) -> ConfigurationFeed {
+        ConfigurationFeed(vec![
+            self.pools.subscribe_with(notify.clone()),
+            self.l2_advertisements.subscribe_with(notify.clone()),
+            self.bgp_advertisements.subscribe_with(notify.clone()),
+            self.peers.subscribe_with(notify.clone()),
+            self.bfd_profiles.subscribe_with(notify.clone()),
+            self.communities.subscribe_with(notify.clone()),
+        ])
+    }
+
+    /// What is in force now, and what is set aside.
+    #[must_use]
+    pub fn read(&self) -> (Configuration, Vec<Refusal>) {
+        let (pools, l2_advertisements, bgp_advertisements, peers, bfd_profiles, communities) = (
+            self.pools.snapshot(),
+            self.l2_advertisements.snapshot(),
+            self.bgp_advertisements.snapshot(),
+            self.peers.snapshot(),
+            self.bfd_profiles.snapshot(),
+            self.communities.snapshot(),
+        );
+        Configuration::from_objects(&Objects {
+            pools: &values(&pools),
+            l2_advertisements: &values(&l2_advertisements),
+            bgp_advertisements: &values(&bgp_advertisements),
+            peers: &values(&peers),
+            bfd_profiles: &values(&bfd_profiles),
+            communities: &values(&communities),
+        })
+    }
+
+    /// Objects that the API server holds and that do not parse: kind, key and the parser's words.
+    #[must_use]
+    pub fn broken(&self) -> Vec<(String, ObjectKey, String)> {
+        fn of<T>(store: &Store<T>) -> impl Iterator<Item = (String, ObjectKey, String)> {
+            let kind = store.kind().to_owned();
+            store.broken().into_iter().map(move |(key, error)| (kind.clone(), key, error))
+        }
+        of(&self.pools)
+            .chain(of(&self.l2_advertisements))
+            .chain(of(&self.bgp_advertisements))
+            .chain(of(&self.peers))
+            .chain(of(&self.bfd_profiles))
+            .chain(of(&self.communities))
+            .collect()
+    }
+}
+
+impl ConfigurationFeed {
+    /// Whether anything changed since the last call.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        // Every feed is emptied, so no short cut.
+        self.0.iter().map(ChangeFeed::take).filter(|changes| !changes.is_empty()).count() > 0
+    }
+}
+
+fn values<T>(snapshot: &Snapshot<T>) -> Vec<&T> {
+    snapshot.values().map(|stored| stored.value().as_ref()).collect()
+}
+
+/// What decisions and statuses read of an object's metadata. The resource version is kept by the store itself.
+fn essential(metadata: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        labels: metadata.labels.clone(),
+        generation: metadata.generation,
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,190 @@
+//! Does what was decided: bounded in number and time, and only while this process leads.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ferrolb_api::{ObjectKey, annotations};
+use ferrolb_cluster::{EventPublisher, EventType, Happening, Leadership, Outcome, Subject, Writer};
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::effects::{Effect, SpanOf};
+
+/// Status writes under way at once. More gain nothing: the API server serialises them on its store.
+const AT_ONCE: usize = 32;
+
+/// The effects that wait and those under way.
+pub struct CarryOut {
+    writer: Writer,
+    events: EventPublisher,
+    leadership: Leadership,
+    /// Whether spans leave this process, so that a trace context on the object has a reader.
+    traced: bool,
+    /// The newest decision for each Service that waits to be written: an older one would only be refused.
+    waiting: BTreeMap<ObjectKey, Effect>,
+    order: VecDeque<ObjectKey>,
+    under_way: JoinSet<(ObjectKey, Outcome)>,
+    busy: BTreeMap<ObjectKey, ()>,
+}
+
+/// What became of a status write that must be decided again.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Written, or gone: nothing to do.
+    No,
+    /// Not written: decide again after a pause.
+    After,
+}
+
+impl CarryOut {
+    /// Carries nothing out yet.
+    #[must_use]
+    pub fn new(writer: Writer, events: EventPublisher, leadership: Leadership, traced: bool) -> Self {
+        CarryOut {
+            writer,
+            events,
+            leadership,
+            traced,
+            waiting: BTreeMap::new(),
+            order: VecDeque::new(),
+            under_way: JoinSet::new(),
+            busy: BTreeMap::new(),
+        }
+    }
+
+    /// Takes effects on. Returns at once.
+    pub fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Say { key, uid, kind, message } => {
+                    let event_type = if kind.is_warning() { EventType::Warning } else { EventType::Normal };
+                    self.events.publish(Happening {
+                        subject: Subject::of::<Service>(&key, uid),
+                        event_type,
+                        reason: kind.reason().to_owned(),
+                        message,
+                    });
+                }
+                Effect::WriteStatus { ref key, .. } => {
+                    let key = key.clone();
+                    if self.waiting.insert(key.clone(), effect).is_none() {
+                        self.order.push_back(key);
+                    }
+                }
+            }
+        }
+        self.start();
+    }
+
+    /// Waits for the next write to end and tells what that means. Never ends while nothing is under way.
+    pub async fn next(&mut self) -> (ObjectKey, Again) {
+        loop {
+            let Some(ended) = self.under_way.join_next().await else { return std::future::pending().await };
+            // A write that panicked has aborted the process in a release build; in a test build it is just not written.
+            let Ok((key, outcome)) = ended else { continue };
+            self.busy.remove(&key);
+            let again = match outcome {
+                Outcome::Done(_) | Outcome::Gone => Again::No,
+                Outcome::Conflict => {
+                    debug!(service = %key, "the Service changed meanwhile");
+                    Again::After
+                }
+                Outcome::Invalid(reason) => {
+                    warn!(service = %key, %reason, "the API server refuses the status");
+                    Again::After
+                }
+                Outcome::Unavailable(reason) => {
+                    debug!(service = %key, %reason, "the status was not written");
+                    Again::After
+                }
+            };
+            self.start();
+            return (key, again);
+        }
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty()
+    }
+
+    fn start(&mut self) {
+        let mut skipped = Vec::new();
+        while self.under_way.len() < AT_ONCE {
+            let Some(key) = self.order.pop_front() else { break };
+            if self.busy.contains_key(&key) {
+                // One write per Service at a time, or the second is refused for the version that the first made.
+                skipped.push(key);
+                continue;
+            }
+            let Some(Effect::WriteStatus { resource_version, addresses, pool, span: SpanOf(span), .. }) =
+                self.waiting.remove(&key)
+            else {
+                continue;
+            };
+            let traceparent = self.traced.then(|| ferrolb_serving::traceparent_of(&span)).flatten();
+            let change = change(&addresses, pool.as_deref(), traceparent.as_deref());
+            let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
+            self.busy.insert(key.clone(), ());
+            let write_span = info_span!(parent: &span, "write status", service = %key);
+            self.under_way.spawn(
+                async move {
+                    if !leadership.leads() {
+                        return (key, Outcome::Unavailable("this process does not lead".to_owned()));
+                    }
+                    let outcome = writer.patch_status::<Service>(&key, &resource_version, change).await;
+                    if outcome.is_done() {
+                        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                        let event = if addresses.is_empty() { "clearAssignment" } else { "ipAllocated" };
+                        info!(event, service = %key, ips = ?texts, pool = pool.unwrap_or_default(), "the Service status is written");
+                    }
+                    (key, outcome)
+                }
+                .instrument(write_span),
+            );
+        }
+        self.order.extend(skipped);
+    }
+}
+
+/// The merge patch for a Service's status. The pool rides on it as an annotation (reference 3.1), so that no right to
+/// change Services is needed.
+fn change(addresses: &[std::net::IpAddr], pool: Option<&str>, traceparent: Option<&str>) -> Value {
+    let ingress = if addresses.is_empty() {
+        Value::Null
+    } else {
+        addresses.iter().map(|address| json!({"ip": address.to_string()})).collect()
+    };
+    let mut marks = serde_json::Map::new();
+    marks.insert(annotations::IP_ALLOCATED_FROM_POOL.to_owned(), pool.map_or(Value::Null, Value::from));
+    if let Some(traceparent) = traceparent {
+        marks.insert(annotations::TRACEPARENT.to_owned(), traceparent.into());
+    }
+    json!({"metadata": {"annotations": marks}, "status": {"loadBalancer": {"ingress": ingress}}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patch_replaces_the_addresses_and_the_pool_and_nothing_else() {
+        let addresses = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(
+            change(&addresses, Some("p"), None),
+            json!({
+                "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}},
+                "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}},
+            })
+        );
+        assert_eq!(
+            change(&[], None, None),
+            json!({
+                "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": null}},
+                "status": {"loadBalancer": {"ingress": null}},
+            })
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! What people configured, brought into force and reported back on their objects.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use ferrolb_allocation::PoolCounters;
+use ferrolb_api::ObjectKey;
+use ferrolb_cluster::{ConfigurationStores, Leadership, Outcome, Store, Stored, Writer};
+use ferrolb_rules::Refusal;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Resource;
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use crate::conditions::{pool_status, with_accepted};
+
+/// A status that shall be written: kind, object, version and merge patch.
+pub type StatusWrite = (&'static str, ObjectKey, String, Value);
+
+/// The statuses that are not what they should be.
+#[must_use]
+pub fn outdated(
+    stores: &ConfigurationStores,
+    refusals: &[Refusal],
+    counters: impl Fn(&str) -> Option<PoolCounters>,
+    now: &Time,
+) -> Vec<StatusWrite> {
+    let mut by_object: BTreeMap<(&str, &str), Vec<&Refusal>> = BTreeMap::new();
+    for refusal in refusals {
+        by_object.entry((refusal.kind, &refusal.name)).or_default().push(refusal);
+    }
+    let refused = |kind: &str, name: &str| by_object.get(&(kind, name)).cloned().unwrap_or_default();
+    let mut writes = Vec::new();
+    for (key, stored) in stores.pools.snapshot().iter() {
+        let existing = stored.status.clone().unwrap_or_default();
+        let conditions =
+            with_accepted(&existing.conditions, stored.metadata.generation, &refused("IPAddressPool", &key.name), now);
+        let wanted = pool_status(counters(&key.name), conditions);
+        if stored.status.as_ref() != Some(&wanted) {
+            writes.push(("IPAddressPool", key.clone(), stored.resource_version().to_owned(), json!({"status": wanted})));
+        }
+    }
+    macro_rules! kind {
+        ($store:ident, $kind:literal) => {
+            accepted(&stores.$store, $kind, |object| object.status.as_ref().map(|status| &status.conditions), &refused, now, &mut writes);
+        };
+    }
+    kind!(l2_advertisements, "L2Advertisement");
+    kind!(bgp_advertisements, "BGPAdvertisement");
+    kind!(peers, "BGPPeer");
+    kind!(bfd_profiles, "BFDProfile");
+    kind!(communities, "Community");
+    writes
+}
+
+fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
+    store: &Store<K>,
+    kind: &'static str,
+    conditions: impl Fn(&Stored<K>) -> Option<&Vec<Condition>>,
+    refused: &impl Fn(&str, &str) -> Vec<&'r Refusal>,
+    now: &Time,
+    writes: &mut Vec<StatusWrite>,
+) {
+    for (key, stored) in store.snapshot().iter() {
+        let existing = conditions(stored).map_or(&[][..], Vec::as_slice);
+        let wanted = with_accepted(existing, stored.meta().generation, &refused(kind, &key.name), now);
+        if existing != wanted {
+            writes.push((kind, key.clone(), stored.resource_version().to_owned(), json!({"status": {"conditions": wanted}})));
+        }
+    }
+}
+
+/// Writes statuses. True if all are written; what is not will be seen as outdated again.
+pub async fn write(writer: &Writer, leadership: &Leadership, writes: Vec<StatusWrite>) -> bool {
+    use ferrolb_api::{v1beta1, v1beta2};
+    let mut all = true;
+    for (kind, key, version, change) in writes {
+        if !leadership.leads() {
+            return false;
+        }
+        let outcome = match kind {
+            "IPAddressPool" => writer.patch_status::<v1beta1::IPAddressPool>(&key, &version, change).await,
+            "L2Advertisement" => writer.patch_status::<v1beta1::L2Advertisement>(&key, &version, change).await,
+            "BGPAdvertisement" => writer.patch_status::<v1beta1::BGPAdvertisement>(&key, &version, change).await,
+            "BGPPeer" => writer.patch_status::<v1beta2::BGPPeer>(&key, &version, change).await,
+            "BFDProfile" => writer.patch_status::<v1beta1::BFDProfile>(&key, &version, change).await,
+            _ => writer.patch_status::<v1beta1::Community>(&key, &version, change).await,
+        };
+        match outcome {
+            Outcome::Done(_) | Outcome::Gone => {}
+            Outcome::Conflict => {
+                debug!(kind, object = %key, "the object changed meanwhile");
+                all = false;
+            }
+            Outcome::Invalid(reason) | Outcome::Unavailable(reason) => {
+                warn!(kind, object = %key, %reason, "the status is not written; trying again");
+                all = false;
+            }
+        }
+    }
+    all
+}

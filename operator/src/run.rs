@@ -1,0 +1,316 @@
+//! The loop: what changed, what follows, carry it out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrolb_api::ObjectKey;
+use ferrolb_cluster::{
+    ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher, EventType, Happening,
+    KeyedBackoff, Leadership, Status, Store, Subject, WatchConfig, Writer, watch,
+};
+use ferrolb_rules::Refusal;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::carry_out::{Again, CarryOut};
+use crate::configuration;
+use crate::decide::{Decider, Seen, order};
+use crate::metrics::Metrics;
+use crate::project::{Observed, observe};
+
+/// Statuses of pools follow their counters at most this often, so that a thousand new Services are not a thousand
+/// writes to each pool.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// What the loop watches.
+#[derive(Clone)]
+pub struct Stores {
+    /// Services that are ours.
+    pub services: Store<Observed>,
+    /// The labels of namespaces.
+    pub namespaces: Store<BTreeMap<String, String>>,
+    /// What people configured.
+    pub configuration: ConfigurationStores,
+}
+
+impl Stores {
+    /// Starts every watch.
+    #[must_use]
+    pub fn watch(client: &Client, namespace: &str, class: Option<String>) -> Self {
+        Stores {
+            services: watch(Api::<Service>::all(client.clone()), WatchConfig::most_recent(), move |service: &Service| {
+                observe(service, class.as_deref())
+            }),
+            namespaces: watch(
+                Api::<Namespace>::all(client.clone()),
+                WatchConfig::most_recent(),
+                |namespace: &Namespace| Some(namespace.metadata.labels.clone().unwrap_or_default()),
+            ),
+            configuration: ConfigurationStores::watch(client, namespace, &WatchConfig::most_recent(), Status::Kept),
+        }
+    }
+
+    /// Whether every store is complete.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.services.is_ready() && self.namespaces.is_ready() && self.configuration.is_ready()
+    }
+
+    /// Waits until every store is complete.
+    pub async fn ready(&self) {
+        self.services.ready().await;
+        self.namespaces.ready().await;
+        self.configuration.ready().await;
+    }
+}
+
+/// The loop with what it remembers.
+pub struct Run {
+    stores: Stores,
+    decider: Decider,
+    carry_out: CarryOut,
+    events: EventPublisher,
+    writer: Writer,
+    leadership: Leadership,
+    metrics: Metrics,
+    refusals: Vec<Refusal>,
+    retry: KeyedBackoff<ObjectKey>,
+    retry_at: BTreeSet<(Instant, ObjectKey)>,
+    reported_broken: BTreeSet<(String, ObjectKey, String)>,
+}
+
+struct Feeds {
+    notify: Arc<Notify>,
+    services: ChangeFeed,
+    namespaces: ChangeFeed,
+    configuration: ConfigurationFeed,
+}
+
+impl Run {
+    /// Prepares the loop.
+    #[must_use]
+    pub fn new(
+        client: &Client,
+        stores: Stores,
+        events: EventPublisher,
+        leadership: Leadership,
+        metrics: Metrics,
+        traced: bool,
+    ) -> Self {
+        let writer = Writer::new(client.clone());
+        Run {
+            stores,
+            decider: Decider::default(),
+            carry_out: CarryOut::new(writer.clone(), events.clone(), leadership.clone(), traced),
+            events,
+            writer,
+            leadership,
+            metrics,
+            refusals: Vec::new(),
+            retry: KeyedBackoff::new(Duration::from_millis(50), Duration::from_secs(30)),
+            retry_at: BTreeSet::new(),
+            reported_broken: BTreeSet::new(),
+        }
+    }
+
+    /// Decides and writes until `shutdown`. Call once this process leads.
+    ///
+    /// `recorded` is every Service as a quorum read found it after this process began to lead: a store may lag behind
+    /// what the leader before wrote last, and an address that it gave must not be given again.
+    pub async fn run(mut self, recorded: Vec<Observed>, shutdown: CancellationToken) {
+        self.stores.ready().await;
+        let notify = Arc::new(Notify::new());
+        let feeds = Feeds {
+            services: self.stores.services.subscribe_with(notify.clone()),
+            namespaces: self.stores.namespaces.subscribe_with(notify.clone()),
+            configuration: self.stores.configuration.subscribe_with(&notify),
+            notify,
+        };
+        // The first take of each feed says "all"; configuration and namespaces come first, claims before decisions.
+        let _ = feeds.configuration.take();
+        let _ = feeds.namespaces.take();
+        self.read_configuration();
+        self.read_namespaces();
+        self.decider.claim(&recorded);
+        drop(recorded);
+        info!(services = self.stores.services.len(), "allocating");
+        let mut status_due: Option<Instant> = Some(Instant::now());
+        let mut last_status = Instant::now();
+        loop {
+            if self.look(&feeds) && status_due.is_none() {
+                status_due = Some((last_status + STATUS_EVERY).max(Instant::now()));
+            }
+            if status_due.is_some_and(|due| due <= Instant::now()) {
+                last_status = Instant::now();
+                let written = self.write_statuses().await;
+                status_due = (!written).then(|| last_status + STATUS_EVERY);
+            }
+            let retry = self.retry_at.first().map(|(at, _)| *at);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = feeds.notify.notified() => {}
+                (key, again) = self.carry_out.next() => self.ended(key, &again),
+                () = until(retry) => {}
+                () = until(status_due) => {}
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Takes in what changed and decides. True if a status may have to follow.
+    fn look(&mut self, feeds: &Feeds) -> bool {
+        let mut changes = feeds.services.take();
+        let configured = feeds.configuration.take();
+        if configured {
+            self.read_configuration();
+        }
+        let relabelled = !feeds.namespaces.take().is_empty();
+        if relabelled {
+            self.read_namespaces();
+        }
+        if configured || relabelled {
+            changes = Changes { all: true, keys: BTreeSet::new() };
+        }
+        let now = Instant::now();
+        while let Some((at, key)) = self.retry_at.first().cloned().filter(|(at, _)| *at <= now) {
+            self.retry_at.remove(&(at, key.clone()));
+            if !changes.all {
+                changes.keys.insert(key);
+            }
+        }
+        if changes.is_empty() {
+            return configured;
+        }
+        self.decide(&changes);
+        true
+    }
+
+    fn decide(&mut self, changes: &Changes) {
+        let keys: Vec<ObjectKey> = if changes.all {
+            let snapshot = self.stores.services.snapshot();
+            let mut known: Vec<_> = snapshot.iter().collect();
+            known.sort_by(|(_, one), (_, other)| order(one).cmp(&order(other)));
+            known.into_iter().map(|(key, _)| key.clone()).collect()
+        } else {
+            self.oldest_first(changes.keys.iter().cloned().collect())
+        };
+        self.decide_each(&keys);
+        // What one Service gave up may serve another that waits; a Service served frees nothing, so this ends.
+        for _ in 0..8 {
+            let waiting = self.decider.to_retry();
+            if waiting.is_empty() {
+                break;
+            }
+            self.decide_each(&waiting);
+        }
+    }
+
+    fn decide_each(&mut self, keys: &[ObjectKey]) {
+        for key in keys {
+            let stored = self.stores.services.get(key);
+            let seen =
+                stored.as_ref().map(|stored| Seen { observed: stored, resource_version: stored.resource_version() });
+            let effects = self.decider.decide(key, seen);
+            self.metrics.updates.inc();
+            self.carry_out.take(effects);
+        }
+    }
+
+    fn oldest_first(&self, mut keys: Vec<ObjectKey>) -> Vec<ObjectKey> {
+        if keys.len() > 1 {
+            keys.sort_by_cached_key(|key| {
+                (self.stores.services.get(key).map(|observed| observed.service.created), key.clone())
+            });
+        }
+        keys
+    }
+
+    fn ended(&mut self, key: ObjectKey, again: &Again) {
+        match again {
+            Again::No => self.retry.succeeded(&key),
+            Again::After => {
+                self.metrics.update_errors.inc();
+                let pause = self.retry.failed(&key);
+                self.retry_at.insert((Instant::now() + pause, key));
+            }
+        }
+    }
+
+    fn read_configuration(&mut self) {
+        let (configuration, refusals) = self.stores.configuration.read();
+        for refusal in refusals.iter().filter(|refusal| !self.refusals.contains(refusal)) {
+            warn!(%refusal, "an object is set aside");
+        }
+        self.metrics.configured(!refusals.is_empty());
+        self.refusals = refusals;
+        self.decider.use_configuration(&configuration);
+        let broken: BTreeSet<_> = self.stores.configuration.broken().into_iter().collect();
+        for (kind, key, error) in broken.difference(&self.reported_broken) {
+            self.events.publish(Happening {
+                subject: Subject {
+                    api_version: if kind == "BGPPeer" { "metallb.io/v1beta2" } else { "metallb.io/v1beta1" }.to_owned(),
+                    kind: kind.clone(),
+                    key: key.clone(),
+                    uid: String::new(),
+                },
+                event_type: EventType::Warning,
+                reason: ferrolb_api::conditions::reason::UNREADABLE.to_owned(),
+                message: format!("The object cannot be read and is not in use: {error}"),
+            });
+        }
+        self.reported_broken = broken;
+    }
+
+    fn read_namespaces(&mut self) {
+        let namespaces = self.stores.namespaces.snapshot();
+        let labels = namespaces.iter().map(|(key, labels)| (key.name.clone(), labels.value().as_ref().clone()));
+        self.decider.use_namespaces(labels.collect());
+    }
+
+    async fn write_statuses(&mut self) -> bool {
+        let pools: Vec<_> = self
+            .stores
+            .configuration
+            .pools
+            .snapshot()
+            .keys()
+            .filter_map(|key| Some((key.name.clone(), self.decider.counters(&key.name)?)))
+            .collect();
+        self.metrics.pools(&pools);
+        let now = Time(Timestamp::now());
+        let writes = configuration::outdated(
+            &self.stores.configuration,
+            &self.refusals,
+            |pool| pools.iter().find(|(name, _)| name == pool).map(|(_, counters)| *counters),
+            &now,
+        );
+        configuration::write(&self.writer, &self.leadership, writes).await
+    }
+
+    /// Ends what was begun, within a bound: a write under way when the lease is given back could meet the next leader's.
+    async fn finish(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let ended = tokio::time::timeout(PATIENCE, async {
+            while !self.carry_out.is_idle() {
+                self.carry_out.next().await;
+            }
+        });
+        if ended.await.is_err() {
+            warn!("status writes did not end in time; the next leader decides them again");
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
