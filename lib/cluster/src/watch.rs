@@ -19,7 +19,7 @@ use crate::store::{AbortOnDrop, Store, StoreWriter, store};
 /// The first pause after a failure. Short: most failures are one API server of several going away.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause: what an API server that comes back waits for us at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that raised no error for this long stands. Longer than a request may wait for its first byte
 /// ([`crate::connect`]), so an attempt that hangs is not taken for success.
 const STANDS_AFTER: Duration = Duration::from_secs(12);
