@@ -139,11 +139,15 @@ fn with<K: DeserializeOwned>(
     check: impl FnOnce(&K) -> Vec<Refusal>,
 ) -> Answer {
     match K::deserialize(object) {
-        Ok(object) => match check(&object).as_slice() {
-            [] => Answer::yes(),
-            [refusal] => Answer::Forbidden(refusal.to_string()),
-            refusals => Answer::Forbidden(listed(refusals)),
-        },
+        Ok(object) => {
+            let mut refusals = check(&object);
+            refusals.sort();
+            match refusals.as_slice() {
+                [] => Answer::yes(),
+                [refusal] => Answer::Forbidden(refusal.to_string()),
+                refusals => Answer::Forbidden(listed(refusals)),
+            }
+        }
         Err(error) => {
             let name = object
                 .pointer("/metadata/name")

@@ -81,6 +81,14 @@ impl Answer {
         }
     }
 
+    /// Why the object may not pass.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Allowed { .. } => None,
+            Self::Forbidden(message) | Self::Undecodable(message) => Some(message),
+        }
+    }
+
     /// Whether the object may pass.
     pub fn allows(&self) -> bool {
         matches!(self, Self::Allowed { .. })

@@ -103,8 +103,8 @@ async fn answer(
     context
         .figures
         .answered(kind, answer.allows(), began.elapsed());
-    if !answer.allows() {
-        tracing::info!(kind = kind.name(), %object, operation = ?question.operation, ?answer, "refused");
+    if let Some(reason) = answer.refusal() {
+        tracing::info!(kind = kind.name(), %object, operation = ?question.operation, reason, "refused");
     }
     (
         [(header::CONTENT_TYPE, "application/json")],
