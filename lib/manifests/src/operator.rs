@@ -1,0 +1,43 @@
+//! The operator: two replicas, one of which leads.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::{Component, Installation, pod, ports};
+
+impl Installation {
+    /// The operator's workload. The second replica has a warm view of the cluster, so that a takeover costs only the Lease.
+    pub fn operator(&self) -> Deployment {
+        let component = Component::Operator;
+        let container = Container {
+            ports: Some(vec![pod::port("health", ports::HEALTH)]),
+            liveness_probe: pod::alive(None),
+            readiness_probe: pod::ready(None),
+            security_context: Some(pod::unprivileged_container()),
+            ..pod::container(self, component, ("32Mi", "512Mi"))
+        };
+        let spec = PodSpec {
+            containers: vec![container],
+            security_context: Some(pod::unprivileged_pod()),
+            affinity: pod::apart(component),
+            priority_class_name: Some("system-cluster-critical".to_owned()),
+            // Long enough to finish the writes under way and to give up the Lease.
+            termination_grace_period_seconds: Some(10),
+            ..PodSpec::default()
+        };
+        Deployment {
+            metadata: self.metadata(component, component.name()),
+            spec: Some(DeploymentSpec {
+                replicas: Some(2),
+                selector: LabelSelector {
+                    match_labels: Some(component.selector()),
+                    ..LabelSelector::default()
+                },
+                template: pod::template(component, spec),
+                ..DeploymentSpec::default()
+            }),
+            ..Deployment::default()
+        }
+    }
+}

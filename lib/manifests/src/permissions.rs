@@ -1,0 +1,234 @@
+//! What each process may do at the API server, and nothing more.
+
+use ferrolb_api::GROUP;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use crate::{Component, names};
+
+/// The permissions of one component.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Permissions {
+    /// In every namespace, and on objects without one.
+    pub everywhere: Vec<PolicyRule>,
+    /// In the install namespace.
+    pub here: Vec<PolicyRule>,
+}
+
+impl Permissions {
+    /// The permissions that a component works with.
+    pub fn of(component: Component) -> Self {
+        match component {
+            Component::Operator => operator(),
+            Component::Webhook => webhook(),
+            Component::Speaker => speaker(),
+        }
+    }
+}
+
+/// The kinds that people write.
+const CONFIGURATION: [&str; 6] = [
+    "bfdprofiles",
+    "bgpadvertisements",
+    "bgppeers",
+    "communities",
+    "ipaddresspools",
+    "l2advertisements",
+];
+
+const READ: [&str; 3] = ["get", "list", "watch"];
+
+fn operator() -> Permissions {
+    Permissions {
+        everywhere: vec![
+            rule("", &["services"], &READ),
+            // The pool annotation rides on the status subresource, so nothing else of a Service can be changed (reference 3.1).
+            rule("", &["services/status"], &["patch"]),
+            // Pools may be limited to namespaces by their labels.
+            rule("", &["namespaces"], &READ),
+            events(),
+            named(
+                "admissionregistration.k8s.io",
+                "validatingwebhookconfigurations",
+                &[names::WEBHOOK_CONFIGURATION],
+                &["get", "list", "watch", "patch"],
+            ),
+        ],
+        here: vec![
+            rule(GROUP, &CONFIGURATION, &READ),
+            rule(
+                GROUP,
+                &CONFIGURATION.map(|kind| format!("{kind}/status")),
+                &["patch"],
+            ),
+            rule("coordination.k8s.io", &["leases"], &["create"]),
+            named(
+                "coordination.k8s.io",
+                "leases",
+                &[names::LEASE],
+                &["get", "list", "watch", "update", "patch"],
+            ),
+            // Creation cannot be limited by name, because the API server does not know the name yet when it decides.
+            rule("", &["secrets"], &["create"]),
+            named(
+                "",
+                "secrets",
+                &[names::MEMBERSHIP_SECRET, names::WEBHOOK_CERTIFICATE],
+                &["get", "list", "watch", "update", "patch"],
+            ),
+        ],
+    }
+}
+
+fn webhook() -> Permissions {
+    Permissions {
+        everywhere: Vec::new(),
+        here: vec![
+            rule(GROUP, &CONFIGURATION, &READ),
+            // A list or watch by name counts as a request for that name when it selects on metadata.name.
+            named("", "secrets", &[names::WEBHOOK_CERTIFICATE], &READ),
+        ],
+    }
+}
+
+fn speaker() -> Permissions {
+    const REPORTS: [&str; 3] = [
+        "configurationstates",
+        "servicebgpstatuses",
+        "servicel2statuses",
+    ];
+    Permissions {
+        everywhere: vec![
+            rule("", &["namespaces", "nodes", "services"], &READ),
+            rule("discovery.k8s.io", &["endpointslices"], &READ),
+            events(),
+        ],
+        here: vec![
+            rule(GROUP, &CONFIGURATION, &READ),
+            rule(
+                GROUP,
+                &REPORTS,
+                &[
+                    "get", "list", "watch", "create", "update", "patch", "delete",
+                ],
+            ),
+            rule(
+                GROUP,
+                &REPORTS.map(|kind| format!("{kind}/status")),
+                &["get", "update", "patch"],
+            ),
+            // The other speakers' addresses, to join their membership.
+            rule("", &["pods"], &READ),
+            // Passwords of BGP peers; any Secret here may be named by a BGPPeer.
+            rule("", &["secrets"], &READ),
+        ],
+    }
+}
+
+/// Events are written to both groups' resource, depending on the client.
+fn events() -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(owned(&["", "events.k8s.io"])),
+        resources: Some(owned(&["events"])),
+        verbs: owned(&["create", "patch"]),
+        ..PolicyRule::default()
+    }
+}
+
+fn rule(group: &str, resources: &[impl AsRef<str>], verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(owned(&[group])),
+        resources: Some(owned(resources)),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    }
+}
+
+fn named(group: &str, resource: &str, names: &[&str], verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        resource_names: Some(owned(names)),
+        ..rule(group, &[resource], verbs)
+    }
+}
+
+fn owned(texts: &[impl AsRef<str>]) -> Vec<String> {
+    texts.iter().map(|text| text.as_ref().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_rule() -> impl Iterator<Item = (Component, PolicyRule)> {
+        Component::ALL.into_iter().flat_map(|component| {
+            let Permissions { everywhere, here } = Permissions::of(component);
+            everywhere
+                .into_iter()
+                .chain(here)
+                .map(move |rule| (component, rule))
+        })
+    }
+
+    #[test]
+    fn no_permission_has_a_wildcard() {
+        for (component, rule) in every_rule() {
+            let words = rule
+                .verbs
+                .iter()
+                .chain(rule.resources.iter().flatten())
+                .chain(rule.api_groups.iter().flatten());
+            assert!(
+                words.clone().all(|word| !word.contains('*')),
+                "{component:?}: {rule:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_changes_what_people_write() {
+        for (component, rule) in every_rule() {
+            let touches = |resource: &String| {
+                CONFIGURATION.contains(&resource.as_str())
+                    || ["services", "nodes", "namespaces"].contains(&resource.as_str())
+            };
+            if rule.resources.iter().flatten().any(touches) {
+                assert!(
+                    rule.verbs.iter().all(|verb| READ.contains(&verb.as_str())),
+                    "{component:?}: {rule:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_are_changed_only_by_name_and_read_only_in_the_install_namespace() {
+        for component in Component::ALL {
+            let permissions = Permissions::of(component);
+            let about_secrets = |rule: &&PolicyRule| {
+                rule.resources
+                    .iter()
+                    .flatten()
+                    .any(|resource| resource == "secrets")
+            };
+            assert_eq!(
+                permissions.everywhere.iter().filter(about_secrets).count(),
+                0,
+                "{component:?}"
+            );
+            for rule in permissions.here.iter().filter(about_secrets) {
+                let changes = rule
+                    .verbs
+                    .iter()
+                    .any(|verb| ["update", "patch", "delete"].contains(&verb.as_str()));
+                assert!(
+                    !changes || rule.resource_names.is_some(),
+                    "{component:?}: {rule:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_webhook_may_do_nothing_outside_the_install_namespace() {
+        assert_eq!(Permissions::of(Component::Webhook).everywhere, []);
+    }
+}
