@@ -5,9 +5,11 @@
 //! `ferrolb-manifests`; this tool gives them the form that `kubectl` and OLM read. Run it without flags after changing
 //! either; `--check` tells which files are out of date, as does a test.
 
+mod bundle;
 mod crds;
 mod files;
 mod normalise;
+mod samples;
 mod tree;
 mod yaml;
 

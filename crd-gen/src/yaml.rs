@@ -18,9 +18,16 @@ pub enum YamlError {
     Yaml(#[from] serde_saphyr::ser_error::Error),
 }
 
-/// A file of one document, with the header that tells how it came to be.
+/// A file of one document, with the header that tells how it came to be. Nothing separates the two: some readers, OLM's among
+/// them, take a comment before a separator for an empty document of its own.
 pub fn document(object: &impl Serialize) -> Result<String, YamlError> {
-    Ok(format!("{}---\n{}", header(), body(object)?))
+    Ok(format!("{}{}", header(), body(object)?))
+}
+
+/// A file of several documents.
+pub fn documents(objects: &[Value]) -> Result<String, YamlError> {
+    let bodies = objects.iter().map(body).collect::<Result<Vec<_>, _>>()?;
+    Ok(format!("{}{}", header(), bodies.join("---\n")))
 }
 
 /// The header alone, for generated files that are not Kubernetes objects.
@@ -29,8 +36,8 @@ pub fn header() -> String {
 }
 
 /// The document without a header.
-pub fn body(object: &impl Serialize) -> Result<String, YamlError> {
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+fn body(object: &impl Serialize) -> Result<String, YamlError> {
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     let mut text =
         serde_saphyr::to_string_with_options(&tidy(serde_json::to_value(object)?), options)?;
     if !text.ends_with('\n') {
