@@ -1,0 +1,145 @@
+//! One TCP connection to a peer: opened, written without waiting, closed so that the last word arrives.
+
+use super::local;
+use super::socket::{self, Options};
+use super::spec::PeerSpec;
+use ferrolb_bgp::{ConnId, Endpoint};
+use ipnet::IpNet;
+use socket2::SockRef;
+use std::collections::VecDeque;
+use std::io;
+use std::net::Shutdown;
+use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// How long a peer may take to accept our last octets and to close in turn.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Opens a connection.
+pub(super) async fn open(spec: &PeerSpec, node_name: &str) -> io::Result<(TcpStream, Endpoint)> {
+    let socket = socket::prepare(&Options {
+        peer: spec.socket_address(),
+        source: spec.source_address,
+        password: spec.password.as_ref(),
+        hop_limit: spec.hop_limit(),
+    })?;
+    let stream = TcpSocket::from_std_stream(socket.into())
+        .connect(spec.socket_address())
+        .await?;
+    let local = stream.local_addr()?.ip();
+    let endpoint = local::endpoint(local, spec.router_id, node_name).await;
+    Ok((stream, endpoint))
+}
+
+/// An open connection with what waits to be written.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) conn: ConnId,
+    pub(super) stream: TcpStream,
+    queue: Vec<u8>,
+    /// How much of `queue` the kernel has.
+    written: usize,
+    /// Announced prefixes, and how much more must be written until the kernel has them.
+    marks: VecDeque<(usize, Vec<IpNet>)>,
+}
+
+/// What a write achieved.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The kernel took something.
+    pub(super) progress: bool,
+    /// Prefixes whose announcement the kernel has taken as a whole.
+    pub(super) announced: Vec<IpNet>,
+}
+
+impl Connection {
+    pub(super) fn new(conn: ConnId, stream: TcpStream) -> Connection {
+        Connection {
+            conn,
+            stream,
+            queue: Vec::new(),
+            written: 0,
+            marks: VecDeque::new(),
+        }
+    }
+
+    /// Octets that the kernel has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len() - self.written
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.queue.extend_from_slice(bytes);
+    }
+
+    /// Remembers that the octets pushed so far announce these prefixes.
+    pub(super) fn mark(&mut self, prefixes: Vec<IpNet>) {
+        if !prefixes.is_empty() {
+            self.marks.push_back((self.waiting(), prefixes));
+        }
+    }
+
+    /// Hands the kernel as much as it takes now.
+    pub(super) fn write(&mut self) -> io::Result<Written> {
+        let mut result = Written::default();
+        while let Some(rest) = self
+            .queue
+            .get(self.written..)
+            .filter(|rest| !rest.is_empty())
+        {
+            match self.stream.try_write(rest) {
+                Ok(count) => {
+                    self.written += count;
+                    result.progress = true;
+                    self.pass_marks(count, &mut result.announced);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if self.waiting() == 0 {
+            self.queue.clear();
+            self.written = 0;
+        }
+        Ok(result)
+    }
+
+    fn pass_marks(&mut self, count: usize, announced: &mut Vec<IpNet>) {
+        for (left, _) in &mut self.marks {
+            *left = left.saturating_sub(count);
+        }
+        while let Some((_, prefixes)) = self.marks.pop_front_if(|(left, _)| *left == 0) {
+            announced.extend(prefixes);
+        }
+    }
+
+    /// Ends the connection. What waits is written if the peer takes it; then the peer may close first, because the kernel
+    /// would answer octets that arrive after our closing with a reset, which can destroy a NOTIFICATION before it is read.
+    pub(super) async fn close(mut self) {
+        let farewell = async {
+            loop {
+                self.write()?;
+                if self.waiting() == 0 {
+                    break;
+                }
+                self.stream.writable().await?;
+            }
+            SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
+            let mut ignored = [0; 4096];
+            loop {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut ignored) {
+                    Ok(0) => return Ok::<(), io::Error>(()),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        };
+        // However it ends, there is nobody left who could do anything about it.
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        if self.waiting() > 0 {
+            // The peer takes nothing: the kernel shall not go on trying for minutes.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}

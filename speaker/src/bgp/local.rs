@@ -1,0 +1,225 @@
+//! Who we are on a connection: our address, the router id that goes with it, the next hops for routes.
+//!
+//! The router id is (reference 4.7) the configured one, or our IPv4 address of the connection, or for a connection over
+//! IPv6 the first IPv4 address of the same interface, or else a checksum of the node's name: the same after every restart
+//! and different between nodes.
+
+use ferrolb_bgp::Endpoint;
+use futures::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// How long the kernel may take to list the addresses of the node; it takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One address of one interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InterfaceAddress {
+    interface: u32,
+    address: IpAddr,
+    /// Assigned, unique on the link and not phased out.
+    usable: bool,
+}
+
+/// Our end of a connection from `local`.
+pub(super) async fn endpoint(
+    local: IpAddr,
+    router_id: Option<Ipv4Addr>,
+    node_name: &str,
+) -> Endpoint {
+    let addresses = match tokio::time::timeout(PATIENCE, addresses()).await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot list the addresses of this node; routes of the other family have no next hop");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    choose(local, router_id, node_name, &addresses)
+}
+
+fn choose(
+    local: IpAddr,
+    router_id: Option<Ipv4Addr>,
+    node_name: &str,
+    addresses: &[InterfaceAddress],
+) -> Endpoint {
+    let interface = addresses
+        .iter()
+        .find(|entry| entry.address == local)
+        .map(|entry| entry.interface);
+    let beside = || {
+        addresses
+            .iter()
+            .filter(|entry| Some(entry.interface) == interface && entry.usable)
+    };
+    let next_hop_v4 = beside().find_map(|entry| match entry.address {
+        IpAddr::V4(address) if !address.is_loopback() && !address.is_link_local() => Some(address),
+        _ => None,
+    });
+    let next_hop_v6 = beside().find_map(|entry| match entry.address {
+        IpAddr::V6(address) if !address.is_loopback() && !address.is_unicast_link_local() => {
+            Some(address)
+        }
+        _ => None,
+    });
+    let default_id = || match local {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => next_hop_v4.unwrap_or_else(|| of_name(node_name)),
+    };
+    Endpoint {
+        local,
+        router_id: router_id.unwrap_or_else(default_id),
+        next_hop_v4,
+        next_hop_v6,
+    }
+}
+
+async fn addresses() -> Result<Vec<InterfaceAddress>, rtnetlink::Error> {
+    let (connection, handle, _) = rtnetlink::new_connection()
+        .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
+    let connection = tokio::spawn(connection);
+    let messages: Result<Vec<AddressMessage>, _> =
+        handle.address().get().execute().try_collect().await;
+    connection.abort();
+    Ok(messages?.iter().filter_map(interface_address).collect())
+}
+
+fn interface_address(message: &AddressMessage) -> Option<InterfaceAddress> {
+    let mut local = None;
+    let mut remote = None;
+    let mut usable = true;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(*address),
+            // On point-to-point links this is the other end, so it counts only where there is no local one.
+            AddressAttribute::Address(address) => remote = Some(*address),
+            AddressAttribute::Flags(flags) => {
+                usable = !flags.intersects(
+                    AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated,
+                );
+            }
+            _ => {}
+        }
+    }
+    let known = matches!(
+        message.header.family,
+        AddressFamily::Inet | AddressFamily::Inet6
+    );
+    let address = local.or(remote).filter(|_| known)?;
+    Some(InterfaceAddress {
+        interface: message.header.index,
+        address,
+        usable,
+    })
+}
+
+/// CRC-32 (IEEE 802.3) of the name, its least significant octet first, as MetalLB makes it: a cluster that changes over
+/// keeps its identifiers.
+fn of_name(node_name: &str) -> Ipv4Addr {
+    let mut crc = u32::MAX;
+    for octet in node_name.bytes() {
+        crc ^= u32::from(octet);
+        for _ in 0..8 {
+            crc = if crc & 1 == 0 {
+                crc >> 1
+            } else {
+                crc >> 1 ^ 0xedb8_8320
+            };
+        }
+    }
+    let octets = (!crc).to_le_bytes();
+    // 0.0.0.0 is no identifier (RFC 6286); one name in four billion has it.
+    if octets == [0; 4] {
+        Ipv4Addr::new(0, 0, 0, 1)
+    } else {
+        Ipv4Addr::from(octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(interface: u32, address: &str, usable: bool) -> InterfaceAddress {
+        InterfaceAddress {
+            interface,
+            address: address.parse().unwrap(),
+            usable,
+        }
+    }
+
+    fn node() -> Vec<InterfaceAddress> {
+        vec![
+            entry(1, "127.0.0.1", true),
+            entry(1, "::1", true),
+            entry(2, "169.254.1.1", true),
+            entry(2, "192.0.2.1", true),
+            entry(2, "192.0.2.77", true),
+            entry(2, "fe80::1", true),
+            entry(2, "2001:db8::dead", false),
+            entry(2, "2001:db8::1", true),
+            entry(3, "198.51.100.1", true),
+            entry(4, "2001:db8:4::1", true),
+        ]
+    }
+
+    fn of(local: &str) -> Endpoint {
+        choose(local.parse().expect("an address"), None, "node-1", &node())
+    }
+
+    #[test]
+    fn an_ipv4_connection_has_its_address_as_router_id_and_the_ipv6_address_beside_it_as_next_hop()
+    {
+        let endpoint = of("192.0.2.77");
+        assert_eq!(endpoint.router_id, Ipv4Addr::new(192, 0, 2, 77));
+        assert_eq!(endpoint.next_hop_v6, Some("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_ipv6_connection_has_the_first_ipv4_address_of_its_interface_for_both() {
+        let endpoint = of("2001:db8::1");
+        assert_eq!(endpoint.router_id, Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!(endpoint.next_hop_v4, Some(Ipv4Addr::new(192, 0, 2, 1)));
+    }
+
+    #[test]
+    fn an_interface_of_one_family_has_no_next_hop_of_the_other() {
+        assert_eq!(of("198.51.100.1").next_hop_v6, None);
+        assert_eq!(of("2001:db8:4::1").next_hop_v4, None);
+        assert_eq!(of("127.0.0.1").next_hop_v6, None);
+    }
+
+    #[test]
+    fn without_any_ipv4_address_the_name_of_the_node_makes_the_router_id() {
+        // CRC-32 of "123456789" is the check value of the algorithm, cbf43926.
+        assert_eq!(of_name("123456789"), Ipv4Addr::new(0x26, 0x39, 0xf4, 0xcb));
+        assert_eq!(of("2001:db8:4::1").router_id, of_name("node-1"));
+        assert_ne!(of_name("node-1"), of_name("node-2"));
+    }
+
+    #[test]
+    fn a_configured_router_id_wins() {
+        let configured = Ipv4Addr::new(9, 9, 9, 9);
+        let endpoint = choose(
+            "192.0.2.1".parse().unwrap(),
+            Some(configured),
+            "node-1",
+            &node(),
+        );
+        assert_eq!(endpoint.router_id, configured);
+    }
+
+    #[tokio::test]
+    async fn the_kernel_lists_the_loopback_address() {
+        let addresses = addresses().await.unwrap();
+        assert!(
+            addresses
+                .iter()
+                .any(|entry| entry.address == IpAddr::from([127, 0, 0, 1])),
+            "{addresses:?}"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Figures under MetalLB's names (reference 5.1), so that dashboards and alerts go on working.
+
+use super::spec::PeerSpec;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// `peer` as `address:port`, with IPv6 addresses in brackets.
+type Labels = [(&'static str, String); 1];
+
+/// The figures of all peers.
+#[derive(Debug, Clone)]
+pub struct BgpMetrics {
+    session_up: Family<Labels, Gauge>,
+    updates: Family<Labels, Counter>,
+    announced_prefixes: Family<Labels, Gauge>,
+    pending_prefixes: Family<Labels, Gauge>,
+}
+
+impl BgpMetrics {
+    /// Registers the figures under their full names, so `registry` must not add a prefix of its own.
+    pub fn new(registry: &mut Registry) -> BgpMetrics {
+        let metrics = BgpMetrics {
+            session_up: Family::default(),
+            updates: Family::default(),
+            announced_prefixes: Family::default(),
+            pending_prefixes: Family::default(),
+        };
+        registry.register(
+            "metallb_bgp_session_up",
+            "BGP session state (1 is up, 0 is down)",
+            metrics.session_up.clone(),
+        );
+        // The registry appends `_total` to counters, and to counters alone.
+        registry.register(
+            "metallb_bgp_updates",
+            "Number of BGP UPDATE messages sent",
+            metrics.updates.clone(),
+        );
+        registry.register(
+            "metallb_bgp_announced_prefixes_total",
+            "Number of prefixes currently being advertised on the BGP session",
+            metrics.announced_prefixes.clone(),
+        );
+        registry.register(
+            "metallb_bgp_pending_prefixes_total",
+            "Number of prefixes that should be advertised on the BGP session",
+            metrics.pending_prefixes.clone(),
+        );
+        metrics
+    }
+
+    /// The figures of one peer, at zero.
+    pub(super) fn for_peer(&self, spec: &PeerSpec) -> PeerMetrics {
+        let peer = PeerMetrics {
+            all: self.clone(),
+            labels: [("peer", spec.socket_address().to_string())],
+        };
+        peer.session_up(false);
+        peer.updates(0);
+        peer.prefixes(0, 0);
+        peer
+    }
+}
+
+/// The figures of one peer.
+#[derive(Debug)]
+pub(super) struct PeerMetrics {
+    all: BgpMetrics,
+    labels: Labels,
+}
+
+impl PeerMetrics {
+    pub(super) fn session_up(&self, up: bool) {
+        self.all
+            .session_up
+            .get_or_create(&self.labels)
+            .set(i64::from(up));
+    }
+
+    pub(super) fn updates(&self, count: usize) {
+        self.all
+            .updates
+            .get_or_create(&self.labels)
+            .inc_by(count as u64);
+    }
+
+    pub(super) fn prefixes(&self, announced: usize, pending: usize) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.all
+            .announced_prefixes
+            .get_or_create(&self.labels)
+            .set(gauge(announced));
+        self.all
+            .pending_prefixes
+            .get_or_create(&self.labels)
+            .set(gauge(pending));
+    }
+
+    /// Takes the peer out of all figures: a session that shall not be is not a session that is down.
+    pub(super) fn remove(&self) {
+        self.all.session_up.remove(&self.labels);
+        self.all.updates.remove(&self.labels);
+        self.all.announced_prefixes.remove(&self.labels);
+        self.all.pending_prefixes.remove(&self.labels);
+    }
+}

@@ -1,0 +1,177 @@
+//! BGP sessions of this node: one task per peer, each around one [`ferrolb_bgp::Session`] and one
+//! [`ferrolb_bgp::AdjRibOut`].
+//!
+//! Desired state goes in as a whole ([`Bgp::set_peers`], [`Bgp::set_routes`]) and only differences reach the wire. A
+//! session whose specification is unchanged is never touched, and its routes outlive every other change.
+
+mod connection;
+mod local;
+mod metrics;
+mod peer;
+mod socket;
+mod spec;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use ferrolb_bgp::wire::{Community, LargeCommunity};
+pub use ferrolb_bgp::{Attributes, Families, Family, PeerAs, State};
+pub use metrics::BgpMetrics;
+pub use spec::{PeerSpec, Secret};
+pub use status::{PeerStatus, RoutesSent};
+
+use ipnet::IpNet;
+use peer::{Routes, StopReason};
+use status::Board;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Events that wait for a reader at most. They serve traces and latency figures, so with a reader that lags the newest are
+/// dropped rather than the sessions slowed down.
+const EVENTS: usize = 1024;
+
+/// All BGP sessions of this node. Must be used inside a tokio runtime.
+#[derive(Debug)]
+pub struct Bgp {
+    node_name: Arc<str>,
+    metrics: BgpMetrics,
+    shutdown: CancellationToken,
+    events: mpsc::Sender<RoutesSent>,
+    board: Board,
+    tasks: TaskTracker,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    peers: BTreeMap<String, Running>,
+    routes: BTreeMap<String, Routes>,
+}
+
+/// A peer's task, as seen from outside of it.
+#[derive(Debug)]
+struct Running {
+    spec: Arc<PeerSpec>,
+    routes: watch::Sender<Routes>,
+    stop: watch::Sender<Option<StopReason>>,
+    task: JoinHandle<()>,
+}
+
+impl Bgp {
+    /// Starts without peers. `node_name` makes the router id where no IPv4 address can (reference 4.7). When `shutdown` is
+    /// cancelled, every session ends with a NOTIFICATION; [`Bgp::closed`] waits for that.
+    pub fn start(
+        node_name: &str,
+        metrics: &BgpMetrics,
+        shutdown: CancellationToken,
+    ) -> (Bgp, mpsc::Receiver<RoutesSent>) {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let bgp = Bgp {
+            node_name: node_name.into(),
+            metrics: metrics.clone(),
+            shutdown,
+            events,
+            board: Board::new(),
+            tasks: TaskTracker::new(),
+            inner: Mutex::default(),
+        };
+        (bgp, receiver)
+    }
+
+    /// Replaces the set of peers, by name. A peer that is gone, or whose specification changed, is told so and its session
+    /// ends; one whose specification changed then starts again with the routes that it has.
+    pub fn set_peers(&self, peers: BTreeMap<String, PeerSpec>) {
+        let mut inner = self.lock();
+        let gone: Vec<String> = inner
+            .peers
+            .keys()
+            .filter(|name| !peers.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(running) = inner.peers.remove(&name) {
+                running.stop.send_replace(Some(StopReason::Removed));
+            }
+        }
+        for (name, spec) in peers {
+            let before = match inner.peers.get(&name) {
+                Some(running) if *running.spec == spec => continue,
+                Some(_) => inner.peers.remove(&name),
+                None => None,
+            };
+            let before = before.map(|running| {
+                running.stop.send_replace(Some(StopReason::Changed));
+                running.task
+            });
+            let routes = inner.routes.get(&name).cloned().unwrap_or_default();
+            let running = self.spawn(spec, routes, before);
+            inner.peers.insert(name, running);
+        }
+    }
+
+    /// Replaces the desired routes of all peers, by name of the peer; a peer that is not named shall have none. Routes for
+    /// a peer that does not exist yet wait for it. A map that is the same `Arc` as before costs nothing.
+    pub fn set_routes(&self, routes: BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>>) {
+        let mut inner = self.lock();
+        for (name, running) in &inner.peers {
+            let desired = routes.get(name).cloned().unwrap_or_default();
+            running.routes.send_if_modified(|current| {
+                let differs = !Arc::ptr_eq(current, &desired) && **current != *desired;
+                if differs {
+                    *current = desired;
+                }
+                differs
+            });
+        }
+        inner.routes = routes;
+    }
+
+    /// How each peer is doing, by name; changes wake the receiver.
+    pub fn status(&self) -> watch::Receiver<BTreeMap<String, PeerStatus>> {
+        self.board.subscribe()
+    }
+
+    /// Waits, after `shutdown` was cancelled, until every peer was told. Takes two seconds at most.
+    pub async fn closed(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn spawn(&self, spec: PeerSpec, routes: Routes, before: Option<JoinHandle<()>>) -> Running {
+        let spec = Arc::new(spec);
+        let (routes_sender, routes) = watch::channel(routes);
+        let (stop_sender, stop) = watch::channel(None);
+        let peer = peer::Peer::new(peer::Setting {
+            spec: Arc::clone(&spec),
+            node_name: Arc::clone(&self.node_name),
+            metrics: self.metrics.for_peer(&spec),
+            board: self.board.clone(),
+            events: self.events.clone(),
+            routes,
+            stop,
+            shutdown: self.shutdown.clone(),
+        });
+        let task = self.tasks.spawn(async move {
+            if let Some(before) = before {
+                // The session before says goodbye first, or the peer would see two of us at once.
+                let _ = before.await;
+            }
+            peer.run().await;
+        });
+        Running {
+            spec,
+            routes: routes_sender,
+            stop: stop_sender,
+            task,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while holding the lock, and the maps would be whole even then.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
