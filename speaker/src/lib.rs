@@ -1,3 +1,3 @@
-//! The speaker: announces the addresses of Services to the network from one node.
+//! The speaker's parts: what it says on the wire, one module per protocol.
 
-pub mod bgp;
+pub mod layer2;

@@ -1,0 +1,134 @@
+//! Which interfaces are never used? The file of MetalLB (reference 4.3), read once at start.
+
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::Deserialize;
+
+/// Where the file is mounted.
+pub const DEFAULT_PATH: &str = "/etc/metallb/excludel2.yaml";
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(rename = "announcedInterfacesToExclude", default)]
+    excluded: Option<Vec<String>>,
+}
+
+/// Why the list of excluded interfaces cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ExcludedError {
+    /// The file is there but cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not YAML of the expected form.
+    #[error("parse {}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// An entry is no regular expression.
+    #[error("compile the interface pattern {pattern:?}")]
+    Pattern {
+        /// The entry.
+        pattern: String,
+        /// Why.
+        source: regex::Error,
+    },
+}
+
+/// Reads the patterns of the interfaces that are never used; each matches anywhere in a name. Without the file,
+/// nothing is excluded.
+///
+/// # Errors
+/// The file cannot be read or does not contain what it should.
+pub fn load_excluded(path: &Path) -> Result<Vec<Regex>, ExcludedError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(ExcludedError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    patterns(&text, path)
+}
+
+fn patterns(text: &str, path: &Path) -> Result<Vec<Regex>, ExcludedError> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let file: File = serde_saphyr::from_str(text).map_err(|error| ExcludedError::Parse {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
+    let compile = |pattern: String| {
+        Regex::new(&pattern).map_err(|source| ExcludedError::Pattern { pattern, source })
+    };
+    file.excluded
+        .unwrap_or_default()
+        .into_iter()
+        .map(compile)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Regex>, ExcludedError> {
+        patterns(text, Path::new("excludel2.yaml"))
+    }
+
+    #[test]
+    fn the_shipped_list_is_understood() {
+        let text = "announcedInterfacesToExclude: [\"^docker.*\", \"^cbr.*\", \"^dummy.*\", \"^virbr.*\", \"^lxcbr.*\", \
+                    \"^veth.*\", \"^lo$\", \"^cali.*\", \"^tunl.*\", \"^flannel.*\", \"^kube-ipvs.*\", \"^cni.*\", \
+                    \"^nodelocaldns.*\", \"^lxc.*\"]";
+        let excluded = read(text).unwrap();
+        let matches = |name| excluded.iter().any(|pattern| pattern.is_match(name));
+        assert_eq!(excluded.len(), 14);
+        assert!(
+            ["lo", "veth12ab", "cali0", "kube-ipvs0"]
+                .into_iter()
+                .all(matches)
+        );
+        assert!(!["eth0", "bond0", "lo1"].into_iter().any(matches));
+    }
+
+    #[test]
+    fn an_empty_file_or_list_excludes_nothing() {
+        for text in [
+            "",
+            "announcedInterfacesToExclude:\n",
+            "announcedInterfacesToExclude: []",
+            "other: 1",
+        ] {
+            assert!(read(text).unwrap().is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_excludes_nothing() {
+        assert!(
+            load_excluded(Path::new("/nonexistent/excludel2.yaml"))
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(matches!(read("- a\n- b"), Err(ExcludedError::Parse { .. })));
+        let error = read("announcedInterfacesToExclude: ['eth(']").unwrap_err();
+        assert!(error.to_string().contains("eth("));
+    }
+}

@@ -1,0 +1,165 @@
+//! Announcing addresses by ARP and NDP: sockets, interfaces and timers around the decisions of `ferrolb_neighbor`.
+//!
+//! One task keeps what is wanted and what is there in step: announcements from [`Layer2::set`], interfaces from
+//! rtnetlink. Each interface in use has a socket per protocol with a task of its own, which looks the announcements up
+//! and answers by itself, so that an answer never waits for anything else.
+//!
+//! Architecture invariant: no more than `CAP_NET_RAW` is needed.
+
+mod excluded;
+mod links;
+mod metrics;
+mod multicast;
+mod packet_socket;
+mod port;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use regex::Regex;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use excluded::{DEFAULT_PATH as EXCLUDED_PATH, ExcludedError, load_excluded};
+pub use metrics::Layer2Metrics;
+
+/// Events that are kept for a reader that is busy; further ones are lost.
+const EVENTS: usize = 16_384;
+
+/// On which interfaces an address is announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interfaces {
+    /// On every one that can be used.
+    All,
+    /// On these, by name, as far as they can be used.
+    Only(BTreeSet<String>),
+}
+
+impl Interfaces {
+    /// Whether the interface of this name is among them.
+    #[must_use]
+    pub fn contain(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+
+    /// Whether some interface is among them that is not among `others`.
+    fn reach_beyond(&self, others: &Self) -> bool {
+        match (self, others) {
+            (_, Self::All) => false,
+            (Self::All, Self::Only(_)) => true,
+            (Self::Only(names), Self::Only(others)) => !names.is_subset(others),
+        }
+    }
+}
+
+/// What happened on the wire that others want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layer2Event {
+    /// The first gratuitous frame of a new announcement has been handed to the network.
+    FirstGratuitousSent {
+        /// The announced address.
+        ip: IpAddr,
+        /// When.
+        at: Instant,
+    },
+}
+
+type Announcements = BTreeMap<IpAddr, Interfaces>;
+
+/// What is announced, as the answering tasks see it.
+#[derive(Default)]
+struct Wanted {
+    announcements: RwLock<Arc<Announcements>>,
+    changed: Notify,
+}
+
+impl Wanted {
+    fn announcements(&self) -> Arc<Announcements> {
+        Arc::clone(
+            &self
+                .announcements
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    fn set(&self, announcements: Announcements) {
+        *self
+            .announcements
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(announcements);
+        self.changed.notify_one();
+    }
+}
+
+/// The running layer 2 announcer of this node.
+pub struct Layer2 {
+    wanted: Arc<Wanted>,
+    interfaces: watch::Receiver<BTreeSet<String>>,
+}
+
+impl Layer2 {
+    /// Starts announcing, nothing at first, on the interfaces whose name matches none of `exclude`; ends with
+    /// `shutdown`. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel refuses a packet socket, mostly for want of `CAP_NET_RAW`, or a netlink socket.
+    pub fn start(
+        exclude: Vec<Regex>,
+        metrics: Layer2Metrics,
+        shutdown: CancellationToken,
+    ) -> io::Result<(Self, mpsc::Receiver<Layer2Event>)> {
+        packet_socket::probe()?;
+        let links = links::watch_links(exclude, shutdown.clone())?;
+        let wanted = Arc::new(Wanted::default());
+        let (events_sender, events) = mpsc::channel(EVENTS);
+        let (interfaces_sender, interfaces) = watch::channel(BTreeSet::new());
+        let run = run::Run::new(
+            Arc::clone(&wanted),
+            links,
+            metrics,
+            events_sender,
+            interfaces_sender,
+        );
+        tokio::spawn(run.until(shutdown));
+        Ok((Self { wanted, interfaces }, events))
+    }
+
+    /// Sets all that is to be announced. When this returns, the addresses that are gone are no longer answered for and
+    /// the new ones are; their gratuitous bursts follow at once.
+    pub fn set(&self, announcements: BTreeMap<IpAddr, Interfaces>) {
+        self.wanted.set(announcements);
+    }
+
+    /// The names of the interfaces on which requests can be answered.
+    #[must_use]
+    pub fn interfaces(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.interfaces.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(names: &[&str]) -> Interfaces {
+        Interfaces::Only(names.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn more_interfaces_reach_beyond_and_fewer_do_not() {
+        assert!(Interfaces::All.reach_beyond(&only(&["eth0"])));
+        assert!(only(&["eth0", "eth1"]).reach_beyond(&only(&["eth0"])));
+        assert!(!only(&["eth0"]).reach_beyond(&only(&["eth0", "eth1"])));
+        assert!(!only(&["eth0"]).reach_beyond(&Interfaces::All));
+        assert!(!Interfaces::All.reach_beyond(&Interfaces::All));
+    }
+}
