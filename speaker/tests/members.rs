@@ -44,7 +44,9 @@ fn start(name: &str, host: u8, key: Option<&[u8]>) -> Speaker {
 
 async fn sees(names: &mut Names, expected: &[&str], within: Duration) {
     let expected: BTreeSet<_> = expected.iter().map(ToString::to_string).collect();
-    let met = timeout(within, names.wait_for(|names| **names == expected)).await.is_ok();
+    let met = timeout(within, names.wait_for(|names| **names == expected))
+        .await
+        .is_ok();
     assert!(met, "{:?} instead of {expected:?}", names.borrow());
 }
 

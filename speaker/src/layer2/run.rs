@@ -31,6 +31,8 @@ pub(super) struct Run {
     carried_out: Arc<Announcements>,
     /// New announcements of which nothing has been sent yet.
     unsent: BTreeSet<IpAddr>,
+    /// Ports or announcements have changed since the groups were joined.
+    groups_changed: bool,
     /// When to try again what has failed.
     again: Option<Instant>,
     events: mpsc::Sender<Layer2Event>,
@@ -58,6 +60,7 @@ impl Run {
             schedule: GratuitousSchedule::default(),
             carried_out: Arc::default(),
             unsent: BTreeSet::new(),
+            groups_changed: false,
             again: None,
             events,
             interfaces,
@@ -78,9 +81,12 @@ impl Run {
             if self.again.is_some_and(|again| again <= Instant::now()) {
                 self.again = None;
                 self.take_links();
+            }
+            // Joining many groups takes the kernel a while, and nobody waits for it as for the first frame.
+            self.send_due().await;
+            if std::mem::take(&mut self.groups_changed) {
                 self.join_groups();
             }
-            self.send_due().await;
         }
     }
 
@@ -102,7 +108,7 @@ impl Run {
                 Some(_) => {}
             }
         }
-        self.join_groups();
+        self.groups_changed = true;
     }
 
     /// Opens and closes ports after the kernel's interfaces. What is announced on an interface that is new or has got
@@ -146,7 +152,7 @@ impl Run {
                 }
             }
         }
-        self.join_groups();
+        self.groups_changed = true;
         self.announce_on(&woken);
         self.tell_interfaces();
     }
