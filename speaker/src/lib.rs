@@ -1,4 +1,23 @@
-//! The speaker's parts: what it says on the wire, one module per protocol.
+//! Announces the addresses of Services from one node.
+//!
+//! ```text
+//! Services, slices, nodes, configuration --Store--> decide (pure) --whole state--> layer2  ARP, NDP
+//! members --------------------------------------------^                \---------> bgp     UPDATE
+//! ```
+//!
+//! Each protocol is handed what shall be, as a whole, and finds the difference itself.
+//!
+//! Architecture Invariant: every speaker decides for itself on what it sees; nothing is negotiated and nothing that the
+//! API server could lose is needed to go on announcing.
 
+pub mod bgp;
+pub mod decide;
+pub mod flags;
+pub mod inputs;
 pub mod layer2;
 pub mod members;
+pub mod metrics;
+pub mod peers;
+pub mod project;
+pub mod run;
+pub mod traces;

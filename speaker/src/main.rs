@@ -1,2 +1,112 @@
-//! speaker
-fn main() {}
+//! FerroLB's speaker. See the library for what it does.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use ferrolb_cluster::{EventPublisher, connect};
+use ferrolb_serving::{Readiness, Telemetry, health, metrics, plain_http, shutdown};
+use ferrolb_speaker::bgp::{Bgp, BgpMetrics};
+use ferrolb_speaker::flags::Flags;
+use ferrolb_speaker::inputs::{Scope, Stores};
+use ferrolb_speaker::layer2::{Layer2, Layer2Metrics, load_excluded};
+use ferrolb_speaker::members::{Members, MembersMetrics};
+use ferrolb_speaker::metrics::Metrics;
+use ferrolb_speaker::run::{Identity, Membership, Protocols, Run};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.context("start the runtime").and_then(|runtime| runtime.block_on(serve(flags))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ferrolb-speaker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(flags: Flags) -> anyhow::Result<()> {
+    let namespace = flags.common.namespace()?;
+    let telemetry = Telemetry::start("ferrolb-speaker", flags.common.log_level)?;
+    let shutdown = shutdown::on_signals().context("listen for signals")?;
+    info!(version = env!("CARGO_PKG_VERSION"), node = flags.node_name, namespace, "FerroLB speaker starting");
+
+    let mut registry = Registry::default();
+    let figures = Metrics::register(&mut registry, &flags.node_name);
+    let excluded = load_excluded(&flags.exclude_interfaces).context("interfaces to leave alone")?;
+    let (layer2, layer2_events) = Layer2::start(excluded, Layer2Metrics::new(&mut registry), shutdown.clone())
+        .context("open the sockets of layer 2; the speaker needs the capability NET_RAW")?;
+    let (bgp, bgp_events) = Bgp::start(&flags.node_name, &BgpMetrics::new(&mut registry), shutdown.clone());
+    let members = start_members(&flags, &mut registry, &shutdown)?;
+
+    let client = connect(flags.common.kubeconfig.as_deref()).await?;
+    let stores = Stores::watch(
+        &client,
+        Scope {
+            namespace: &namespace,
+            class: flags.lb_class.clone(),
+            member_labels: &flags.ml_labels,
+            member_port: flags.ml_bindport,
+        },
+    );
+    let readiness = Readiness::default();
+    let complete = stores.clone();
+    readiness.require("stores complete", move || complete.is_ready());
+    serve_http(&flags, readiness, registry, &shutdown).await?;
+
+    let events = EventPublisher::start(client, "metallb-speaker", flags.node_name.clone());
+    let identity =
+        Identity { node: flags.node_name, namespace, ignore_exclude_label: flags.ignore_exclude_lb };
+    let protocols = Protocols { layer2, layer2_events, bgp, bgp_events, members };
+    Run::new(identity, stores, protocols, events, figures, telemetry.exports()).run(shutdown).await;
+    telemetry.shutdown().await;
+    Ok(())
+}
+
+/// Membership, unless no address is given for it.
+fn start_members(
+    flags: &Flags,
+    registry: &mut Registry,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Membership>> {
+    let Some(address) = flags.ml_bindaddr.0 else {
+        warn!("membership is off (no --ml-bindaddr): the speaker of every node counts as alive");
+        return Ok(None);
+    };
+    let key = flags.ml_secret_key_path.as_deref().map(read_key).transpose()?;
+    let bind = SocketAddr::new(address, flags.ml_bindport);
+    let started = Members::start(&flags.node_name, bind, key, MembersMetrics::new(registry), shutdown.clone())
+        .with_context(|| format!("open the membership socket on {bind}"))?;
+    Ok(Some(started))
+}
+
+fn read_key(directory: &Path) -> anyhow::Result<Vec<u8>> {
+    let file = directory.join("secretkey");
+    let key = std::fs::read(&file).with_context(|| format!("read the membership key {}", file.display()))?;
+    Ok(key.trim_ascii_end().to_vec())
+}
+
+async fn serve_http(
+    flags: &Flags,
+    readiness: Readiness,
+    registry: Registry,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    // The host's network is ours too: what is for the kubelet stays on the loopback interface.
+    if let Some(address) = flags.common.health_address(IpAddr::V4(Ipv4Addr::LOCALHOST)) {
+        let listener = plain_http::listen(address, "probes").await?;
+        tokio::spawn(plain_http::serve(listener, health::router(readiness), shutdown.clone()));
+    }
+    if let Some(address) = flags.common.metrics_bind_address.0 {
+        let listener = plain_http::listen(address, "metrics").await?;
+        tokio::spawn(plain_http::serve(listener, metrics::router(Arc::new(registry)), shutdown.clone()));
+    }
+    Ok(())
+}

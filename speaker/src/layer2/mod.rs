@@ -30,35 +30,6 @@ pub use metrics::Layer2Metrics;
 /// Events that are kept for a reader that is busy; further ones are lost.
 const EVENTS: usize = 16_384;
 
-/// On which interfaces an address is announced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interfaces {
-    /// On every one that can be used.
-    All,
-    /// On these, by name, as far as they can be used.
-    Only(BTreeSet<String>),
-}
-
-impl Interfaces {
-    /// Whether the interface of this name is among them.
-    #[must_use]
-    pub fn contain(&self, name: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(names) => names.contains(name),
-        }
-    }
-
-    /// Whether some interface is among them that is not among `others`.
-    fn reach_beyond(&self, others: &Self) -> bool {
-        match (self, others) {
-            (_, Self::All) => false,
-            (Self::All, Self::Only(_)) => true,
-            (Self::Only(names), Self::Only(others)) => !names.is_subset(others),
-        }
-    }
-}
-
 /// What happened on the wire that others want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,6 +42,8 @@ pub enum Layer2Event {
         at: Instant,
     },
 }
+
+pub use ferrolb_announcement::Interfaces;
 
 type Announcements = BTreeMap<IpAddr, Interfaces>;
 

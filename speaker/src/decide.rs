@@ -1,0 +1,181 @@
+//! What this node announces, Service by Service, and what that makes in all. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ferrolb_announcement::{Endpoints, Interfaces, Route, View, Withdrawn, bgp, layer2, routes, RouteAttributes};
+use ferrolb_api::ObjectKey;
+use ipnet::IpNet;
+
+use crate::project::Observed;
+
+/// What is announced for one Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// Its addresses.
+    pub ingress: Vec<IpAddr>,
+    /// On which interfaces by layer 2, or why not.
+    pub layer2: Result<Interfaces, Withdrawn>,
+    /// Which routes by BGP, or why none.
+    pub bgp: Result<Vec<Route>, Withdrawn>,
+}
+
+/// A protocol, under MetalLB's names for metrics and events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// ARP and NDP.
+    Layer2,
+    /// BGP.
+    Bgp,
+}
+
+impl Protocol {
+    /// `layer2` or `bgp`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Layer2 => "layer2",
+            Protocol::Bgp => "bgp",
+        }
+    }
+}
+
+/// How one Service's announcement changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The Service.
+    pub service: ObjectKey,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Addresses that are announced now and were not.
+    pub begun: Vec<IpAddr>,
+    /// Addresses that were announced and are not now.
+    pub ended: Vec<IpAddr>,
+}
+
+/// What is announced for every Service.
+#[derive(Default)]
+pub struct Decider {
+    services: BTreeMap<ObjectKey, Announced>,
+}
+
+impl Decider {
+    /// Decides about one Service; `None` where there is none any more. The changes are empty where nothing changes on
+    /// the wire.
+    pub fn decide(&mut self, key: &ObjectKey, observed: Option<&Observed>, endpoints: &Endpoints, view: &View<'_>) -> Vec<Change> {
+        let now = observed.map(|observed| Announced {
+            ingress: observed.service.ingress.clone(),
+            layer2: layer2(view, &observed.service, endpoints),
+            bgp: bgp(view, &observed.service, endpoints),
+        });
+        // Most Services of a cluster are announced elsewhere or not yet: those take no room.
+        let now = now.filter(|now| now.layer2.is_ok() || now.bgp.is_ok());
+        let before = self.services.get(key);
+        let mut changes = Vec::new();
+        for protocol in [Protocol::Layer2, Protocol::Bgp] {
+            let (old, new) = (addresses(before, protocol), addresses(now.as_ref(), protocol));
+            if old != new {
+                changes.push(Change {
+                    service: key.clone(),
+                    protocol,
+                    begun: new.difference(&old).copied().collect(),
+                    ended: old.difference(&new).copied().collect(),
+                });
+            }
+        }
+        match now {
+            Some(now) => self.services.insert(key.clone(), now),
+            None => self.services.remove(key),
+        };
+        changes
+    }
+
+    /// Every address to answer ARP and NDP for. An address that Services share is answered where any of them is.
+    #[must_use]
+    pub fn layer2(&self) -> BTreeMap<IpAddr, Interfaces> {
+        let mut all: BTreeMap<IpAddr, Interfaces> = BTreeMap::new();
+        for announced in self.services.values() {
+            let Ok(interfaces) = &announced.layer2 else { continue };
+            for address in &announced.ingress {
+                let united = match all.remove(address) {
+                    Some(others) => others.union(interfaces.clone()),
+                    None => interfaces.clone(),
+                };
+                all.insert(*address, united);
+            }
+        }
+        all
+    }
+
+    /// The routes for one peer.
+    #[must_use]
+    pub fn routes(&self, peer: &str) -> BTreeMap<IpNet, RouteAttributes> {
+        routes(peer, self.services.values().filter_map(|announced| announced.bgp.as_ref().ok()).flatten())
+    }
+
+    /// The Services that something is announced for.
+    pub fn services(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.services.keys()
+    }
+}
+
+fn addresses(announced: Option<&Announced>, protocol: Protocol) -> BTreeSet<IpAddr> {
+    let Some(announced) = announced else { return BTreeSet::new() };
+    let does = match protocol {
+        Protocol::Layer2 => announced.layer2.is_ok(),
+        Protocol::Bgp => announced.bgp.is_ok(),
+    };
+    if does { announced.ingress.iter().copied().collect() } else { BTreeSet::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrolb_announcement::{Node, Service, TrafficPolicy};
+    use ferrolb_api::v1beta1::{BGPAdvertisement, IPAddressPool, IPAddressPoolSpec, L2Advertisement};
+    use ferrolb_rules::{Configuration, Objects};
+
+    use super::*;
+
+    fn observed(name: &str, address: &str) -> Observed {
+        Observed {
+            service: Service {
+                key: ObjectKey::new("shop", name),
+                ingress: vec![address.parse().unwrap()],
+                labels: BTreeMap::new(),
+                traffic_policy: TrafficPolicy::Cluster,
+                shares_address: true,
+            },
+            uid: String::new(),
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn a_shared_address_is_announced_until_its_last_service_is_gone() {
+        let pool = IPAddressPool::new("p", IPAddressPoolSpec { addresses: vec!["10.0.0.0/24".into()], ..Default::default() });
+        let (l2, adv) = (L2Advertisement::default(), BGPAdvertisement::default());
+        let (configuration, refusals) = Configuration::from_objects(&Objects {
+            pools: &[&pool],
+            l2_advertisements: &[&l2],
+            bgp_advertisements: &[&adv],
+            ..Objects::default()
+        });
+        assert!(refusals.is_empty(), "{refusals:?}");
+        let nodes = BTreeMap::from([("me".to_owned(), Node::default())]);
+        let view = View { me: "me", configuration: &configuration, nodes: &nodes, members: None, ignore_exclude_label: false };
+        let endpoints = Endpoints { any: true, nodes: BTreeSet::new() };
+        let mut decider = Decider::default();
+        let (a, b) = (observed("a", "10.0.0.1"), observed("b", "10.0.0.1"));
+        let changes = decider.decide(&a.service.key, Some(&a), &endpoints, &view);
+        assert_eq!(changes.len(), 2, "one for each protocol");
+        assert!(decider.decide(&a.service.key, Some(&a), &endpoints, &view).is_empty());
+        decider.decide(&b.service.key, Some(&b), &endpoints, &view);
+        decider.decide(&a.service.key, None, &endpoints, &view);
+        assert_eq!(decider.layer2().len(), 1);
+        assert_eq!(decider.routes("any").len(), 1);
+        let ended = decider.decide(&b.service.key, Some(&b), &Endpoints::default(), &view);
+        assert_eq!(ended[0].ended, b.service.ingress);
+        assert!(decider.layer2().is_empty() && decider.routes("any").is_empty());
+        assert_eq!(decider.services().count(), 0);
+    }
+}

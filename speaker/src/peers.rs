@@ -1,0 +1,91 @@
+//! Which BGP sessions does this node keep, and with which parameters?
+
+use std::collections::BTreeMap;
+
+use ferrolb_announcement::{Node, RouteAttributes};
+use ferrolb_api::ObjectKey;
+use ferrolb_rules::{Community, Configuration, Password, Peer, PeerAsn, PeerTarget, any_matches};
+use tracing::warn;
+
+use crate::bgp::{self, Attributes, Families, PeerAs, PeerSpec, Secret};
+use crate::project::Key;
+
+/// The sessions of this node. A peer whose key is missing has none until the key is there: a session without it would
+/// only fail, or worse, succeed.
+pub fn sessions(
+    configuration: &Configuration,
+    node: Option<&Node>,
+    namespace: &str,
+    password: impl Fn(&ObjectKey) -> Option<Key>,
+) -> BTreeMap<String, PeerSpec> {
+    let Some(node) = node else { return BTreeMap::new() };
+    configuration
+        .peers
+        .values()
+        .filter(|peer| any_matches(&peer.nodes, &node.labels))
+        .filter_map(|peer| Some((peer.name.clone(), session(peer, namespace, &password)?)))
+        .collect()
+}
+
+fn session(peer: &Peer, namespace: &str, password: &impl Fn(&ObjectKey) -> Option<Key>) -> Option<PeerSpec> {
+    let PeerTarget::Address(address) = peer.target else {
+        warn!(peer = peer.name, "peering over an interface is not supported yet; give peerAddress");
+        return None;
+    };
+    let password = match &peer.password {
+        Password::None => None,
+        Password::Plain(password) => Some(Secret::new(password)),
+        Password::Secret(name) => match password(&ObjectKey::new(namespace, name)) {
+            Some(Key(password)) => Some(Secret::new(&password)),
+            None => {
+                warn!(
+                    peer = peer.name,
+                    secret = name,
+                    "no session: the Secret is missing, is not of type kubernetes.io/basic-auth or has no password"
+                );
+                return None;
+            }
+        },
+    };
+    Some(PeerSpec {
+        name: peer.name.clone(),
+        address,
+        port: peer.port,
+        my_asn: peer.local_asn.unwrap_or(peer.my_asn),
+        peer_asn: match peer.peer_asn {
+            PeerAsn::Exactly(asn) => PeerAs::Exact(asn),
+            PeerAsn::Internal => PeerAs::Internal,
+            PeerAsn::External => PeerAs::External,
+        },
+        hold_time: peer.hold_time,
+        keepalive_time: peer.keepalive_time,
+        connect_time: peer.connect_time,
+        router_id: peer.router_id,
+        source_address: peer.source_address,
+        password,
+        ebgp_multihop: peer.ebgp_multihop,
+        // A session carries the family of its addresses unless both are asked for (reference 4.6, family filter).
+        families: Families {
+            ipv4: peer.dual_stack || address.is_ipv4(),
+            ipv6: peer.dual_stack || address.is_ipv6(),
+        },
+    })
+}
+
+/// Attributes as BGP writes them. A local preference of 0 is one that nobody set (reference 4.7, frr-k8s mode).
+#[must_use]
+pub fn attributes(route: &RouteAttributes) -> Attributes {
+    let mut attributes =
+        Attributes { local_pref: (route.local_pref != 0).then_some(route.local_pref), ..Attributes::default() };
+    for community in &route.communities {
+        match *community {
+            Community::Standard(value) => {
+                attributes.communities.insert(bgp::Community(value));
+            }
+            Community::Large(global, first, second) => {
+                attributes.large_communities.insert(bgp::LargeCommunity { global, local1: first, local2: second });
+            }
+        }
+    }
+    attributes
+}

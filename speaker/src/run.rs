@@ -1,0 +1,309 @@
+//! The loop: what changed, what follows, say it on the wire.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrolb_announcement::{Node, View};
+use ferrolb_api::ObjectKey;
+use ferrolb_cluster::{EventPublisher, EventType, Happening, Subject};
+use ferrolb_rules::Configuration;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::bgp::{Attributes, Bgp, RoutesSent};
+use crate::decide::{Change, Decider};
+use crate::inputs::{Dirty, Feeds, SliceIndex, Stores};
+use crate::layer2::{Layer2, Layer2Event};
+use crate::members::Members;
+use crate::metrics::Metrics;
+use crate::peers;
+use crate::traces::Traces;
+
+/// Changes are taken in at once after a rest, and at most this often under load: deciding has a price for each round.
+const CEILING: Duration = Duration::from_millis(5);
+/// How long a speaker that starts waits to hear of the others before it takes itself for the only one. It hears of all
+/// of them with the first answer; only where some are dead does it wait this long.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Who this speaker is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The node.
+    pub node: String,
+    /// The install namespace.
+    pub namespace: String,
+    /// `--ignore-exclude-lb`.
+    pub ignore_exclude_label: bool,
+}
+
+/// The protocols, started.
+pub struct Protocols {
+    /// ARP and NDP.
+    pub layer2: Layer2,
+    /// What layer 2 sent.
+    pub layer2_events: mpsc::Receiver<Layer2Event>,
+    /// BGP.
+    pub bgp: Bgp,
+    /// What BGP sent.
+    pub bgp_events: mpsc::Receiver<RoutesSent>,
+    /// Membership, unless it is switched off.
+    pub members: Option<Membership>,
+}
+
+/// This node's part in the membership, and the nodes that are alive.
+pub type Membership = (Members, watch::Receiver<Arc<BTreeSet<String>>>);
+
+/// The loop with what it remembers.
+pub struct Run {
+    identity: Identity,
+    stores: Stores,
+    protocols: Protocols,
+    events: EventPublisher,
+    metrics: Metrics,
+    traces: Traces,
+    decider: Decider,
+    slices: SliceIndex,
+    configuration: Configuration,
+    nodes: BTreeMap<String, Node>,
+    members: Option<Arc<BTreeSet<String>>>,
+    /// False until the other speakers are heard of: until then this one may be wrong about who stands first.
+    settled: bool,
+    /// False during the first round: what a restarted speaker goes on with is no news.
+    began: bool,
+}
+
+impl Run {
+    /// Prepares the loop. `traced` says whether spans leave this process.
+    #[must_use]
+    pub fn new(
+        identity: Identity,
+        stores: Stores,
+        protocols: Protocols,
+        events: EventPublisher,
+        metrics: Metrics,
+        traced: bool,
+    ) -> Self {
+        let members = protocols.members.as_ref().map(|(_, names)| names.borrow().clone());
+        Run {
+            traces: Traces::new(traced, &identity.node),
+            settled: members.is_none(),
+            identity,
+            stores,
+            protocols,
+            events,
+            metrics,
+            decider: Decider::default(),
+            slices: SliceIndex::default(),
+            configuration: Configuration::default(),
+            nodes: BTreeMap::new(),
+            members,
+            began: false,
+        }
+    }
+
+    /// Announces until `shutdown`, then says goodbye.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.stores.ready() => {}
+            () = shutdown.cancelled() => return self.leave().await,
+        }
+        info!(services = self.stores.services.len(), "every store is complete");
+        let feeds = Feeds::of(&self.stores);
+        let settle_by = Instant::now() + SETTLE;
+        let mut members_changed = false;
+        loop {
+            let began = Instant::now();
+            let dirty = feeds.take();
+            let members = std::mem::take(&mut members_changed);
+            if dirty.seeds {
+                self.tell_seeds();
+            }
+            if !self.settled && self.is_settled(settle_by) {
+                self.settled = true;
+                info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
+                self.look(&Dirty { everything: true, ..dirty }, true);
+            } else {
+                self.look(&dirty, members);
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = feeds.notify.notified() => {}
+                changed = changed(&mut self.protocols.members) => {
+                    self.members = changed;
+                    members_changed = true;
+                }
+                Some(event) = self.protocols.layer2_events.recv() => self.traces.layer2_sent(&event),
+                Some(event) = self.protocols.bgp_events.recv() => self.traces.routes_sent(&event),
+                () = tokio::time::sleep_until(settle_by), if !self.settled => {}
+            }
+            tokio::time::sleep_until(began + CEILING).await;
+        }
+        self.leave().await;
+    }
+
+    fn is_settled(&self, settle_by: Instant) -> bool {
+        let heard = self.members.as_ref().map_or(0, |members| members.len());
+        heard >= self.stores.seeds.len().max(1) || Instant::now() >= settle_by
+    }
+
+    /// Takes in what changed, decides, and hands the protocols their new whole state.
+    fn look(&mut self, dirty: &Dirty, members_changed: bool) {
+        if dirty.everything {
+            self.read_everything();
+        }
+        let mut services: BTreeSet<ObjectKey> = dirty.services.keys.clone();
+        let slices: Vec<ObjectKey> = if dirty.slices.all {
+            let known = self.slices.known().cloned().collect::<BTreeSet<_>>();
+            self.stores.slices.snapshot().keys().cloned().chain(known).collect()
+        } else {
+            dirty.slices.keys.iter().cloned().collect()
+        };
+        for key in &slices {
+            let slice = self.stores.slices.get(key);
+            services.extend(self.slices.update(key, slice.as_deref()));
+        }
+        if dirty.everything || dirty.services.all || members_changed {
+            services.extend(self.stores.services.snapshot().keys().cloned());
+            services.extend(self.decider.services().cloned());
+        }
+        let changes = self.decide(&services);
+        if dirty.configuration {
+            self.set_peers();
+        }
+        if !changes.is_empty() || dirty.everything || members_changed {
+            self.announce();
+        }
+        for change in &changes {
+            self.tell(change);
+        }
+        self.began = true;
+    }
+
+    fn decide(&mut self, services: &BTreeSet<ObjectKey>) -> Vec<Change> {
+        let view = View {
+            me: &self.identity.node,
+            configuration: &self.configuration,
+            nodes: &self.nodes,
+            members: self.members.as_deref(),
+            ignore_exclude_label: self.identity.ignore_exclude_label,
+        };
+        let mut changes = Vec::new();
+        for key in services {
+            self.metrics.updates.inc();
+            let observed = self.stores.services.get(key);
+            let endpoints = self.slices.endpoints(key, &self.stores.slices);
+            let decided = self.decider.decide(key, observed.as_deref(), &endpoints, &view);
+            if let Some(observed) = observed.as_deref() {
+                for change in &decided {
+                    self.traces.began(change, observed);
+                }
+            }
+            changes.extend(decided);
+        }
+        changes
+    }
+
+    fn announce(&mut self) {
+        let layer2 = if self.settled { self.decider.layer2() } else { BTreeMap::new() };
+        self.protocols.layer2.set(layer2);
+        let mut all: BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>> = BTreeMap::new();
+        for peer in self.configuration.peers.keys() {
+            let routes: BTreeMap<_, _> = self
+                .decider
+                .routes(peer)
+                .iter()
+                .map(|(prefix, route)| (*prefix, peers::attributes(route)))
+                .collect();
+            // Peers mostly get the same: one map for all of them.
+            let routes = match all.values().next_back() {
+                Some(other) if **other == routes => other.clone(),
+                _ => Arc::new(routes),
+            };
+            all.insert(peer.clone(), routes);
+        }
+        self.protocols.bgp.set_routes(all);
+    }
+
+    fn set_peers(&self) {
+        let sessions = peers::sessions(
+            &self.configuration,
+            self.nodes.get(&self.identity.node),
+            &self.identity.namespace,
+            |secret| self.stores.passwords.get(secret).map(|stored| stored.value().as_ref().clone()),
+        );
+        self.protocols.bgp.set_peers(sessions);
+    }
+
+    fn read_everything(&mut self) {
+        let (configuration, refusals) = self.stores.configuration.read();
+        for refusal in &refusals {
+            warn!(%refusal, "an object is set aside");
+        }
+        self.metrics.configured(!refusals.is_empty());
+        self.configuration = configuration;
+        let nodes = self.stores.nodes.snapshot();
+        self.nodes = nodes.iter().map(|(key, node)| (key.name.clone(), node.value().as_ref().clone())).collect();
+    }
+
+    fn tell_seeds(&self) {
+        if let Some((members, _)) = &self.protocols.members {
+            let seeds = self.stores.seeds.snapshot();
+            members.set_seeds(seeds.values().map(|seed| **seed.value()).collect());
+        }
+    }
+
+    fn tell(&self, change: &Change) {
+        let Change { service, protocol, begun, ended } = change;
+        for ip in begun {
+            self.metrics.announced(service, *protocol, *ip, true);
+        }
+        for ip in ended {
+            self.metrics.announced(service, *protocol, *ip, false);
+        }
+        let (event, ips) = if begun.is_empty() { ("serviceWithdrawn", ended) } else { ("serviceAnnounced", begun) };
+        let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+        info!(event, service = %service, protocol = protocol.name(), ?ips, "announcements changed");
+        if begun.is_empty() || !self.began {
+            return;
+        }
+        if let Some(observed) = self.stores.services.get(service) {
+            self.events.publish(Happening {
+                subject: Subject::of::<Service>(service, observed.uid.clone()),
+                event_type: EventType::Normal,
+                reason: "nodeAssigned".to_owned(),
+                message: format!(
+                    "announcing from node {:?} with protocol {:?}",
+                    self.identity.node,
+                    protocol.name()
+                ),
+            });
+        }
+    }
+
+    /// The protocols say goodbye by themselves when their token is cancelled; this waits until they have.
+    async fn leave(self) {
+        if let Some((members, _)) = self.protocols.members {
+            members.stopped().await;
+        }
+        self.protocols.bgp.closed().await;
+        info!("every session is closed");
+    }
+}
+
+/// Waits for a change of membership and returns who is alive; never ends where membership is switched off.
+async fn changed(
+    members: &mut Option<Membership>,
+) -> Option<Arc<BTreeSet<String>>> {
+    if let Some((_, names)) = members
+        && names.changed().await.is_ok()
+    {
+        return Some(names.borrow_and_update().clone());
+    }
+    std::future::pending().await
+}
