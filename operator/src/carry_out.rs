@@ -40,7 +40,12 @@ pub enum Again {
 impl CarryOut {
     /// Carries nothing out yet.
     #[must_use]
-    pub fn new(writer: Writer, events: EventPublisher, leadership: Leadership, traced: bool) -> Self {
+    pub fn new(
+        writer: Writer,
+        events: EventPublisher,
+        leadership: Leadership,
+        traced: bool,
+    ) -> Self {
         CarryOut {
             writer,
             events,
@@ -57,8 +62,17 @@ impl CarryOut {
     pub fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Say { key, uid, kind, message } => {
-                    let event_type = if kind.is_warning() { EventType::Warning } else { EventType::Normal };
+                Effect::Say {
+                    key,
+                    uid,
+                    kind,
+                    message,
+                } => {
+                    let event_type = if kind.is_warning() {
+                        EventType::Warning
+                    } else {
+                        EventType::Normal
+                    };
                     self.events.publish(Happening {
                         subject: Subject::of::<Service>(&key, uid),
                         event_type,
@@ -80,7 +94,9 @@ impl CarryOut {
     /// Waits for the next write to end and tells what that means. Never ends while nothing is under way.
     pub async fn next(&mut self) -> (ObjectKey, Again) {
         loop {
-            let Some(ended) = self.under_way.join_next().await else { return std::future::pending().await };
+            let Some(ended) = self.under_way.join_next().await else {
+                return std::future::pending().await;
+            };
             // A write that panicked has aborted the process in a release build; in a test build it is just not written.
             let Ok((key, outcome)) = ended else { continue };
             self.busy.remove(&key);
@@ -113,18 +129,28 @@ impl CarryOut {
     fn start(&mut self) {
         let mut skipped = Vec::new();
         while self.under_way.len() < AT_ONCE {
-            let Some(key) = self.order.pop_front() else { break };
+            let Some(key) = self.order.pop_front() else {
+                break;
+            };
             if self.busy.contains_key(&key) {
                 // One write per Service at a time, or the second is refused for the version that the first made.
                 skipped.push(key);
                 continue;
             }
-            let Some(Effect::WriteStatus { resource_version, addresses, pool, span: SpanOf(span), .. }) =
-                self.waiting.remove(&key)
+            let Some(Effect::WriteStatus {
+                resource_version,
+                addresses,
+                pool,
+                span: SpanOf(span),
+                ..
+            }) = self.waiting.remove(&key)
             else {
                 continue;
             };
-            let traceparent = self.traced.then(|| ferrolb_serving::traceparent_of(&span)).flatten();
+            let traceparent = self
+                .traced
+                .then(|| ferrolb_serving::traceparent_of(&span))
+                .flatten();
             let change = change(&addresses, pool.as_deref(), traceparent.as_deref());
             let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
             self.busy.insert(key.clone(), ());
@@ -155,10 +181,16 @@ fn change(addresses: &[std::net::IpAddr], pool: Option<&str>, traceparent: Optio
     let ingress = if addresses.is_empty() {
         Value::Null
     } else {
-        addresses.iter().map(|address| json!({"ip": address.to_string()})).collect()
+        addresses
+            .iter()
+            .map(|address| json!({"ip": address.to_string()}))
+            .collect()
     };
     let mut marks = serde_json::Map::new();
-    marks.insert(annotations::IP_ALLOCATED_FROM_POOL.to_owned(), pool.map_or(Value::Null, Value::from));
+    marks.insert(
+        annotations::IP_ALLOCATED_FROM_POOL.to_owned(),
+        pool.map_or(Value::Null, Value::from),
+    );
     if let Some(traceparent) = traceparent {
         marks.insert(annotations::TRACEPARENT.to_owned(), traceparent.into());
     }

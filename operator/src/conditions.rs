@@ -10,17 +10,42 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 ///
 /// `lastTransitionTime` moves only when the answer does, so an unchanged object is not written again.
 #[must_use]
-pub fn with_accepted(existing: &[Condition], generation: Option<i64>, refusals: &[&Refusal], now: &Time) -> Vec<Condition> {
+pub fn with_accepted(
+    existing: &[Condition],
+    generation: Option<i64>,
+    refusals: &[&Refusal],
+    now: &Time,
+) -> Vec<Condition> {
     let (answer, word, message) = if refusals.is_empty() {
-        (status::TRUE, reason::ACCEPTED, "The object follows every rule and is in use.".to_owned())
+        (
+            status::TRUE,
+            reason::ACCEPTED,
+            "The object follows every rule and is in use.".to_owned(),
+        )
     } else {
-        let conflict = refusals.iter().all(|refusal| refusal.reason.contains("overlaps"));
-        let sentences: Vec<String> =
-            refusals.iter().map(|refusal| format!("{}: {}", refusal.field, refusal.reason)).collect();
-        (status::FALSE, if conflict { reason::CONFLICTED } else { reason::INVALID }, sentences.join("\n"))
+        let conflict = refusals
+            .iter()
+            .all(|refusal| refusal.reason.contains("overlaps"));
+        let sentences: Vec<String> = refusals
+            .iter()
+            .map(|refusal| format!("{}: {}", refusal.field, refusal.reason))
+            .collect();
+        (
+            status::FALSE,
+            if conflict {
+                reason::CONFLICTED
+            } else {
+                reason::INVALID
+            },
+            sentences.join("\n"),
+        )
     };
-    let before = existing.iter().find(|condition| condition.type_ == ACCEPTED);
-    let since = before.filter(|before| before.status == answer).map_or(now, |before| &before.last_transition_time);
+    let before = existing
+        .iter()
+        .find(|condition| condition.type_ == ACCEPTED);
+    let since = before
+        .filter(|before| before.status == answer)
+        .map_or(now, |before| &before.last_transition_time);
     let accepted = Condition {
         type_: ACCEPTED.to_owned(),
         status: answer.to_owned(),
@@ -39,7 +64,10 @@ pub fn with_accepted(existing: &[Condition], generation: Option<i64>, refusals: 
 
 /// The status of a pool: its counters, zero while it is not in force, and its conditions.
 #[must_use]
-pub fn pool_status(counters: Option<PoolCounters>, conditions: Vec<Condition>) -> IPAddressPoolStatus {
+pub fn pool_status(
+    counters: Option<PoolCounters>,
+    conditions: Vec<Condition>,
+) -> IPAddressPoolStatus {
     let counters = counters.unwrap_or_default();
     IPAddressPoolStatus {
         assigned_ipv4: counters.assigned_v4,
@@ -63,13 +91,24 @@ mod tests {
     #[test]
     fn the_time_moves_only_when_the_answer_does() {
         let first = with_accepted(&[], Some(1), &[], &at(100));
-        assert_eq!((first[0].status.as_str(), first[0].observed_generation), ("True", Some(1)));
+        assert_eq!(
+            (first[0].status.as_str(), first[0].observed_generation),
+            ("True", Some(1))
+        );
         let second = with_accepted(&first, Some(2), &[], &at(200));
         assert_eq!(second[0].last_transition_time, at(100));
         assert_eq!(second[0].observed_generation, Some(2));
-        let refusal = Refusal::new("IPAddressPool", "p", "spec.addresses[0]", "invalid CIDR \"x\"");
+        let refusal = Refusal::new(
+            "IPAddressPool",
+            "p",
+            "spec.addresses[0]",
+            "invalid CIDR \"x\"",
+        );
         let third = with_accepted(&second, Some(3), &[&refusal], &at(300));
-        assert_eq!((third[0].status.as_str(), third[0].reason.as_str()), ("False", "Invalid"));
+        assert_eq!(
+            (third[0].status.as_str(), third[0].reason.as_str()),
+            ("False", "Invalid")
+        );
         assert_eq!(third[0].message, "spec.addresses[0]: invalid CIDR \"x\"");
         assert_eq!(third[0].last_transition_time, at(300));
     }

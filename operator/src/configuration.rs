@@ -27,22 +27,42 @@ pub fn outdated(
 ) -> Vec<StatusWrite> {
     let mut by_object: BTreeMap<(&str, &str), Vec<&Refusal>> = BTreeMap::new();
     for refusal in refusals {
-        by_object.entry((refusal.kind, &refusal.name)).or_default().push(refusal);
+        by_object
+            .entry((refusal.kind, &refusal.name))
+            .or_default()
+            .push(refusal);
     }
-    let refused = |kind: &str, name: &str| by_object.get(&(kind, name)).cloned().unwrap_or_default();
+    let refused =
+        |kind: &str, name: &str| by_object.get(&(kind, name)).cloned().unwrap_or_default();
     let mut writes = Vec::new();
     for (key, stored) in stores.pools.snapshot().iter() {
         let existing = stored.status.clone().unwrap_or_default();
-        let conditions =
-            with_accepted(&existing.conditions, stored.metadata.generation, &refused("IPAddressPool", &key.name), now);
+        let conditions = with_accepted(
+            &existing.conditions,
+            stored.metadata.generation,
+            &refused("IPAddressPool", &key.name),
+            now,
+        );
         let wanted = pool_status(counters(&key.name), conditions);
         if stored.status.as_ref() != Some(&wanted) {
-            writes.push(("IPAddressPool", key.clone(), stored.resource_version().to_owned(), json!({"status": wanted})));
+            writes.push((
+                "IPAddressPool",
+                key.clone(),
+                stored.resource_version().to_owned(),
+                json!({"status": wanted}),
+            ));
         }
     }
     macro_rules! kind {
         ($store:ident, $kind:literal) => {
-            accepted(&stores.$store, $kind, |object| object.status.as_ref().map(|status| &status.conditions), &refused, now, &mut writes);
+            accepted(
+                &stores.$store,
+                $kind,
+                |object| object.status.as_ref().map(|status| &status.conditions),
+                &refused,
+                now,
+                &mut writes,
+            );
         };
     }
     kind!(l2_advertisements, "L2Advertisement");
@@ -63,9 +83,19 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
 ) {
     for (key, stored) in store.snapshot().iter() {
         let existing = conditions(stored).map_or(&[][..], Vec::as_slice);
-        let wanted = with_accepted(existing, stored.meta().generation, &refused(kind, &key.name), now);
+        let wanted = with_accepted(
+            existing,
+            stored.meta().generation,
+            &refused(kind, &key.name),
+            now,
+        );
         if existing != wanted {
-            writes.push((kind, key.clone(), stored.resource_version().to_owned(), json!({"status": {"conditions": wanted}})));
+            writes.push((
+                kind,
+                key.clone(),
+                stored.resource_version().to_owned(),
+                json!({"status": {"conditions": wanted}}),
+            ));
         }
     }
 }
@@ -79,12 +109,36 @@ pub async fn write(writer: &Writer, leadership: &Leadership, writes: Vec<StatusW
             return false;
         }
         let outcome = match kind {
-            "IPAddressPool" => writer.patch_status::<v1beta1::IPAddressPool>(&key, &version, change).await,
-            "L2Advertisement" => writer.patch_status::<v1beta1::L2Advertisement>(&key, &version, change).await,
-            "BGPAdvertisement" => writer.patch_status::<v1beta1::BGPAdvertisement>(&key, &version, change).await,
-            "BGPPeer" => writer.patch_status::<v1beta2::BGPPeer>(&key, &version, change).await,
-            "BFDProfile" => writer.patch_status::<v1beta1::BFDProfile>(&key, &version, change).await,
-            _ => writer.patch_status::<v1beta1::Community>(&key, &version, change).await,
+            "IPAddressPool" => {
+                writer
+                    .patch_status::<v1beta1::IPAddressPool>(&key, &version, change)
+                    .await
+            }
+            "L2Advertisement" => {
+                writer
+                    .patch_status::<v1beta1::L2Advertisement>(&key, &version, change)
+                    .await
+            }
+            "BGPAdvertisement" => {
+                writer
+                    .patch_status::<v1beta1::BGPAdvertisement>(&key, &version, change)
+                    .await
+            }
+            "BGPPeer" => {
+                writer
+                    .patch_status::<v1beta2::BGPPeer>(&key, &version, change)
+                    .await
+            }
+            "BFDProfile" => {
+                writer
+                    .patch_status::<v1beta1::BFDProfile>(&key, &version, change)
+                    .await
+            }
+            _ => {
+                writer
+                    .patch_status::<v1beta1::Community>(&key, &version, change)
+                    .await
+            }
         };
         match outcome {
             Outcome::Done(_) | Outcome::Gone => {}

@@ -28,7 +28,8 @@ pub struct Seen<'a> {
 impl Decider {
     /// Puts a configuration in force. Every Service must be decided again afterwards.
     pub fn use_configuration(&mut self, configuration: &Configuration) {
-        self.allocator.set_pools(configuration.pools.values().cloned());
+        self.allocator
+            .set_pools(configuration.pools.values().cloned());
     }
 
     /// The labels of every namespace. Every Service must be decided again afterwards.
@@ -39,8 +40,10 @@ impl Decider {
     /// Claims what statuses record, the oldest Service first, before anything is decided. Where two statuses name one
     /// address the older Service keeps it.
     pub fn claim<'a>(&mut self, services: impl IntoIterator<Item = &'a Observed>) {
-        let mut holders: Vec<&Observed> =
-            services.into_iter().filter(|observed| observed.wanted && !observed.service.current.is_empty()).collect();
+        let mut holders: Vec<&Observed> = services
+            .into_iter()
+            .filter(|observed| observed.wanted && !observed.service.current.is_empty())
+            .collect();
         holders.sort_by(|one, other| order(one).cmp(&order(other)));
         for observed in holders {
             self.allocator.claim(&observed.service, &self.namespaces);
@@ -49,7 +52,11 @@ impl Decider {
 
     /// Decides about one Service; `None` where there is none any more.
     pub fn decide(&mut self, key: &ObjectKey, seen: Option<Seen<'_>>) -> Vec<Effect> {
-        let Some(Seen { observed, resource_version }) = seen else {
+        let Some(Seen {
+            observed,
+            resource_version,
+        }) = seen
+        else {
             self.allocator.forget(key);
             return Vec::new();
         };
@@ -57,7 +64,11 @@ impl Decider {
         let span = info_span!("allocate", service = %key);
         // Before there is an address, a trace context on the object comes from its admission; later it is our own, of
         // a change that is over.
-        if let Some(traceparent) = observed.traceparent.as_deref().filter(|_| service.current.is_empty()) {
+        if let Some(traceparent) = observed
+            .traceparent
+            .as_deref()
+            .filter(|_| service.current.is_empty())
+        {
             ferrolb_serving::set_parent_from_traceparent(&span, traceparent);
         }
         let decided = span.clone();
@@ -125,9 +136,15 @@ mod tests {
     use crate::project::observe;
 
     fn decider(addresses: &[&str]) -> Decider {
-        let spec = IPAddressPoolSpec { addresses: addresses.iter().map(ToString::to_string).collect(), ..Default::default() };
+        let spec = IPAddressPoolSpec {
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
         let pool = IPAddressPool::new("p", spec);
-        let (configuration, refusals) = Configuration::from_objects(&Objects { pools: &[&pool], ..Objects::default() });
+        let (configuration, refusals) = Configuration::from_objects(&Objects {
+            pools: &[&pool],
+            ..Objects::default()
+        });
         assert!(refusals.is_empty());
         let mut decider = Decider::default();
         decider.use_configuration(&configuration);
@@ -145,21 +162,41 @@ mod tests {
     }
 
     fn decide(decider: &mut Decider, observed: &Observed) -> Vec<Effect> {
-        decider.decide(&observed.service.key, Some(Seen { observed, resource_version: "7" }))
+        decider.decide(
+            &observed.service.key,
+            Some(Seen {
+                observed,
+                resource_version: "7",
+            }),
+        )
     }
 
     #[test]
     fn a_new_service_gets_an_address_its_pool_and_an_event() {
         let mut decider = decider(&["10.0.0.0/24"]);
         let effects = decide(&mut decider, &service(json!({})));
-        let [Effect::WriteStatus { resource_version, addresses, pool, .. }, Effect::Say { uid, message, .. }] = effects.as_slice()
+        let [
+            Effect::WriteStatus {
+                resource_version,
+                addresses,
+                pool,
+                ..
+            },
+            Effect::Say { uid, message, .. },
+        ] = effects.as_slice()
         else {
             panic!("{effects:?}")
         };
         assert_eq!(resource_version, "7");
-        assert_eq!(addresses, &["10.0.0.0".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(
+            addresses,
+            &["10.0.0.0".parse::<std::net::IpAddr>().unwrap()]
+        );
         assert_eq!(pool.as_deref(), Some("p"));
-        assert_eq!((uid.as_str(), message.as_str()), ("u", "Assigned IP [\"10.0.0.0\"]"));
+        assert_eq!(
+            (uid.as_str(), message.as_str()),
+            ("u", "Assigned IP [\"10.0.0.0\"]")
+        );
     }
 
     #[test]
@@ -181,22 +218,43 @@ mod tests {
             "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.9"}]}},
         }));
         let effects = decide(&mut decider, &former);
-        assert!(matches!(effects.as_slice(), [Effect::WriteStatus { addresses, pool: None, .. }] if addresses.is_empty()));
-        let cleared = service(json!({"metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}}, "spec": {"type": "ClusterIP"}}));
-        assert_eq!(decide(&mut decider, &cleared).len(), 1, "the annotation goes too");
+        assert!(
+            matches!(effects.as_slice(), [Effect::WriteStatus { addresses, pool: None, .. }] if addresses.is_empty())
+        );
+        let cleared = service(
+            json!({"metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}}, "spec": {"type": "ClusterIP"}}),
+        );
+        assert_eq!(
+            decide(&mut decider, &cleared).len(),
+            1,
+            "the annotation goes too"
+        );
     }
 
     #[test]
     fn what_statuses_record_is_claimed_oldest_first() {
         let mut decider = decider(&["10.0.0.0/24"]);
         let status = json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.5"}]}});
-        let young = service(json!({"metadata": {"name": "a-young", "creationTimestamp": "2026-03-01T00:00:00Z"}, "status": status}));
+        let young = service(
+            json!({"metadata": {"name": "a-young", "creationTimestamp": "2026-03-01T00:00:00Z"}, "status": status}),
+        );
         let old = service(json!({"metadata": {"name": "z-old"}, "status": status}));
         decider.claim([&young, &old]);
         let kept = decide(&mut decider, &old);
-        assert!(matches!(kept.as_slice(), [Effect::WriteStatus { addresses, .. }] if *addresses == old.service.current), "{kept:?}");
+        assert!(
+            matches!(kept.as_slice(), [Effect::WriteStatus { addresses, .. }] if *addresses == old.service.current),
+            "{kept:?}"
+        );
         let moved = decide(&mut decider, &young);
-        assert!(matches!(moved.first(), Some(Effect::WriteStatus { addresses, .. }) if *addresses != young.service.current));
-        assert!(moved.iter().any(|effect| matches!(effect, Effect::Say { kind: ferrolb_allocation::EventKind::ClearAssignment, .. })));
+        assert!(
+            matches!(moved.first(), Some(Effect::WriteStatus { addresses, .. }) if *addresses != young.service.current)
+        );
+        assert!(moved.iter().any(|effect| matches!(
+            effect,
+            Effect::Say {
+                kind: ferrolb_allocation::EventKind::ClearAssignment,
+                ..
+            }
+        )));
     }
 }

@@ -18,7 +18,12 @@ pub struct Flags {
     pub lb_class: Option<String>,
 
     /// Name of the Secret with the key of the speakers' membership; made when it is absent. Empty: not made.
-    #[arg(long, env = "METALLB_ML_SECRET_NAME", default_value = "memberlist", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "METALLB_ML_SECRET_NAME",
+        default_value = "memberlist",
+        value_name = "NAME"
+    )]
     pub ml_secret_name: String,
 
     /// Leave the webhook's certificate to somebody else, such as cert-manager or OLM.
@@ -30,15 +35,28 @@ pub struct Flags {
     pub webhook_secret: String,
 
     /// Service that the webhook is reached by; its certificate is made for SERVICE.NAMESPACE.svc.
-    #[arg(long, default_value = "metallb-webhook-service", value_name = "SERVICE")]
+    #[arg(
+        long,
+        default_value = "metallb-webhook-service",
+        value_name = "SERVICE"
+    )]
     pub cert_service_name: String,
 
     /// ValidatingWebhookConfiguration that the authority is written into.
-    #[arg(long, default_value = "metallb-webhook-configuration", value_name = "NAME")]
+    #[arg(
+        long,
+        default_value = "metallb-webhook-configuration",
+        value_name = "NAME"
+    )]
     pub webhook_configuration: String,
 
     /// Own pod's name, by which people recognise the leader.
-    #[arg(long, env = "METALLB_POD_NAME", default_value = "ferrolb-operator", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "METALLB_POD_NAME",
+        default_value = "ferrolb-operator",
+        value_name = "NAME"
+    )]
     pub pod_name: String,
 
     /// How long followers wait before they take over from a leader that says nothing.

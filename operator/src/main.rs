@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use ferrolb_cluster::{Backoff, Client, Election, Ended, EventPublisher, Timing, Writer, connect, list};
+use ferrolb_cluster::{
+    Backoff, Client, Election, Ended, EventPublisher, Timing, Writer, connect, list,
+};
 use ferrolb_operator::certificates::{CertificateNames, keep};
 use ferrolb_operator::flags::Flags;
+use ferrolb_operator::membership_secret;
 use ferrolb_operator::metrics::Metrics;
 use ferrolb_operator::project::{Observed, observe};
 use ferrolb_operator::run::{Run, Stores};
-use ferrolb_operator::membership_secret;
 use ferrolb_serving::{Readiness, Telemetry, health, metrics, plain_http, shutdown};
 use k8s_openapi::api::core::v1::Service;
 use prometheus_client::registry::Registry;
@@ -22,8 +24,14 @@ use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.context("start the runtime").and_then(|runtime| runtime.block_on(serve(flags))) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    match runtime
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(serve(flags)))
+    {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ferrolb-operator: {error:#}");
@@ -36,7 +44,10 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
     let namespace = flags.common.namespace()?;
     let telemetry = Telemetry::start("ferrolb-operator", flags.common.log_level)?;
     let shutdown = shutdown::on_signals().context("listen for signals")?;
-    info!(version = env!("CARGO_PKG_VERSION"), namespace, "FerroLB operator starting");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace, "FerroLB operator starting"
+    );
     let client = connect(flags.common.kubeconfig.as_deref()).await?;
 
     let mut registry = Registry::default();
@@ -47,7 +58,11 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
     readiness.require("stores complete", move || complete.is_ready());
     serve_http(&flags, readiness, registry, &shutdown).await?;
 
-    let timing = Timing::new(flags.lease_duration, flags.lease_renew_deadline, flags.lease_retry_period)?;
+    let timing = Timing::new(
+        flags.lease_duration,
+        flags.lease_renew_deadline,
+        flags.lease_retry_period,
+    )?;
     // The lease outlives the loop: it is given back once the last write is done.
     let finished = CancellationToken::new();
     let (mut leadership, election) = Election {
@@ -58,7 +73,8 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
         timing,
     }
     .start(finished.clone());
-    let events = EventPublisher::start(client.clone(), "metallb-controller", flags.pod_name.clone());
+    let events =
+        EventPublisher::start(client.clone(), "metallb-controller", flags.pod_name.clone());
 
     let led = leadership.clone();
     let lead = async {
@@ -76,10 +92,20 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
             tokio::spawn(keep(client.clone(), names, led.clone(), shutdown.clone()));
         }
         if !flags.ml_secret_name.is_empty() {
-            tokio::spawn(ensure_secret(client.clone(), namespace.clone(), flags.ml_secret_name.clone(), shutdown.clone()));
+            tokio::spawn(ensure_secret(
+                client.clone(),
+                namespace.clone(),
+                flags.ml_secret_name.clone(),
+                shutdown.clone(),
+            ));
         }
-        let Some(recorded) = read_recorded(&client, flags.lb_class.as_deref(), &shutdown).await else { return };
-        Run::new(&client, stores, events, led, figures, telemetry.exports()).run(recorded, shutdown.clone()).await;
+        let Some(recorded) = read_recorded(&client, flags.lb_class.as_deref(), &shutdown).await
+        else {
+            return;
+        };
+        Run::new(&client, stores, events, led, figures, telemetry.exports())
+            .run(recorded, shutdown.clone())
+            .await;
     };
     let mut election = election;
     let ended = tokio::select! {
@@ -93,7 +119,9 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
     Ok(match ended {
         Ended::Released => ExitCode::SUCCESS,
         Ended::Lost => {
-            error!("the leader lease is lost; exiting so that a fresh process starts from what the API server holds");
+            error!(
+                "the leader lease is lost; exiting so that a fresh process starts from what the API server holds"
+            );
             ExitCode::FAILURE
         }
     })
@@ -105,19 +133,34 @@ async fn serve_http(
     registry: Registry,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    if let Some(address) = flags.common.health_address(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
+    if let Some(address) = flags
+        .common
+        .health_address(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+    {
         let listener = plain_http::listen(address, "probes").await?;
-        tokio::spawn(plain_http::serve(listener, health::router(readiness), shutdown.clone()));
+        tokio::spawn(plain_http::serve(
+            listener,
+            health::router(readiness),
+            shutdown.clone(),
+        ));
     }
     if let Some(address) = flags.common.metrics_bind_address.0 {
         let listener = plain_http::listen(address, "metrics").await?;
-        tokio::spawn(plain_http::serve(listener, metrics::router(Arc::new(registry)), shutdown.clone()));
+        tokio::spawn(plain_http::serve(
+            listener,
+            metrics::router(Arc::new(registry)),
+            shutdown.clone(),
+        ));
     }
     Ok(())
 }
 
 /// Every Service of ours, read with quorum, tried again until it succeeds; `None` when told to stop.
-async fn read_recorded(client: &Client, class: Option<&str>, shutdown: &CancellationToken) -> Option<Vec<Observed>> {
+async fn read_recorded(
+    client: &Client,
+    class: Option<&str>,
+    shutdown: &CancellationToken,
+) -> Option<Vec<Observed>> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
         match list::<Service, _>(client, |service| observe(&service, class)).await {
@@ -131,7 +174,12 @@ async fn read_recorded(client: &Client, class: Option<&str>, shutdown: &Cancella
     }
 }
 
-async fn ensure_secret(client: Client, namespace: String, name: String, shutdown: CancellationToken) {
+async fn ensure_secret(
+    client: Client,
+    namespace: String,
+    name: String,
+    shutdown: CancellationToken,
+) {
     let writer = Writer::new(client);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     while !membership_secret::ensure(&writer, &namespace, &name).await {

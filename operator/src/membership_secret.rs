@@ -23,7 +23,10 @@ pub async fn ensure(writer: &Writer, namespace: &str, name: &str) -> bool {
         }
         Outcome::Conflict => true,
         Outcome::Gone => {
-            warn!(secret = name, namespace, "cannot make the membership key: the namespace does not exist");
+            warn!(
+                secret = name,
+                namespace, "cannot make the membership key: the namespace does not exist"
+            );
             false
         }
         Outcome::Invalid(reason) | Outcome::Unavailable(reason) => {
@@ -37,8 +40,14 @@ fn secret(name: &str, mut random: impl RngCore) -> Secret {
     let mut key = [0; 16];
     random.fill_bytes(&mut key);
     Secret {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        data: Some(BTreeMap::from([("secretkey".to_owned(), ByteString(STANDARD_NO_PAD.encode(key).into_bytes()))])),
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([(
+            "secretkey".to_owned(),
+            ByteString(STANDARD_NO_PAD.encode(key).into_bytes()),
+        )])),
         ..Secret::default()
     }
 }
@@ -51,6 +60,9 @@ mod tests {
     fn the_key_is_22_characters_of_base64() {
         let made = secret("memberlist", rand::rng()).data.unwrap();
         assert_eq!(made["secretkey"].0.len(), 22);
-        assert_ne!(made["secretkey"], secret("memberlist", rand::rng()).data.unwrap()["secretkey"]);
+        assert_ne!(
+            made["secretkey"],
+            secret("memberlist", rand::rng()).data.unwrap()["secretkey"]
+        );
     }
 }

@@ -36,19 +36,55 @@ impl Metrics {
         let metrics = Metrics::default();
         for (name, help, family) in [
             ("addresses_total", "Addresses of a pool", &metrics.total),
-            ("addresses_in_use_total", "Addresses of a pool in use", &metrics.in_use),
-            ("ipv4_addresses_total", "IPv4 addresses of a pool", &metrics.v4_total),
-            ("ipv4_addresses_in_use_total", "IPv4 addresses of a pool in use", &metrics.v4_in_use),
-            ("ipv6_addresses_total", "IPv6 addresses of a pool", &metrics.v6_total),
-            ("ipv6_addresses_in_use_total", "IPv6 addresses of a pool in use", &metrics.v6_in_use),
+            (
+                "addresses_in_use_total",
+                "Addresses of a pool in use",
+                &metrics.in_use,
+            ),
+            (
+                "ipv4_addresses_total",
+                "IPv4 addresses of a pool",
+                &metrics.v4_total,
+            ),
+            (
+                "ipv4_addresses_in_use_total",
+                "IPv4 addresses of a pool in use",
+                &metrics.v4_in_use,
+            ),
+            (
+                "ipv6_addresses_total",
+                "IPv6 addresses of a pool",
+                &metrics.v6_total,
+            ),
+            (
+                "ipv6_addresses_in_use_total",
+                "IPv6 addresses of a pool in use",
+                &metrics.v6_in_use,
+            ),
         ] {
             registry.register(format!("metallb_allocator_{name}"), help, family.clone());
         }
         let client = registry.sub_registry_with_prefix("metallb_k8s_client");
-        client.register("updates", "Object updates processed", metrics.updates.clone());
-        client.register("update_errors", "Object updates that failed", metrics.update_errors.clone());
-        client.register("config_loaded_bool", "1 after the first good configuration", metrics.config_loaded.clone());
-        client.register("config_stale_bool", "1 while an object is set aside", metrics.config_stale.clone());
+        client.register(
+            "updates",
+            "Object updates processed",
+            metrics.updates.clone(),
+        );
+        client.register(
+            "update_errors",
+            "Object updates that failed",
+            metrics.update_errors.clone(),
+        );
+        client.register(
+            "config_loaded_bool",
+            "1 after the first good configuration",
+            metrics.config_loaded.clone(),
+        );
+        client.register(
+            "config_stale_bool",
+            "1 while an object is set aside",
+            metrics.config_stale.clone(),
+        );
         metrics
     }
 
@@ -60,7 +96,14 @@ impl Metrics {
 
     /// Publishes the counters of the pools in force; series of other pools go.
     pub fn pools(&self, pools: &[(String, PoolCounters)]) {
-        for family in [&self.total, &self.in_use, &self.v4_total, &self.v4_in_use, &self.v6_total, &self.v6_in_use] {
+        for family in [
+            &self.total,
+            &self.in_use,
+            &self.v4_total,
+            &self.v4_in_use,
+            &self.v6_total,
+            &self.v6_in_use,
+        ] {
             family.clear();
         }
         for (pool, counters) in pools {
@@ -69,7 +112,10 @@ impl Metrics {
             let v6 = counters.assigned_v6.saturating_add(counters.available_v6);
             for (family, value) in [
                 (&self.total, v4.saturating_add(v6)),
-                (&self.in_use, counters.assigned_v4.saturating_add(counters.assigned_v6)),
+                (
+                    &self.in_use,
+                    counters.assigned_v4.saturating_add(counters.assigned_v6),
+                ),
                 (&self.v4_total, v4),
                 (&self.v4_in_use, counters.assigned_v4),
                 (&self.v6_total, v6),

@@ -33,22 +33,41 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
     let spec = service.spec.as_ref()?;
     let metadata = &service.metadata;
     let annotation = |key: &annotations::AnnotationKey| {
-        key.find(metadata.annotations.as_ref()?).map(|(value, _)| value)
+        key.find(metadata.annotations.as_ref()?)
+            .map(|(value, _)| value)
     };
-    let recorded_pool =
-        metadata.annotations.as_ref().and_then(|all| all.get(annotations::IP_ALLOCATED_FROM_POOL)).cloned();
+    let recorded_pool = metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(annotations::IP_ALLOCATED_FROM_POOL))
+        .cloned();
     let wanted = spec.type_.as_deref() == Some("LoadBalancer");
-    if wanted && spec.load_balancer_class.as_deref() != class || !wanted && recorded_pool.is_none() {
+    if wanted && spec.load_balancer_class.as_deref() != class || !wanted && recorded_pool.is_none()
+    {
         return None;
     }
     let cluster_ips: Vec<&str> = match spec.cluster_ips.as_deref() {
         Some(ips) if !ips.is_empty() => ips.iter().map(String::as_str).collect(),
         _ => spec.cluster_ip.iter().map(String::as_str).collect(),
     };
-    let cluster_ips: Vec<&str> = cluster_ips.into_iter().filter(|ip| !ip.is_empty()).collect();
-    let parsed: Vec<IpAddr> = cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let families = if parsed.len() == cluster_ips.len() { Families::of(&parsed) } else { Families::Unknown };
-    let ingress = service.status.iter().filter_map(|status| status.load_balancer.as_ref()).flat_map(|lb| lb.ingress.iter().flatten());
+    let cluster_ips: Vec<&str> = cluster_ips
+        .into_iter()
+        .filter(|ip| !ip.is_empty())
+        .collect();
+    let parsed: Vec<IpAddr> = cluster_ips
+        .iter()
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    let families = if parsed.len() == cluster_ips.len() {
+        Families::of(&parsed)
+    } else {
+        Families::Unknown
+    };
+    let ingress = service
+        .status
+        .iter()
+        .filter_map(|status| status.load_balancer.as_ref())
+        .flat_map(|lb| lb.ingress.iter().flatten());
     let mut current = Vec::new();
     let mut foreign_ingress = false;
     for entry in ingress {
@@ -58,21 +77,32 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
         }
     }
     let local = spec.external_traffic_policy.as_deref() == Some("Local");
-    let selector: Vec<String> =
-        spec.selector.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
-    let deprecated = [annotations::LOAD_BALANCER_IPS, annotations::ADDRESS_POOL, annotations::ALLOW_SHARED_IP]
+    let selector: Vec<String> = spec
+        .selector
         .iter()
-        .filter_map(|key| Some((key, key.find(metadata.annotations.as_ref()?)?.1)))
-        .filter(|(key, found)| *found == key.deprecated)
-        .map(|(key, _)| key.deprecated)
+        .flatten()
+        .map(|(key, value)| format!("{key}={value}"))
         .collect();
+    let deprecated = [
+        annotations::LOAD_BALANCER_IPS,
+        annotations::ADDRESS_POOL,
+        annotations::ALLOW_SHARED_IP,
+    ]
+    .iter()
+    .filter_map(|key| Some((key, key.find(metadata.annotations.as_ref()?)?.1)))
+    .filter(|(key, found)| *found == key.deprecated)
+    .map(|(key, _)| key.deprecated)
+    .collect();
     Some(Observed {
         service: Service {
             key: ObjectKey {
                 namespace: metadata.namespace.clone().unwrap_or_default(),
                 name: metadata.name.clone().unwrap_or_default(),
             },
-            created: metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
+            created: metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(i64::MAX, |time| time.0.as_second()),
             labels: metadata.labels.clone().unwrap_or_default(),
             families,
             policy: match spec.ip_family_policy.as_deref() {
@@ -80,14 +110,30 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
                 Some("RequireDualStack") => Policy::RequireDualStack,
                 _ => Policy::SingleStack,
             },
-            primary: match spec.ip_families.as_deref().and_then(<[String]>::first).map(String::as_str) {
+            primary: match spec
+                .ip_families
+                .as_deref()
+                .and_then(<[String]>::first)
+                .map(String::as_str)
+            {
                 Some("IPv6") => Family::V6,
                 _ => Family::V4,
             },
-            requested: Requested::parse(annotation(&annotations::LOAD_BALANCER_IPS), spec.load_balancer_ip.as_deref()),
-            requested_pool: annotation(&annotations::ADDRESS_POOL).filter(|pool| !pool.is_empty()).map(ToOwned::to_owned),
-            sharing_key: annotation(&annotations::ALLOW_SHARED_IP).unwrap_or_default().to_owned(),
-            backend_key: if local { selector.join(",") } else { String::new() },
+            requested: Requested::parse(
+                annotation(&annotations::LOAD_BALANCER_IPS),
+                spec.load_balancer_ip.as_deref(),
+            ),
+            requested_pool: annotation(&annotations::ADDRESS_POOL)
+                .filter(|pool| !pool.is_empty())
+                .map(ToOwned::to_owned),
+            sharing_key: annotation(&annotations::ALLOW_SHARED_IP)
+                .unwrap_or_default()
+                .to_owned(),
+            backend_key: if local {
+                selector.join(",")
+            } else {
+                String::new()
+            },
             ports: spec
                 .ports
                 .iter()
@@ -106,7 +152,10 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
         },
         wanted,
         uid: metadata.uid.clone().unwrap_or_default(),
-        traceparent: metadata.annotations.as_ref().and_then(|all| all.get(annotations::TRACEPARENT).cloned()),
+        traceparent: metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(annotations::TRACEPARENT).cloned()),
         foreign_ingress,
         deprecated,
     })

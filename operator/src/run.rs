@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{
-    ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher, EventType, Happening,
-    KeyedBackoff, Leadership, Status, Store, Subject, WatchConfig, Writer, watch,
+    ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher, EventType,
+    Happening, KeyedBackoff, Leadership, Status, Store, Subject, WatchConfig, Writer, watch,
 };
 use ferrolb_rules::Refusal;
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -45,15 +45,22 @@ impl Stores {
     #[must_use]
     pub fn watch(client: &Client, namespace: &str, class: Option<String>) -> Self {
         Stores {
-            services: watch(Api::<Service>::all(client.clone()), WatchConfig::most_recent(), move |service: &Service| {
-                observe(service, class.as_deref())
-            }),
+            services: watch(
+                Api::<Service>::all(client.clone()),
+                WatchConfig::most_recent(),
+                move |service: &Service| observe(service, class.as_deref()),
+            ),
             namespaces: watch(
                 Api::<Namespace>::all(client.clone()),
                 WatchConfig::most_recent(),
                 |namespace: &Namespace| Some(namespace.metadata.labels.clone().unwrap_or_default()),
             ),
-            configuration: ConfigurationStores::watch(client, namespace, &WatchConfig::most_recent(), Status::Kept),
+            configuration: ConfigurationStores::watch(
+                client,
+                namespace,
+                &WatchConfig::most_recent(),
+                Status::Kept,
+            ),
         }
     }
 
@@ -176,7 +183,10 @@ impl Run {
             self.read_namespaces();
         }
         if configured || relabelled {
-            changes = Changes { all: true, keys: BTreeSet::new() };
+            changes = Changes {
+                all: true,
+                keys: BTreeSet::new(),
+            };
         }
         let now = Instant::now();
         while let Some((at, key)) = self.retry_at.first().cloned().filter(|(at, _)| *at <= now) {
@@ -215,8 +225,10 @@ impl Run {
     fn decide_each(&mut self, keys: &[ObjectKey]) {
         for key in keys {
             let stored = self.stores.services.get(key);
-            let seen =
-                stored.as_ref().map(|stored| Seen { observed: stored, resource_version: stored.resource_version() });
+            let seen = stored.as_ref().map(|stored| Seen {
+                observed: stored,
+                resource_version: stored.resource_version(),
+            });
             let effects = self.decider.decide(key, seen);
             self.metrics.updates.inc();
             self.carry_out.take(effects);
@@ -226,7 +238,13 @@ impl Run {
     fn oldest_first(&self, mut keys: Vec<ObjectKey>) -> Vec<ObjectKey> {
         if keys.len() > 1 {
             keys.sort_by_cached_key(|key| {
-                (self.stores.services.get(key).map(|observed| observed.service.created), key.clone())
+                (
+                    self.stores
+                        .services
+                        .get(key)
+                        .map(|observed| observed.service.created),
+                    key.clone(),
+                )
             });
         }
         keys
@@ -245,7 +263,10 @@ impl Run {
 
     fn read_configuration(&mut self) {
         let (configuration, refusals) = self.stores.configuration.read();
-        for refusal in refusals.iter().filter(|refusal| !self.refusals.contains(refusal)) {
+        for refusal in refusals
+            .iter()
+            .filter(|refusal| !self.refusals.contains(refusal))
+        {
             warn!(%refusal, "an object is set aside");
         }
         self.metrics.configured(!refusals.is_empty());
@@ -255,7 +276,12 @@ impl Run {
         for (kind, key, error) in broken.difference(&self.reported_broken) {
             self.events.publish(Happening {
                 subject: Subject {
-                    api_version: if kind == "BGPPeer" { "metallb.io/v1beta2" } else { "metallb.io/v1beta1" }.to_owned(),
+                    api_version: if kind == "BGPPeer" {
+                        "metallb.io/v1beta2"
+                    } else {
+                        "metallb.io/v1beta1"
+                    }
+                    .to_owned(),
                     kind: kind.clone(),
                     key: key.clone(),
                     uid: String::new(),
@@ -270,7 +296,9 @@ impl Run {
 
     fn read_namespaces(&mut self) {
         let namespaces = self.stores.namespaces.snapshot();
-        let labels = namespaces.iter().map(|(key, labels)| (key.name.clone(), labels.value().as_ref().clone()));
+        let labels = namespaces
+            .iter()
+            .map(|(key, labels)| (key.name.clone(), labels.value().as_ref().clone()));
         self.decider.use_namespaces(labels.collect());
     }
 
@@ -288,7 +316,12 @@ impl Run {
         let writes = configuration::outdated(
             &self.stores.configuration,
             &self.refusals,
-            |pool| pools.iter().find(|(name, _)| name == pool).map(|(_, counters)| *counters),
+            |pool| {
+                pools
+                    .iter()
+                    .find(|(name, _)| name == pool)
+                    .map(|(_, counters)| *counters)
+            },
             &now,
         );
         configuration::write(&self.writer, &self.leadership, writes).await

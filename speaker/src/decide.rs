@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ferrolb_announcement::{Endpoints, Interfaces, Route, View, Withdrawn, bgp, layer2, routes, RouteAttributes};
+use ferrolb_announcement::{
+    Endpoints, Interfaces, Route, RouteAttributes, View, Withdrawn, bgp, layer2, routes,
+};
 use ferrolb_api::ObjectKey;
 use ipnet::IpNet;
 
@@ -62,7 +64,13 @@ pub struct Decider {
 impl Decider {
     /// Decides about one Service; `None` where there is none any more. The changes are empty where nothing changes on
     /// the wire.
-    pub fn decide(&mut self, key: &ObjectKey, observed: Option<&Observed>, endpoints: &Endpoints, view: &View<'_>) -> Vec<Change> {
+    pub fn decide(
+        &mut self,
+        key: &ObjectKey,
+        observed: Option<&Observed>,
+        endpoints: &Endpoints,
+        view: &View<'_>,
+    ) -> Vec<Change> {
         let now = observed.map(|observed| Announced {
             ingress: observed.service.ingress.clone(),
             layer2: layer2(view, &observed.service, endpoints),
@@ -73,7 +81,10 @@ impl Decider {
         let before = self.services.get(key);
         let mut changes = Vec::new();
         for protocol in [Protocol::Layer2, Protocol::Bgp] {
-            let (old, new) = (addresses(before, protocol), addresses(now.as_ref(), protocol));
+            let (old, new) = (
+                addresses(before, protocol),
+                addresses(now.as_ref(), protocol),
+            );
             if old != new {
                 changes.push(Change {
                     service: key.clone(),
@@ -95,7 +106,9 @@ impl Decider {
     pub fn layer2(&self) -> BTreeMap<IpAddr, Interfaces> {
         let mut all: BTreeMap<IpAddr, Interfaces> = BTreeMap::new();
         for announced in self.services.values() {
-            let Ok(interfaces) = &announced.layer2 else { continue };
+            let Ok(interfaces) = &announced.layer2 else {
+                continue;
+            };
             for address in &announced.ingress {
                 let united = match all.remove(address) {
                     Some(others) => others.union(interfaces.clone()),
@@ -110,7 +123,13 @@ impl Decider {
     /// The routes for one peer.
     #[must_use]
     pub fn routes(&self, peer: &str) -> BTreeMap<IpNet, RouteAttributes> {
-        routes(peer, self.services.values().filter_map(|announced| announced.bgp.as_ref().ok()).flatten())
+        routes(
+            peer,
+            self.services
+                .values()
+                .filter_map(|announced| announced.bgp.as_ref().ok())
+                .flatten(),
+        )
     }
 
     /// The Services that something is announced for.
@@ -120,18 +139,26 @@ impl Decider {
 }
 
 fn addresses(announced: Option<&Announced>, protocol: Protocol) -> BTreeSet<IpAddr> {
-    let Some(announced) = announced else { return BTreeSet::new() };
+    let Some(announced) = announced else {
+        return BTreeSet::new();
+    };
     let does = match protocol {
         Protocol::Layer2 => announced.layer2.is_ok(),
         Protocol::Bgp => announced.bgp.is_ok(),
     };
-    if does { announced.ingress.iter().copied().collect() } else { BTreeSet::new() }
+    if does {
+        announced.ingress.iter().copied().collect()
+    } else {
+        BTreeSet::new()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use ferrolb_announcement::{Node, Service, TrafficPolicy};
-    use ferrolb_api::v1beta1::{BGPAdvertisement, IPAddressPool, IPAddressPoolSpec, L2Advertisement};
+    use ferrolb_api::v1beta1::{
+        BGPAdvertisement, IPAddressPool, IPAddressPoolSpec, L2Advertisement,
+    };
     use ferrolb_rules::{Configuration, Objects};
 
     use super::*;
@@ -152,7 +179,13 @@ mod tests {
 
     #[test]
     fn a_shared_address_is_announced_until_its_last_service_is_gone() {
-        let pool = IPAddressPool::new("p", IPAddressPoolSpec { addresses: vec!["10.0.0.0/24".into()], ..Default::default() });
+        let pool = IPAddressPool::new(
+            "p",
+            IPAddressPoolSpec {
+                addresses: vec!["10.0.0.0/24".into()],
+                ..Default::default()
+            },
+        );
         let (l2, adv) = (L2Advertisement::default(), BGPAdvertisement::default());
         let (configuration, refusals) = Configuration::from_objects(&Objects {
             pools: &[&pool],
@@ -162,13 +195,26 @@ mod tests {
         });
         assert!(refusals.is_empty(), "{refusals:?}");
         let nodes = BTreeMap::from([("me".to_owned(), Node::default())]);
-        let view = View { me: "me", configuration: &configuration, nodes: &nodes, members: None, ignore_exclude_label: false };
-        let endpoints = Endpoints { any: true, nodes: BTreeSet::new() };
+        let view = View {
+            me: "me",
+            configuration: &configuration,
+            nodes: &nodes,
+            members: None,
+            ignore_exclude_label: false,
+        };
+        let endpoints = Endpoints {
+            any: true,
+            nodes: BTreeSet::new(),
+        };
         let mut decider = Decider::default();
         let (a, b) = (observed("a", "10.0.0.1"), observed("b", "10.0.0.1"));
         let changes = decider.decide(&a.service.key, Some(&a), &endpoints, &view);
         assert_eq!(changes.len(), 2, "one for each protocol");
-        assert!(decider.decide(&a.service.key, Some(&a), &endpoints, &view).is_empty());
+        assert!(
+            decider
+                .decide(&a.service.key, Some(&a), &endpoints, &view)
+                .is_empty()
+        );
         decider.decide(&b.service.key, Some(&b), &endpoints, &view);
         decider.decide(&a.service.key, None, &endpoints, &view);
         assert_eq!(decider.layer2().len(), 1);

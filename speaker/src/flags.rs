@@ -32,7 +32,12 @@ pub struct Flags {
     pub ml_bindaddr: MemberAddress,
 
     /// UDP port of membership.
-    #[arg(long, env = "METALLB_ML_BIND_PORT", default_value_t = 7946, value_name = "PORT")]
+    #[arg(
+        long,
+        env = "METALLB_ML_BIND_PORT",
+        default_value_t = 7946,
+        value_name = "PORT"
+    )]
     pub ml_bindport: u16,
 
     /// Labels of speaker pods, by which the other speakers are found.
@@ -49,7 +54,11 @@ pub struct Flags {
     pub ml_secret_key_path: Option<PathBuf>,
 
     /// File that names interfaces to leave alone; a missing file names none.
-    #[arg(long, default_value = "/etc/metallb/excludel2.yaml", value_name = "FILE")]
+    #[arg(
+        long,
+        default_value = "/etc/metallb/excludel2.yaml",
+        value_name = "FILE"
+    )]
     pub exclude_interfaces: PathBuf,
 }
 
@@ -63,7 +72,9 @@ fn address(text: &str) -> Result<MemberAddress, String> {
         text => text
             .parse()
             .map(|address| MemberAddress(Some(address)))
-            .map_err(|_| format!("{text:?} is not an IP address; give the address of this node, or nothing")),
+            .map_err(|_| {
+                format!("{text:?} is not an IP address; give the address of this node, or nothing")
+            }),
     }
 }
 
@@ -76,7 +87,13 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Flags::command().debug_assert();
-        let flags = Flags::parse_from(["ferrolb-speaker", "--node-name", "n", "--ml-bindaddr", "10.0.0.1"]);
+        let flags = Flags::parse_from([
+            "ferrolb-speaker",
+            "--node-name",
+            "n",
+            "--ml-bindaddr",
+            "10.0.0.1",
+        ]);
         assert_eq!(flags.ml_bindaddr, MemberAddress(Some([10, 0, 0, 1].into())));
     }
 }

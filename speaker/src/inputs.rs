@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use ferrolb_announcement::{Endpoints, Node};
 use ferrolb_api::ObjectKey;
-use ferrolb_cluster::{ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, Status, Store, WatchConfig, watch};
+use ferrolb_cluster::{
+    ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, Status, Store,
+    WatchConfig, watch,
+};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
@@ -46,15 +49,28 @@ impl Stores {
     /// Starts every watch.
     #[must_use]
     pub fn watch(client: &Client, scope: Scope<'_>) -> Self {
-        let Scope { namespace, class, member_labels, member_port } = scope;
+        let Scope {
+            namespace,
+            class,
+            member_labels,
+            member_port,
+        } = scope;
         Stores {
             services: watch(
                 Api::<core::Service>::all(client.clone()),
                 WatchConfig::streamed().fields("spec.type=LoadBalancer"),
                 move |object: &core::Service| project::service(object, class.as_deref()),
             ),
-            slices: watch(Api::<EndpointSlice>::all(client.clone()), WatchConfig::streamed(), project::slice),
-            nodes: watch(Api::<core::Node>::all(client.clone()), WatchConfig::streamed(), project::node),
+            slices: watch(
+                Api::<EndpointSlice>::all(client.clone()),
+                WatchConfig::streamed(),
+                project::slice,
+            ),
+            nodes: watch(
+                Api::<core::Node>::all(client.clone()),
+                WatchConfig::streamed(),
+                project::node,
+            ),
             seeds: watch(
                 Api::<core::Pod>::namespaced(client.clone(), namespace),
                 WatchConfig::streamed().labels(member_labels),
@@ -65,7 +81,12 @@ impl Stores {
                 WatchConfig::streamed().fields("type=kubernetes.io/basic-auth"),
                 project::password,
             ),
-            configuration: ConfigurationStores::watch(client, namespace, &WatchConfig::streamed(), Status::Dropped),
+            configuration: ConfigurationStores::watch(
+                client,
+                namespace,
+                &WatchConfig::streamed(),
+                Status::Dropped,
+            ),
         }
     }
 
@@ -175,7 +196,10 @@ impl SliceIndex {
             concerned.insert(before);
         }
         if let Some(after) = after {
-            self.services.entry(after.clone()).or_default().insert(key.clone());
+            self.services
+                .entry(after.clone())
+                .or_default()
+                .insert(key.clone());
             concerned.insert(after);
         }
         concerned
@@ -185,7 +209,13 @@ impl SliceIndex {
     #[must_use]
     pub fn endpoints(&self, service: &ObjectKey, slices: &Store<Slice>) -> Endpoints {
         let mut endpoints = Endpoints::default();
-        for slice in self.services.get(service).into_iter().flatten().filter_map(|key| slices.get(key)) {
+        for slice in self
+            .services
+            .get(service)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| slices.get(key))
+        {
             endpoints.any |= slice.any;
             endpoints.nodes.extend(slice.nodes.iter().cloned());
         }
@@ -204,11 +234,25 @@ mod tests {
 
     #[test]
     fn a_slice_that_goes_or_changes_hands_concerns_its_former_service() {
-        let (slice_key, a, b) = (ObjectKey::new("n", "s-1"), ObjectKey::new("n", "a"), ObjectKey::new("n", "b"));
-        let of = |service: &ObjectKey| Slice { service: service.clone(), any: true, nodes: Vec::new() };
+        let (slice_key, a, b) = (
+            ObjectKey::new("n", "s-1"),
+            ObjectKey::new("n", "a"),
+            ObjectKey::new("n", "b"),
+        );
+        let of = |service: &ObjectKey| Slice {
+            service: service.clone(),
+            any: true,
+            nodes: Vec::new(),
+        };
         let mut index = SliceIndex::default();
-        assert_eq!(index.update(&slice_key, Some(&of(&a))), BTreeSet::from([a.clone()]));
-        assert_eq!(index.update(&slice_key, Some(&of(&b))), BTreeSet::from([a.clone(), b.clone()]));
+        assert_eq!(
+            index.update(&slice_key, Some(&of(&a))),
+            BTreeSet::from([a.clone()])
+        );
+        assert_eq!(
+            index.update(&slice_key, Some(&of(&b))),
+            BTreeSet::from([a.clone(), b.clone()])
+        );
         assert_eq!(index.update(&slice_key, None), BTreeSet::from([b]));
         assert!(index.services.is_empty() && index.slices.is_empty());
         assert!(index.update(&slice_key, None).is_empty());

@@ -22,8 +22,14 @@ use tracing::{info, warn};
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.context("start the runtime").and_then(|runtime| runtime.block_on(serve(flags))) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    match runtime
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(serve(flags)))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ferrolb-speaker: {error:#}");
@@ -36,14 +42,27 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let namespace = flags.common.namespace()?;
     let telemetry = Telemetry::start("ferrolb-speaker", flags.common.log_level)?;
     let shutdown = shutdown::on_signals().context("listen for signals")?;
-    info!(version = env!("CARGO_PKG_VERSION"), node = flags.node_name, namespace, "FerroLB speaker starting");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = flags.node_name,
+        namespace,
+        "FerroLB speaker starting"
+    );
 
     let mut registry = Registry::default();
     let figures = Metrics::register(&mut registry, &flags.node_name);
     let excluded = load_excluded(&flags.exclude_interfaces).context("interfaces to leave alone")?;
-    let (layer2, layer2_events) = Layer2::start(excluded, Layer2Metrics::new(&mut registry), shutdown.clone())
-        .context("open the sockets of layer 2; the speaker needs the capability NET_RAW")?;
-    let (bgp, bgp_events) = Bgp::start(&flags.node_name, &BgpMetrics::new(&mut registry), shutdown.clone());
+    let (layer2, layer2_events) = Layer2::start(
+        excluded,
+        Layer2Metrics::new(&mut registry),
+        shutdown.clone(),
+    )
+    .context("open the sockets of layer 2; the speaker needs the capability NET_RAW")?;
+    let (bgp, bgp_events) = Bgp::start(
+        &flags.node_name,
+        &BgpMetrics::new(&mut registry),
+        shutdown.clone(),
+    );
     let members = start_members(&flags, &mut registry, &shutdown)?;
 
     let client = connect(flags.common.kubeconfig.as_deref()).await?;
@@ -62,10 +81,28 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     serve_http(&flags, readiness, registry, &shutdown).await?;
 
     let events = EventPublisher::start(client, "metallb-speaker", flags.node_name.clone());
-    let identity =
-        Identity { node: flags.node_name, namespace, ignore_exclude_label: flags.ignore_exclude_lb };
-    let protocols = Protocols { layer2, layer2_events, bgp, bgp_events, members };
-    Run::new(identity, stores, protocols, events, figures, telemetry.exports()).run(shutdown).await;
+    let identity = Identity {
+        node: flags.node_name,
+        namespace,
+        ignore_exclude_label: flags.ignore_exclude_lb,
+    };
+    let protocols = Protocols {
+        layer2,
+        layer2_events,
+        bgp,
+        bgp_events,
+        members,
+    };
+    Run::new(
+        identity,
+        stores,
+        protocols,
+        events,
+        figures,
+        telemetry.exports(),
+    )
+    .run(shutdown)
+    .await;
     telemetry.shutdown().await;
     Ok(())
 }
@@ -80,16 +117,27 @@ fn start_members(
         warn!("membership is off (no --ml-bindaddr): the speaker of every node counts as alive");
         return Ok(None);
     };
-    let key = flags.ml_secret_key_path.as_deref().map(read_key).transpose()?;
+    let key = flags
+        .ml_secret_key_path
+        .as_deref()
+        .map(read_key)
+        .transpose()?;
     let bind = SocketAddr::new(address, flags.ml_bindport);
-    let started = Members::start(&flags.node_name, bind, key, MembersMetrics::new(registry), shutdown.clone())
-        .with_context(|| format!("open the membership socket on {bind}"))?;
+    let started = Members::start(
+        &flags.node_name,
+        bind,
+        key,
+        MembersMetrics::new(registry),
+        shutdown.clone(),
+    )
+    .with_context(|| format!("open the membership socket on {bind}"))?;
     Ok(Some(started))
 }
 
 fn read_key(directory: &Path) -> anyhow::Result<Vec<u8>> {
     let file = directory.join("secretkey");
-    let key = std::fs::read(&file).with_context(|| format!("read the membership key {}", file.display()))?;
+    let key = std::fs::read(&file)
+        .with_context(|| format!("read the membership key {}", file.display()))?;
     Ok(key.trim_ascii_end().to_vec())
 }
 
@@ -102,11 +150,19 @@ async fn serve_http(
     // The host's network is ours too: what is for the kubelet stays on the loopback interface.
     if let Some(address) = flags.common.health_address(IpAddr::V4(Ipv4Addr::LOCALHOST)) {
         let listener = plain_http::listen(address, "probes").await?;
-        tokio::spawn(plain_http::serve(listener, health::router(readiness), shutdown.clone()));
+        tokio::spawn(plain_http::serve(
+            listener,
+            health::router(readiness),
+            shutdown.clone(),
+        ));
     }
     if let Some(address) = flags.common.metrics_bind_address.0 {
         let listener = plain_http::listen(address, "metrics").await?;
-        tokio::spawn(plain_http::serve(listener, metrics::router(Arc::new(registry)), shutdown.clone()));
+        tokio::spawn(plain_http::serve(
+            listener,
+            metrics::router(Arc::new(registry)),
+            shutdown.clone(),
+        ));
     }
     Ok(())
 }

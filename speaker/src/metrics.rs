@@ -41,11 +41,27 @@ impl Metrics {
             config_stale: Gauge::default(),
             updates: Counter::default(),
         };
-        registry.register("metallb_speaker_announced", "1 for each address announced from this node", metrics.announced.clone());
+        registry.register(
+            "metallb_speaker_announced",
+            "1 for each address announced from this node",
+            metrics.announced.clone(),
+        );
         let client = registry.sub_registry_with_prefix("metallb_k8s_client");
-        client.register("updates", "Object updates processed", metrics.updates.clone());
-        client.register("config_loaded_bool", "1 after the first good configuration", metrics.config_loaded.clone());
-        client.register("config_stale_bool", "1 while an object is set aside", metrics.config_stale.clone());
+        client.register(
+            "updates",
+            "Object updates processed",
+            metrics.updates.clone(),
+        );
+        client.register(
+            "config_loaded_bool",
+            "1 after the first good configuration",
+            metrics.config_loaded.clone(),
+        );
+        client.register(
+            "config_stale_bool",
+            "1 while an object is set aside",
+            metrics.config_stale.clone(),
+        );
         metrics
     }
 

@@ -18,7 +18,9 @@ pub fn sessions(
     namespace: &str,
     password: impl Fn(&ObjectKey) -> Option<Key>,
 ) -> BTreeMap<String, PeerSpec> {
-    let Some(node) = node else { return BTreeMap::new() };
+    let Some(node) = node else {
+        return BTreeMap::new();
+    };
     configuration
         .peers
         .values()
@@ -27,9 +29,16 @@ pub fn sessions(
         .collect()
 }
 
-fn session(peer: &Peer, namespace: &str, password: &impl Fn(&ObjectKey) -> Option<Key>) -> Option<PeerSpec> {
+fn session(
+    peer: &Peer,
+    namespace: &str,
+    password: &impl Fn(&ObjectKey) -> Option<Key>,
+) -> Option<PeerSpec> {
     let PeerTarget::Address(address) = peer.target else {
-        warn!(peer = peer.name, "peering over an interface is not supported yet; give peerAddress");
+        warn!(
+            peer = peer.name,
+            "peering over an interface is not supported yet; give peerAddress"
+        );
         return None;
     };
     let password = match &peer.password {
@@ -75,15 +84,21 @@ fn session(peer: &Peer, namespace: &str, password: &impl Fn(&ObjectKey) -> Optio
 /// Attributes as BGP writes them. A local preference of 0 is one that nobody set (reference 4.7, frr-k8s mode).
 #[must_use]
 pub fn attributes(route: &RouteAttributes) -> Attributes {
-    let mut attributes =
-        Attributes { local_pref: (route.local_pref != 0).then_some(route.local_pref), ..Attributes::default() };
+    let mut attributes = Attributes {
+        local_pref: (route.local_pref != 0).then_some(route.local_pref),
+        ..Attributes::default()
+    };
     for community in &route.communities {
         match *community {
             Community::Standard(value) => {
                 attributes.communities.insert(bgp::Community(value));
             }
             Community::Large(global, first, second) => {
-                attributes.large_communities.insert(bgp::LargeCommunity { global, local1: first, local2: second });
+                attributes.large_communities.insert(bgp::LargeCommunity {
+                    global,
+                    local1: first,
+                    local2: second,
+                });
             }
         }
     }

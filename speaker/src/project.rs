@@ -49,7 +49,8 @@ impl std::fmt::Debug for Key {
 #[must_use]
 pub fn service(object: &core::Service, class: Option<&str>) -> Option<Observed> {
     let spec = object.spec.as_ref()?;
-    if spec.type_.as_deref() != Some("LoadBalancer") || spec.load_balancer_class.as_deref() != class {
+    if spec.type_.as_deref() != Some("LoadBalancer") || spec.load_balancer_class.as_deref() != class
+    {
         return None;
     }
     let ingress: Vec<IpAddr> = object
@@ -68,7 +69,9 @@ pub fn service(object: &core::Service, class: Option<&str>) -> Option<Observed> 
                 Some("Local") => TrafficPolicy::Local,
                 _ => TrafficPolicy::Cluster,
             },
-            shares_address: annotations::ALLOW_SHARED_IP.find(object.annotations()).is_some(),
+            shares_address: annotations::ALLOW_SHARED_IP
+                .find(object.annotations())
+                .is_some(),
         },
         uid: object.uid().unwrap_or_default(),
         traceparent: object.annotations().get(annotations::TRACEPARENT).cloned(),
@@ -81,8 +84,12 @@ pub fn slice(object: &EndpointSlice) -> Option<Slice> {
     let service = object.labels().get(SERVICE_LABEL)?;
     let can_serve = object.endpoints.iter().filter(|endpoint| {
         let conditions = endpoint.conditions.as_ref();
-        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-        let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(false);
+        let ready = conditions
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true);
+        let serving = conditions
+            .and_then(|conditions| conditions.serving)
+            .unwrap_or(false);
         (ready || serving) && !endpoint.addresses.is_empty()
     });
     let mut any = false;
@@ -93,13 +100,20 @@ pub fn slice(object: &EndpointSlice) -> Option<Slice> {
     }
     nodes.sort();
     nodes.dedup();
-    Some(Slice { service: ObjectKey::new(object.namespace().unwrap_or_default(), service), any, nodes })
+    Some(Slice {
+        service: ObjectKey::new(object.namespace().unwrap_or_default(), service),
+        any,
+        nodes,
+    })
 }
 
 /// A Node.
 #[must_use]
 pub fn node(object: &core::Node) -> Option<Node> {
-    let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = object
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
     Some(Node {
         labels: object.labels().clone(),
         network_unavailable: conditions
@@ -146,7 +160,14 @@ mod tests {
             endpoint(json!({}), "c"),
             endpoint(json!({"ready": true}), "c"),
         ]));
-        assert_eq!(slice, Slice { service: ObjectKey::new("shop", "web"), any: true, nodes: vec!["b".into(), "c".into()] });
+        assert_eq!(
+            slice,
+            Slice {
+                service: ObjectKey::new("shop", "web"),
+                any: true,
+                nodes: vec!["b".into(), "c".into()]
+            }
+        );
         assert!(!slice_of(json!([endpoint(json!({"ready": false}), "a")])).any);
     }
 

@@ -89,7 +89,10 @@ impl Run {
         metrics: Metrics,
         traced: bool,
     ) -> Self {
-        let members = protocols.members.as_ref().map(|(_, names)| names.borrow().clone());
+        let members = protocols
+            .members
+            .as_ref()
+            .map(|(_, names)| names.borrow().clone());
         Run {
             traces: Traces::new(traced, &identity.node),
             settled: members.is_none(),
@@ -113,7 +116,10 @@ impl Run {
             () = self.stores.ready() => {}
             () = shutdown.cancelled() => return self.leave().await,
         }
-        info!(services = self.stores.services.len(), "every store is complete");
+        info!(
+            services = self.stores.services.len(),
+            "every store is complete"
+        );
         let feeds = Feeds::of(&self.stores);
         let settle_by = Instant::now() + SETTLE;
         let mut members_changed = false;
@@ -127,7 +133,13 @@ impl Run {
             if !self.settled && self.is_settled(settle_by) {
                 self.settled = true;
                 info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
-                self.look(&Dirty { everything: true, ..dirty }, true);
+                self.look(
+                    &Dirty {
+                        everything: true,
+                        ..dirty
+                    },
+                    true,
+                );
             } else {
                 self.look(&dirty, members);
             }
@@ -160,7 +172,13 @@ impl Run {
         let mut services: BTreeSet<ObjectKey> = dirty.services.keys.clone();
         let slices: Vec<ObjectKey> = if dirty.slices.all {
             let known = self.slices.known().cloned().collect::<BTreeSet<_>>();
-            self.stores.slices.snapshot().keys().cloned().chain(known).collect()
+            self.stores
+                .slices
+                .snapshot()
+                .keys()
+                .cloned()
+                .chain(known)
+                .collect()
         } else {
             dirty.slices.keys.iter().cloned().collect()
         };
@@ -198,7 +216,9 @@ impl Run {
             self.metrics.updates.inc();
             let observed = self.stores.services.get(key);
             let endpoints = self.slices.endpoints(key, &self.stores.slices);
-            let decided = self.decider.decide(key, observed.as_deref(), &endpoints, &view);
+            let decided = self
+                .decider
+                .decide(key, observed.as_deref(), &endpoints, &view);
             if let Some(observed) = observed.as_deref() {
                 for change in &decided {
                     self.traces.began(change, observed);
@@ -210,7 +230,11 @@ impl Run {
     }
 
     fn announce(&mut self) {
-        let layer2 = if self.settled { self.decider.layer2() } else { BTreeMap::new() };
+        let layer2 = if self.settled {
+            self.decider.layer2()
+        } else {
+            BTreeMap::new()
+        };
         self.protocols.layer2.set(layer2);
         let mut all: BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>> = BTreeMap::new();
         for peer in self.configuration.peers.keys() {
@@ -235,7 +259,12 @@ impl Run {
             &self.configuration,
             self.nodes.get(&self.identity.node),
             &self.identity.namespace,
-            |secret| self.stores.passwords.get(secret).map(|stored| stored.value().as_ref().clone()),
+            |secret| {
+                self.stores
+                    .passwords
+                    .get(secret)
+                    .map(|stored| stored.value().as_ref().clone())
+            },
         );
         self.protocols.bgp.set_peers(sessions);
     }
@@ -248,7 +277,10 @@ impl Run {
         self.metrics.configured(!refusals.is_empty());
         self.configuration = configuration;
         let nodes = self.stores.nodes.snapshot();
-        self.nodes = nodes.iter().map(|(key, node)| (key.name.clone(), node.value().as_ref().clone())).collect();
+        self.nodes = nodes
+            .iter()
+            .map(|(key, node)| (key.name.clone(), node.value().as_ref().clone()))
+            .collect();
     }
 
     fn tell_seeds(&self) {
@@ -259,14 +291,23 @@ impl Run {
     }
 
     fn tell(&self, change: &Change) {
-        let Change { service, protocol, begun, ended } = change;
+        let Change {
+            service,
+            protocol,
+            begun,
+            ended,
+        } = change;
         for ip in begun {
             self.metrics.announced(service, *protocol, *ip, true);
         }
         for ip in ended {
             self.metrics.announced(service, *protocol, *ip, false);
         }
-        let (event, ips) = if begun.is_empty() { ("serviceWithdrawn", ended) } else { ("serviceAnnounced", begun) };
+        let (event, ips) = if begun.is_empty() {
+            ("serviceWithdrawn", ended)
+        } else {
+            ("serviceAnnounced", begun)
+        };
         let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
         info!(event, service = %service, protocol = protocol.name(), ?ips, "announcements changed");
         if begun.is_empty() || !self.began {
@@ -297,9 +338,7 @@ impl Run {
 }
 
 /// Waits for a change of membership and returns who is alive; never ends where membership is switched off.
-async fn changed(
-    members: &mut Option<Membership>,
-) -> Option<Arc<BTreeSet<String>>> {
+async fn changed(members: &mut Option<Membership>) -> Option<Arc<BTreeSet<String>>> {
     if let Some((_, names)) = members
         && names.changed().await.is_ok()
     {

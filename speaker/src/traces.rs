@@ -22,7 +22,11 @@ impl Traces {
     /// Follows announcements if spans leave this process, else does nothing.
     #[must_use]
     pub fn new(traced: bool, node: &str) -> Self {
-        Traces { traced, node: node.to_owned(), awaited: BTreeMap::new() }
+        Traces {
+            traced,
+            node: node.to_owned(),
+            awaited: BTreeMap::new(),
+        }
     }
 
     /// An announcement changed: what begins continues the trace that the operator left on the Service.
@@ -33,7 +37,9 @@ impl Traces {
         for ip in &change.ended {
             self.awaited.remove(&(change.protocol, *ip));
         }
-        let Some(traceparent) = &observed.traceparent else { return };
+        let Some(traceparent) = &observed.traceparent else {
+            return;
+        };
         for ip in &change.begun {
             let span = info_span!("announce", service = %change.service, protocol = change.protocol.name(), node = self.node, %ip);
             ferrolb_serving::set_parent_from_traceparent(&span, traceparent);
@@ -44,7 +50,9 @@ impl Traces {
     /// A first gratuitous frame left.
     pub fn layer2_sent(&mut self, event: &Layer2Event) {
         match event {
-            Layer2Event::FirstGratuitousSent { ip, .. } => self.sent(Protocol::Layer2, *ip, "gratuitous frame sent"),
+            Layer2Event::FirstGratuitousSent { ip, .. } => {
+                self.sent(Protocol::Layer2, *ip, "gratuitous frame sent")
+            }
         }
     }
 

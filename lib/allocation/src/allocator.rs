@@ -47,7 +47,10 @@ impl Allocator {
     /// reconciles every Service afterwards, so that those which lost theirs get others.
     pub fn set_pools(&mut self, pools: impl IntoIterator<Item = Pool>) {
         let old = std::mem::take(&mut self.pools);
-        self.pools = pools.into_iter().map(|pool| (pool.name.clone(), PoolAddresses::new(pool))).collect();
+        self.pools = pools
+            .into_iter()
+            .map(|pool| (pool.name.clone(), PoolAddresses::new(pool)))
+            .collect();
         for (address, holders) in old.into_values().flat_map(PoolAddresses::into_holders) {
             if let Some(pool) = self.pools.values_mut().find(|pool| pool.offers(address)) {
                 pool.adopt(address, holders);
@@ -58,10 +61,16 @@ impl Allocator {
             addresses.retain(|address| pools.values().any(|pool| pool.offers(*address)));
             !addresses.is_empty()
         });
-        let mut pinned: Vec<_> =
-            self.pools.values().filter(|pool| pool.pool.auto_assign && pool.pool.service_allocation.is_some()).collect();
+        let mut pinned: Vec<_> = self
+            .pools
+            .values()
+            .filter(|pool| pool.pool.auto_assign && pool.pool.service_allocation.is_some())
+            .collect();
         pinned.sort_by_key(|pool| pool.pool.order());
-        self.pinned = pinned.into_iter().map(|pool| pool.pool.name.clone()).collect();
+        self.pinned = pinned
+            .into_iter()
+            .map(|pool| pool.pool.name.clone())
+            .collect();
         self.unpinned = self
             .pools
             .values()
@@ -88,7 +97,11 @@ impl Allocator {
 
     /// The Services that wait for an address, oldest first, if one became free since the last call.
     pub fn to_retry(&mut self) -> Vec<ObjectKey> {
-        if std::mem::take(&mut self.freed) { self.waiting.iter().map(|(_, key)| key.clone()).collect() } else { Vec::new() }
+        if std::mem::take(&mut self.freed) {
+            self.waiting.iter().map(|(_, key)| key.clone()).collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// The addresses that are recorded for a Service.
@@ -104,10 +117,19 @@ impl Allocator {
         let counted = |family| {
             let held = pool.held(family);
             let available = pool.capacity(family).saturating_sub(u128::from(held));
-            (i64::try_from(held).unwrap_or(i64::MAX), i64::try_from(available).unwrap_or(i64::MAX))
+            (
+                i64::try_from(held).unwrap_or(i64::MAX),
+                i64::try_from(available).unwrap_or(i64::MAX),
+            )
         };
-        let ((assigned_v4, available_v4), (assigned_v6, available_v6)) = (counted(Family::V4), counted(Family::V6));
-        Some(PoolCounters { assigned_v4, assigned_v6, available_v4, available_v6 })
+        let ((assigned_v4, available_v4), (assigned_v6, available_v6)) =
+            (counted(Family::V4), counted(Family::V6));
+        Some(PoolCounters {
+            assigned_v4,
+            assigned_v6,
+            available_v4,
+            available_v6,
+        })
     }
 
     /// Decides what `service` shall have (the order of reference 3.2).
@@ -121,12 +143,20 @@ impl Allocator {
                 if events.iter().all(|event| !event.kind.is_lasting()) {
                     self.said.remove(&service.key);
                 }
-                Outcome { pool: self.pool_of(&addresses).map(ToOwned::to_owned), addresses, events: Vec::new(), unserved: None }
+                Outcome {
+                    pool: self.pool_of(&addresses).map(ToOwned::to_owned),
+                    addresses,
+                    events: Vec::new(),
+                    unserved: None,
+                }
             }
             Err(reason) => {
                 self.release(&service.key);
                 self.waiting.insert(waiting);
-                Outcome { unserved: Some(reason), ..Outcome::default() }
+                Outcome {
+                    unserved: Some(reason),
+                    ..Outcome::default()
+                }
             }
         };
         // What lasts is seen again at every look; the owner of the Service is told when it changes.
@@ -142,7 +172,12 @@ impl Allocator {
         outcome
     }
 
-    fn decide(&mut self, service: &Service, namespaces: &Namespaces, events: &mut Vec<Event>) -> Result<Vec<IpAddr>, String> {
+    fn decide(
+        &mut self,
+        service: &Service,
+        namespaces: &Namespaces,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<IpAddr>, String> {
         let mut say = |kind, message: String| events.push(Event { kind, message });
         if self.pools.is_empty() {
             return Err("no pools are configured; create an IPAddressPool".to_owned());
@@ -150,13 +185,15 @@ impl Allocator {
         match (service.families, service.policy) {
             (Families::None, _) => return Err("the Service has no cluster IP yet".to_owned()),
             (Families::Unknown, _) => {
-                let message = "cannot tell the IP family of the Service from its cluster IPs".to_owned();
+                let message =
+                    "cannot tell the IP family of the Service from its cluster IPs".to_owned();
                 say(EventKind::NoClusterIPsFamily, message);
                 // MetalLB stops here and leaves the Service as it is (reference 3.2, step 8).
                 return Ok(service.current.clone());
             }
             (Families::Single(_), Policy::RequireDualStack) => {
-                let message = "The Service requires dual stack and has one cluster IP only".to_owned();
+                let message =
+                    "The Service requires dual stack and has one cluster IP only".to_owned();
                 say(EventKind::NotEnoughClusterIPs, message.clone());
                 return Err(message);
             }
@@ -164,7 +201,11 @@ impl Allocator {
         }
         // A decision that is not in the status yet holds as if it were.
         let in_flight = service.current.is_empty();
-        let mut current = if in_flight { self.addresses_of(&service.key).to_vec() } else { service.current.clone() };
+        let mut current = if in_flight {
+            self.addresses_of(&service.key).to_vec()
+        } else {
+            service.current.clone()
+        };
         if !current.is_empty() {
             match self.may_stay(service, &current, namespaces) {
                 Ok(()) => {}
@@ -185,7 +226,10 @@ impl Allocator {
             if service.families == Families::Dual && service.policy == Policy::PreferDualStack {
                 match self.add_family(service, *only, namespaces) {
                     Ok(added) => {
-                        say(EventKind::IPAllocated, format!("Assigned additional IP {:?}", added.to_string()));
+                        say(
+                            EventKind::IPAllocated,
+                            format!("Assigned additional IP {:?}", added.to_string()),
+                        );
                         current.push(added);
                     }
                     Err(reason) => say(EventKind::AdditionalAssignFailed, reason),
@@ -203,18 +247,32 @@ impl Allocator {
                 Ok(addresses)
             }
             Err(reason) => {
-                say(EventKind::AllocationFailed, format!("Failed to allocate IP for {:?}: {reason}", service.key.to_string()));
+                say(
+                    EventKind::AllocationFailed,
+                    format!(
+                        "Failed to allocate IP for {:?}: {reason}",
+                        service.key.to_string()
+                    ),
+                );
                 Err(reason)
             }
         }
     }
 
     /// Whether the Service keeps `current` (reference 3.2, steps 7 to 12); if not, what to say.
-    fn may_stay(&mut self, service: &Service, current: &[IpAddr], namespaces: &Namespaces) -> Result<(), Option<Event>> {
+    fn may_stay(
+        &mut self,
+        service: &Service,
+        current: &[IpAddr],
+        namespaces: &Namespaces,
+    ) -> Result<(), Option<Event>> {
         let families = Families::of(current);
         if families == Families::Unknown {
             let message = "cannot tell the IP family of the addresses in the status".to_owned();
-            return Err(Some(Event { kind: EventKind::NoLbIPsFamily, message }));
+            return Err(Some(Event {
+                kind: EventKind::NoLbIPsFamily,
+                message,
+            }));
         }
         let second_missing = service.families == Families::Dual
             && service.policy == Policy::PreferDualStack
@@ -223,24 +281,42 @@ impl Allocator {
             return Err(None);
         }
         self.assign(service, current, namespaces)
-            .map_err(|reason| Some(Event { kind: EventKind::ClearAssignment, message: reason }))?;
-        if service.requested_pool.as_deref().is_some_and(|wanted| self.pool_of(current) != Some(wanted)) {
+            .map_err(|reason| {
+                Some(Event {
+                    kind: EventKind::ClearAssignment,
+                    message: reason,
+                })
+            })?;
+        if service
+            .requested_pool
+            .as_deref()
+            .is_some_and(|wanted| self.pool_of(current) != Some(wanted))
+        {
             return Err(None);
         }
         match &service.requested {
             Requested::Nothing => Ok(()),
-            Requested::Invalid(reason) => {
-                Err(Some(Event { kind: EventKind::LoadBalancerFailed, message: reason.clone() }))
-            }
+            Requested::Invalid(reason) => Err(Some(Event {
+                kind: EventKind::LoadBalancerFailed,
+                message: reason.clone(),
+            })),
             Requested::Addresses(wanted) => {
                 let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
-                if set(wanted) == set(current) { Ok(()) } else { Err(None) }
+                if set(wanted) == set(current) {
+                    Ok(())
+                } else {
+                    Err(None)
+                }
             }
         }
     }
 
     /// Finds addresses for a Service that has none (reference 3.5).
-    fn allocate(&mut self, service: &Service, namespaces: &Namespaces) -> Result<Vec<IpAddr>, String> {
+    fn allocate(
+        &mut self,
+        service: &Service,
+        namespaces: &Namespaces,
+    ) -> Result<Vec<IpAddr>, String> {
         match &service.requested {
             Requested::Invalid(reason) => return Err(reason.clone()),
             Requested::Addresses(wanted) => {
@@ -254,7 +330,10 @@ impl Allocator {
                 if let (Some(pool), Some(owner)) = (&service.requested_pool, self.pool_of(wanted))
                     && pool != owner
                 {
-                    return Err(format!("{:?} is not compatible with requested address pool {pool}", texts(wanted)));
+                    return Err(format!(
+                        "{:?} is not compatible with requested address pool {pool}",
+                        texts(wanted)
+                    ));
                 }
                 let wanted = wanted.clone();
                 self.assign(service, &wanted, namespaces)?;
@@ -264,25 +343,42 @@ impl Allocator {
         }
         let found = if let Some(wanted) = &service.requested_pool {
             let Some(pool) = self.pools.get(wanted) else {
-                return Err(format!("unknown pool {wanted:?}; the pools are {}", self.names()));
+                return Err(format!(
+                    "unknown pool {wanted:?}; the pools are {}",
+                    self.names()
+                ));
             };
-            compatible(&pool.pool, service, namespaces)
-                .map_err(|reason| format!("pool {wanted} not compatible for ip assignment: {reason}"))?;
+            compatible(&pool.pool, service, namespaces).map_err(|reason| {
+                format!("pool {wanted} not compatible for ip assignment: {reason}")
+            })?;
             self.pick(std::slice::from_ref(wanted), service)
-                .ok_or_else(|| format!("no available IPs in pool {wanted} for {} IPFamily", service.families))?
+                .ok_or_else(|| {
+                    format!(
+                        "no available IPs in pool {wanted} for {} IPFamily",
+                        service.families
+                    )
+                })?
         } else {
             let pinned: Vec<String> = self
                 .pinned
                 .iter()
                 .filter(|name| {
-                    self.pools.get(*name).is_some_and(|pool| compatible(&pool.pool, service, namespaces).is_ok())
+                    self.pools
+                        .get(*name)
+                        .is_some_and(|pool| compatible(&pool.pool, service, namespaces).is_ok())
                 })
                 .cloned()
                 .collect();
             let unpinned = self.unpinned.clone();
             self.pick(&pinned, service)
                 .or_else(|| self.pick(&unpinned, service))
-                .ok_or_else(|| format!("no available IPs for {} in the pools {}", service.families, self.names()))?
+                .ok_or_else(|| {
+                    format!(
+                        "no available IPs for {} in the pools {}",
+                        service.families,
+                        self.names()
+                    )
+                })?
         };
         self.assign(service, &found, namespaces)?;
         Ok(found)
@@ -293,17 +389,26 @@ impl Allocator {
         let mut primary = None;
         let mut secondary = None;
         for name in pools {
-            let Some(pool) = self.pools.get_mut(name) else { continue };
+            let Some(pool) = self.pools.get_mut(name) else {
+                continue;
+            };
             match service.families {
                 Families::Single(family) => {
                     if let Some(address) = pool.candidate(family, service) {
                         return Some(vec![address]);
                     }
                 }
-                Families::Dual => match (pool.candidate(Family::V4, service), pool.candidate(Family::V6, service)) {
+                Families::Dual => match (
+                    pool.candidate(Family::V4, service),
+                    pool.candidate(Family::V6, service),
+                ) {
                     (Some(v4), Some(v6)) => return Some(vec![v4, v6]),
                     (v4, v6) => {
-                        let (first, second) = if service.primary == Family::V4 { (v4, v6) } else { (v6, v4) };
+                        let (first, second) = if service.primary == Family::V4 {
+                            (v4, v6)
+                        } else {
+                            (v6, v4)
+                        };
                         primary = primary.or(first);
                         secondary = secondary.or(second);
                     }
@@ -311,13 +416,28 @@ impl Allocator {
                 Families::None | Families::Unknown => return None,
             }
         }
-        (service.policy == Policy::PreferDualStack).then_some(primary.or(secondary)).flatten().map(|address| vec![address])
+        (service.policy == Policy::PreferDualStack)
+            .then_some(primary.or(secondary))
+            .flatten()
+            .map(|address| vec![address])
     }
 
     /// Adds the missing family from the pool of the address that the Service has.
-    fn add_family(&mut self, service: &Service, has: IpAddr, namespaces: &Namespaces) -> Result<IpAddr, String> {
-        let name = self.pool_of(&[has]).ok_or("the present address is in no pool")?.to_owned();
-        let missing = if has.is_ipv4() { Family::V6 } else { Family::V4 };
+    fn add_family(
+        &mut self,
+        service: &Service,
+        has: IpAddr,
+        namespaces: &Namespaces,
+    ) -> Result<IpAddr, String> {
+        let name = self
+            .pool_of(&[has])
+            .ok_or("the present address is in no pool")?
+            .to_owned();
+        let missing = if has.is_ipv4() {
+            Family::V6
+        } else {
+            Family::V4
+        };
         let added = self
             .pools
             .get_mut(&name)
@@ -328,14 +448,28 @@ impl Allocator {
     }
 
     /// Records that `service` holds exactly `addresses`, if it may (reference 3.5, assign checks). Idempotent.
-    fn assign(&mut self, service: &Service, addresses: &[IpAddr], namespaces: &Namespaces) -> Result<(), String> {
+    fn assign(
+        &mut self,
+        service: &Service,
+        addresses: &[IpAddr],
+        namespaces: &Namespaces,
+    ) -> Result<(), String> {
         let Some(name) = self.pool_of(addresses).map(ToOwned::to_owned) else {
-            return Err(format!("{:?} is not allowed in config; the pools are {}", texts(addresses), self.names()));
+            return Err(format!(
+                "{:?} is not allowed in config; the pools are {}",
+                texts(addresses),
+                self.names()
+            ));
         };
         if addresses.len() > 2 || Families::of(addresses) == Families::Unknown {
-            return Err(format!("{:?}: at most one address of each family", texts(addresses)));
+            return Err(format!(
+                "{:?}: at most one address of each family",
+                texts(addresses)
+            ));
         }
-        let Some(pool) = self.pools.get_mut(&name) else { return Err(format!("unknown pool {name:?}")) };
+        let Some(pool) = self.pools.get_mut(&name) else {
+            return Err(format!("unknown pool {name:?}"));
+        };
         compatible(&pool.pool, service, namespaces)
             .map_err(|reason| format!("pool {name} not compatible for ip assignment: {reason}"))?;
         for address in addresses {
@@ -386,7 +520,13 @@ impl Allocator {
             .values()
             .take(SHOWN)
             .map(|pool| {
-                let ranges: Vec<String> = pool.pool.ranges.iter().take(4).map(ToString::to_string).collect();
+                let ranges: Vec<String> = pool
+                    .pool
+                    .ranges
+                    .iter()
+                    .take(4)
+                    .map(ToString::to_string)
+                    .collect();
                 format!("{} ({})", pool.pool.name, ranges.join(", "))
             })
             .collect();
@@ -401,15 +541,21 @@ impl Allocator {
 ///
 /// Namespace selectors that match no namespace restrict to none, not to all (reference 9, row 15: fixed).
 fn compatible(pool: &Pool, service: &Service, namespaces: &Namespaces) -> Result<(), String> {
-    let Some(allocation) = &pool.service_allocation else { return Ok(()) };
-    let restricted = !allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty();
+    let Some(allocation) = &pool.service_allocation else {
+        return Ok(());
+    };
+    let restricted =
+        !allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty();
     let listed = allocation.namespaces.contains(&service.key.namespace);
     let selected = !allocation.namespace_selectors.is_empty()
         && namespaces
             .get(&service.key.namespace)
             .is_some_and(|labels| any_matches(&allocation.namespace_selectors, labels));
     if restricted && !listed && !selected {
-        return Err(format!("it serves other namespaces than {:?}", service.key.namespace));
+        return Err(format!(
+            "it serves other namespaces than {:?}",
+            service.key.namespace
+        ));
     }
     if !any_matches(&allocation.service_selectors, &service.labels) {
         return Err("its service selectors do not match the labels of the Service".to_owned());

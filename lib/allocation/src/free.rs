@@ -13,7 +13,9 @@ impl FreeSet {
     /// All numbers from `first` to `last`, both included.
     #[must_use]
     pub fn full(first: u128, last: u128) -> Self {
-        FreeSet { intervals: BTreeMap::from([(first, last)]) }
+        FreeSet {
+            intervals: BTreeMap::from([(first, last)]),
+        }
     }
 
     /// The lowest number in the set.
@@ -30,7 +32,9 @@ impl FreeSet {
 
     /// Takes `number` out. False if it was not there.
     pub fn remove(&mut self, number: u128) -> bool {
-        let Some((first, last)) = self.interval_of(number) else { return false };
+        let Some((first, last)) = self.interval_of(number) else {
+            return false;
+        };
         self.intervals.remove(&first);
         if first < number {
             self.intervals.insert(first, number - 1);
@@ -48,11 +52,17 @@ impl FreeSet {
         }
         let mut first = number;
         let mut last = number;
-        if let Some(before) = number.checked_sub(1).and_then(|previous| self.interval_of(previous)) {
+        if let Some(before) = number
+            .checked_sub(1)
+            .and_then(|previous| self.interval_of(previous))
+        {
             self.intervals.remove(&before.0);
             first = before.0;
         }
-        if let Some(after) = number.checked_add(1).and_then(|next| self.intervals.remove(&next)) {
+        if let Some(after) = number
+            .checked_add(1)
+            .and_then(|next| self.intervals.remove(&next))
+        {
             last = after;
         }
         self.intervals.insert(first, last);

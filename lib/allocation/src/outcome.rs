@@ -70,6 +70,9 @@ impl EventKind {
     /// Whether Kubernetes shows it as a Warning.
     #[must_use]
     pub fn is_warning(self) -> bool {
-        !matches!(self, EventKind::IPAllocated | EventKind::ClearAssignment | EventKind::AdditionalAssignFailed)
+        !matches!(
+            self,
+            EventKind::IPAllocated | EventKind::ClearAssignment | EventKind::AdditionalAssignFailed
+        )
     }
 }

@@ -27,12 +27,25 @@ impl Holders {
 
     /// Whether `service` may hold `address` beside (or as) the present holders; the sentence says why not.
     pub(crate) fn admits(&self, address: IpAddr, service: &Service) -> Result<(), String> {
-        let others: Vec<_> = self.services.iter().filter(|(key, _)| **key != service.key).collect();
+        let others: Vec<_> = self
+            .services
+            .iter()
+            .filter(|(key, _)| **key != service.key)
+            .collect();
         if others.is_empty() {
             return Ok(());
         }
-        let names = || others.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>().join(",");
-        if self.sharing_key.is_empty() || service.sharing_key != self.sharing_key || service.backend_key != self.backend_key {
+        let names = || {
+            others
+                .iter()
+                .map(|(key, _)| key.to_string())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        if self.sharing_key.is_empty()
+            || service.sharing_key != self.sharing_key
+            || service.backend_key != self.backend_key
+        {
             return Err(format!(
                 "can't change sharing key for {:?}, address {address} also in use by {}",
                 service.key.to_string(),
@@ -41,7 +54,9 @@ impl Holders {
         }
         for (key, ports) in others {
             if let Some(port) = ports.intersection(&service.ports).next() {
-                return Err(format!("port {port} is already in use on {address:?} by {key}"));
+                return Err(format!(
+                    "port {port} is already in use on {address:?} by {key}"
+                ));
             }
         }
         Ok(())
@@ -49,7 +64,8 @@ impl Holders {
 
     /// Adds `service`, or renews what it says of itself. The caller has asked [`Holders::admits`].
     pub(crate) fn admit(&mut self, service: &Service) {
-        self.services.insert(service.key.clone(), service.ports.clone());
+        self.services
+            .insert(service.key.clone(), service.ports.clone());
         self.sharing_key.clone_from(&service.sharing_key);
         self.backend_key.clone_from(&service.backend_key);
     }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ferrolb_allocation::{Allocator, EventKind, Families, Namespaces, Policy, Port, Protocol, Requested, Service};
+use ferrolb_allocation::{
+    Allocator, EventKind, Families, Namespaces, Policy, Port, Protocol, Requested, Service,
+};
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Family, Pool, Selector, ServiceAllocation};
 
@@ -31,18 +33,28 @@ fn service(name: &str) -> Service {
         requested_pool: None,
         sharing_key: String::new(),
         backend_key: String::new(),
-        ports: BTreeSet::from([Port { protocol: Protocol::Tcp, number: 80 }]),
+        ports: BTreeSet::from([Port {
+            protocol: Protocol::Tcp,
+            number: 80,
+        }]),
         current: Vec::new(),
         recorded_pool: None,
     }
 }
 
 fn dual(name: &str, policy: Policy) -> Service {
-    Service { families: Families::Dual, policy, ..service(name) }
+    Service {
+        families: Families::Dual,
+        policy,
+        ..service(name)
+    }
 }
 
 fn wants(name: &str, addresses: &str) -> Service {
-    Service { requested: Requested::parse(Some(addresses), None), ..service(name) }
+    Service {
+        requested: Requested::parse(Some(addresses), None),
+        ..service(name)
+    }
 }
 
 fn allocator(pools: Vec<Pool>) -> Allocator {
@@ -60,22 +72,44 @@ fn settle(allocator: &mut Allocator, service: &mut Service) -> Vec<(EventKind, S
     let outcome = allocator.reconcile(service, &Namespaces::new());
     service.current = outcome.addresses;
     service.recorded_pool = outcome.pool;
-    outcome.events.into_iter().map(|event| (event.kind, event.message)).collect()
+    outcome
+        .events
+        .into_iter()
+        .map(|event| (event.kind, event.message))
+        .collect()
 }
 
 #[test]
 fn addresses_are_given_in_order_and_kept() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.1-10.0.0.2"])]);
     let (mut a, mut b, mut c) = (service("a"), service("b"), service("c"));
-    assert_eq!(settle(&mut allocator, &mut a), [(EventKind::IPAllocated, "Assigned IP [\"10.0.0.1\"]".into())]);
+    assert_eq!(
+        settle(&mut allocator, &mut a),
+        [(EventKind::IPAllocated, "Assigned IP [\"10.0.0.1\"]".into())]
+    );
     settle(&mut allocator, &mut b);
     assert_eq!(b.current, ips(&["10.0.0.2"]));
-    assert!(settle(&mut allocator, &mut a).is_empty(), "a second look says nothing");
+    assert!(
+        settle(&mut allocator, &mut a).is_empty(),
+        "a second look says nothing"
+    );
     let said = settle(&mut allocator, &mut c);
     assert_eq!(said[0].0, EventKind::AllocationFailed);
-    assert!(said[0].1.starts_with("Failed to allocate IP for \"default/c\": no available IPs"), "{}", said[0].1);
-    assert!(settle(&mut allocator, &mut c).is_empty(), "and the same failure is said once");
-    assert!(!allocator.to_retry().is_empty(), "new pools call for a pass");
+    assert!(
+        said[0]
+            .1
+            .starts_with("Failed to allocate IP for \"default/c\": no available IPs"),
+        "{}",
+        said[0].1
+    );
+    assert!(
+        settle(&mut allocator, &mut c).is_empty(),
+        "and the same failure is said once"
+    );
+    assert!(
+        !allocator.to_retry().is_empty(),
+        "new pools call for a pass"
+    );
     assert!(allocator.to_retry().is_empty());
     allocator.forget(&a.key);
     assert_eq!(allocator.to_retry(), [c.key.clone()]);
@@ -96,12 +130,21 @@ fn a_decision_under_way_stands_although_the_status_is_still_empty() {
 #[test]
 fn what_a_status_records_is_claimed_before_anyone_new() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24"])]);
-    let holder = Service { current: ips(&["10.0.0.0"]), ..service("z-holder") };
+    let holder = Service {
+        current: ips(&["10.0.0.0"]),
+        ..service("z-holder")
+    };
     assert!(allocator.claim(&holder, &Namespaces::new()));
     let mut pending = service("a-pending");
     settle(&mut allocator, &mut pending);
     assert_eq!(pending.current, ips(&["10.0.0.1"]));
-    assert!(!allocator.claim(&Service { current: ips(&["10.0.0.0"]), ..service("thief") }, &Namespaces::new()));
+    assert!(!allocator.claim(
+        &Service {
+            current: ips(&["10.0.0.0"]),
+            ..service("thief")
+        },
+        &Namespaces::new()
+    ));
 }
 
 #[test]
@@ -111,29 +154,64 @@ fn requested_addresses_are_given_exactly_or_the_reason_is_said() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24", "fd00::/112"]), manual]);
     let mut a = wants("a", "10.1.0.7");
     settle(&mut allocator, &mut a);
-    assert_eq!((a.current.clone(), a.recorded_pool.as_deref()), (ips(&["10.1.0.7"]), Some("manual")));
+    assert_eq!(
+        (a.current.clone(), a.recorded_pool.as_deref()),
+        (ips(&["10.1.0.7"]), Some("manual"))
+    );
     for (mut service, fragment) in [
         (wants("b", "10.1.0.7"), "also in use by default/a"),
-        (wants("c", "10.9.9.9"), "[\"10.9.9.9\"] is not allowed in config; the pools are manual (10.1.0.0-10.1.0.255), p ("),
-        (wants("d", "fd00::1"), "does not match the ipFamily of the service"),
+        (
+            wants("c", "10.9.9.9"),
+            "[\"10.9.9.9\"] is not allowed in config; the pools are manual (10.1.0.0-10.1.0.255), p (",
+        ),
+        (
+            wants("d", "fd00::1"),
+            "does not match the ipFamily of the service",
+        ),
         (wants("e", "here"), "\"here\" is not an IP address"),
-        (Service { requested_pool: Some("p".into()), ..wants("f", "10.1.0.8") }, "not compatible with requested address pool p"),
-        (Service { requested_pool: Some("none".into()), ..service("g") }, "unknown pool \"none\""),
+        (
+            Service {
+                requested_pool: Some("p".into()),
+                ..wants("f", "10.1.0.8")
+            },
+            "not compatible with requested address pool p",
+        ),
+        (
+            Service {
+                requested_pool: Some("none".into()),
+                ..service("g")
+            },
+            "unknown pool \"none\"",
+        ),
     ] {
         let said = settle(&mut allocator, &mut service);
         assert!(said[0].1.contains(fragment), "{}: {said:?}", service.key);
         assert!(service.current.is_empty());
     }
-    let mut h = Service { requested_pool: Some("manual".into()), ..service("h") };
+    let mut h = Service {
+        requested_pool: Some("manual".into()),
+        ..service("h")
+    };
     settle(&mut allocator, &mut h);
     assert_eq!(h.current, ips(&["10.1.0.0"]));
     a.requested = Requested::parse(Some("10.1.0.9"), None);
     settle(&mut allocator, &mut a);
-    assert_eq!(a.current, ips(&["10.1.0.9"]), "a changed wish moves the Service");
+    assert_eq!(
+        a.current,
+        ips(&["10.1.0.9"]),
+        "a changed wish moves the Service"
+    );
     a.requested = Requested::Nothing;
     settle(&mut allocator, &mut a);
-    assert_eq!(a.current, ips(&["10.1.0.9"]), "a wish withdrawn moves nothing");
-    assert!(matches!(Requested::parse(Some("10.0.0.1"), Some("10.0.0.1")), Requested::Invalid(_)));
+    assert_eq!(
+        a.current,
+        ips(&["10.1.0.9"]),
+        "a wish withdrawn moves nothing"
+    );
+    assert!(matches!(
+        Requested::parse(Some("10.0.0.1"), Some("10.0.0.1")),
+        Requested::Invalid(_)
+    ));
 }
 
 #[test]
@@ -145,24 +223,51 @@ fn dual_stack_comes_from_one_pool() {
     let mut prefer = dual("prefer", Policy::PreferDualStack);
     settle(&mut separate, &mut prefer);
     assert_eq!(prefer.current, ips(&["10.0.0.0"]));
-    let mut six = Service { primary: Family::V6, ..dual("six", Policy::PreferDualStack) };
+    let mut six = Service {
+        primary: Family::V6,
+        ..dual("six", Policy::PreferDualStack)
+    };
     settle(&mut separate, &mut six);
     assert_eq!(six.current, ips(&["fd00::"]));
     let mut require = dual("require", Policy::RequireDualStack);
-    assert_eq!(settle(&mut separate, &mut require)[0].0, EventKind::AllocationFailed);
+    assert_eq!(
+        settle(&mut separate, &mut require)[0].0,
+        EventKind::AllocationFailed
+    );
     separate.set_pools([v4(), v6(), both()]);
     settle(&mut separate, &mut require);
     assert_eq!(require.current, ips(&["10.1.0.0", "fd01::"]));
     settle(&mut separate, &mut prefer);
-    assert_eq!(prefer.current, ips(&["10.0.0.0"]), "a dual pool elsewhere moves nobody");
+    assert_eq!(
+        prefer.current,
+        ips(&["10.0.0.0"]),
+        "a dual pool elsewhere moves nobody"
+    );
     separate.set_pools([pool("a-v4", &["10.0.0.0/30", "fd00::/126"]), both()]);
     settle(&mut separate, &mut prefer);
-    assert_eq!(prefer.current, ips(&["10.0.0.0", "fd00::1"]), "its own pool becoming dual adds the second");
-    let mut one = Service { policy: Policy::PreferDualStack, ..service("one") };
+    assert_eq!(
+        prefer.current,
+        ips(&["10.0.0.0", "fd00::1"]),
+        "its own pool becoming dual adds the second"
+    );
+    let mut one = Service {
+        policy: Policy::PreferDualStack,
+        ..service("one")
+    };
     settle(&mut separate, &mut one);
-    assert_eq!(one.current.len(), 1, "one cluster IP, one address (reference 9, row 13)");
-    let mut never = Service { policy: Policy::RequireDualStack, ..service("never") };
-    assert_eq!(settle(&mut separate, &mut never)[0].0, EventKind::NotEnoughClusterIPs);
+    assert_eq!(
+        one.current.len(),
+        1,
+        "one cluster IP, one address (reference 9, row 13)"
+    );
+    let mut never = Service {
+        policy: Policy::RequireDualStack,
+        ..service("never")
+    };
+    assert_eq!(
+        settle(&mut separate, &mut never)[0].0,
+        EventKind::NotEnoughClusterIPs
+    );
 }
 
 #[test]
@@ -170,7 +275,10 @@ fn sharing_needs_equal_keys_other_ports_and_equal_backends() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24"])]);
     let shares = |name: &str, number: u16| Service {
         sharing_key: "key".into(),
-        ports: BTreeSet::from([Port { protocol: Protocol::Tcp, number }]),
+        ports: BTreeSet::from([Port {
+            protocol: Protocol::Tcp,
+            number,
+        }]),
         ..service(name)
     };
     let (mut a, mut b, mut c) = (shares("a", 80), shares("b", 81), shares("c", 80));
@@ -179,13 +287,19 @@ fn sharing_needs_equal_keys_other_ports_and_equal_backends() {
     }
     assert_eq!(a.current, b.current);
     assert_ne!(a.current, c.current, "the port is taken");
-    let mut local = Service { backend_key: "app=x".into(), ..shares("local", 82) };
+    let mut local = Service {
+        backend_key: "app=x".into(),
+        ..shares("local", 82)
+    };
     settle(&mut allocator, &mut local);
     assert_ne!(a.current, local.current);
     b.backend_key = "app=y".into();
     let said = settle(&mut allocator, &mut b);
     assert_eq!(said[0].0, EventKind::ClearAssignment);
-    assert_ne!(a.current, b.current, "who becomes incompatible moves, the other stays");
+    assert_ne!(
+        a.current, b.current,
+        "who becomes incompatible moves, the other stays"
+    );
     assert_eq!(allocator.counters("p").unwrap().assigned_v4, 4);
 }
 
@@ -198,18 +312,48 @@ fn pools_are_tried_by_priority_then_restriction_then_name() {
     let namespaces = BTreeSet::from(["default".to_owned()]);
     let mut allocator = allocator(vec![
         pool("a-open", &["10.0.0.0/32"]),
-        pinned("last", "10.0.1.0/32", ServiceAllocation { namespaces: namespaces.clone(), ..Default::default() }),
-        pinned("second", "10.0.2.0/32", ServiceAllocation { priority: 20, ..Default::default() }),
-        pinned("first", "10.0.3.0/32", ServiceAllocation { priority: 10, namespaces, ..Default::default() }),
+        pinned(
+            "last",
+            "10.0.1.0/32",
+            ServiceAllocation {
+                namespaces: namespaces.clone(),
+                ..Default::default()
+            },
+        ),
+        pinned(
+            "second",
+            "10.0.2.0/32",
+            ServiceAllocation {
+                priority: 20,
+                ..Default::default()
+            },
+        ),
+        pinned(
+            "first",
+            "10.0.3.0/32",
+            ServiceAllocation {
+                priority: 10,
+                namespaces,
+                ..Default::default()
+            },
+        ),
         pinned(
             "other",
             "10.0.4.0/32",
-            ServiceAllocation { priority: 1, namespaces: BTreeSet::from(["other".into()]), ..Default::default() },
+            ServiceAllocation {
+                priority: 1,
+                namespaces: BTreeSet::from(["other".into()]),
+                ..Default::default()
+            },
         ),
         pinned(
             "nowhere",
             "10.0.5.0/32",
-            ServiceAllocation { priority: 1, namespace_selectors: vec![Selector::default()], ..Default::default() },
+            ServiceAllocation {
+                priority: 1,
+                namespace_selectors: vec![Selector::default()],
+                ..Default::default()
+            },
         ),
     ]);
     let given: Vec<_> = ["s1", "s2", "s3", "s4", "s5"]
@@ -225,7 +369,10 @@ fn pools_are_tried_by_priority_then_restriction_then_name() {
 
 #[test]
 fn addresses_that_confuse_network_gear_are_left_out_and_not_counted() {
-    let buggy = |avoid| Pool { avoid_buggy_ips: avoid, ..pool("p", &["10.0.0.254-10.0.1.1"]) };
+    let buggy = |avoid| Pool {
+        avoid_buggy_ips: avoid,
+        ..pool("p", &["10.0.0.254-10.0.1.1"])
+    };
     let mut allocator = allocator(vec![buggy(false)]);
     let mut services: Vec<_> = ["a", "b", "c", "d"].map(service).into();
     for service in &mut services {

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ferrolb_allocation::{Allocator, Families, Namespaces, Policy, Port, Protocol, Requested, Service};
+use ferrolb_allocation::{
+    Allocator, Families, Namespaces, Policy, Port, Protocol, Requested, Service,
+};
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Family, Pool};
 use proptest::prelude::*;
@@ -12,7 +14,11 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Step {
     /// A Service appears, or its spec is edited.
-    Put { name: u8, dual: bool, wants: Option<u8> },
+    Put {
+        name: u8,
+        dual: bool,
+        wants: Option<u8>,
+    },
     /// A Service is deleted.
     Delete(u8),
     /// The operator restarts: everything but the statuses is forgotten.
@@ -34,7 +40,10 @@ fn pool(size: u8) -> Pool {
     Pool {
         name: "p".into(),
         labels: BTreeMap::new(),
-        ranges: vec![format!("10.0.0.0-10.0.0.{}", size - 1).parse().unwrap(), "fd00::/120".parse().unwrap()],
+        ranges: vec![
+            format!("10.0.0.0-10.0.0.{}", size - 1).parse().unwrap(),
+            "fd00::/120".parse().unwrap(),
+        ],
         auto_assign: true,
         avoid_buggy_ips: false,
         service_allocation: None,
@@ -46,8 +55,16 @@ fn service(name: u8, dual: bool, wants: Option<u8>) -> Service {
         key: ObjectKey::new("default", format!("s{name}")),
         created: i64::from(name),
         labels: BTreeMap::new(),
-        families: if dual { Families::Dual } else { Families::Single(Family::V4) },
-        policy: if dual { Policy::RequireDualStack } else { Policy::SingleStack },
+        families: if dual {
+            Families::Dual
+        } else {
+            Families::Single(Family::V4)
+        },
+        policy: if dual {
+            Policy::RequireDualStack
+        } else {
+            Policy::SingleStack
+        },
         primary: Family::V4,
         requested: match wants {
             Some(last) if !dual => Requested::Addresses(vec![IpAddr::from([10, 0, 0, last])]),
@@ -56,7 +73,10 @@ fn service(name: u8, dual: bool, wants: Option<u8>) -> Service {
         requested_pool: None,
         sharing_key: String::new(),
         backend_key: String::new(),
-        ports: BTreeSet::from([Port { protocol: Protocol::Tcp, number: 80 }]),
+        ports: BTreeSet::from([Port {
+            protocol: Protocol::Tcp,
+            number: 80,
+        }]),
         current: Vec::new(),
         recorded_pool: None,
     }
@@ -72,7 +92,11 @@ fn reconcile(allocator: &mut Allocator, services: &mut BTreeMap<u8, Service>, na
                 service.current = outcome.addresses;
             }
         }
-        todo = allocator.to_retry().iter().map(|key| key.name[1..].parse().unwrap()).collect();
+        todo = allocator
+            .to_retry()
+            .iter()
+            .map(|key| key.name[1..].parse().unwrap())
+            .collect();
         if todo.is_empty() {
             return;
         }

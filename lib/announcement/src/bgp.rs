@@ -24,7 +24,11 @@ pub struct Route {
 ///
 /// # Errors
 /// Why it advertises none.
-pub fn bgp(view: &View<'_>, service: &Service, endpoints: &Endpoints) -> Result<Vec<Route>, Withdrawn> {
+pub fn bgp(
+    view: &View<'_>,
+    service: &Service,
+    endpoints: &Endpoints,
+) -> Result<Vec<Route>, Withdrawn> {
     let pool = view.pool_of(service)?;
     let node = view.my_node().ok_or(Withdrawn::NotOwner)?;
     let here: Vec<&BgpAdvertisement> = view
@@ -35,8 +39,10 @@ pub fn bgp(view: &View<'_>, service: &Service, endpoints: &Endpoints) -> Result<
     if here.is_empty() {
         return Err(Withdrawn::NotOwner);
     }
-    let matching: Vec<&BgpAdvertisement> =
-        here.into_iter().filter(|adv| any_matches(&adv.services, &service.labels)).collect();
+    let matching: Vec<&BgpAdvertisement> = here
+        .into_iter()
+        .filter(|adv| any_matches(&adv.services, &service.labels))
+        .collect();
     if matching.is_empty() {
         return Err(Withdrawn::NoMatchingAdvertisement);
     }
@@ -50,7 +56,9 @@ pub fn bgp(view: &View<'_>, service: &Service, endpoints: &Endpoints) -> Result<
         return Err(Withdrawn::NodeLabeledExcludeBalancers);
     }
     match service.traffic_policy {
-        TrafficPolicy::Local if !endpoints.nodes.contains(view.me) => return Err(Withdrawn::NoLocalEndpoints),
+        TrafficPolicy::Local if !endpoints.nodes.contains(view.me) => {
+            return Err(Withdrawn::NoLocalEndpoints);
+        }
         TrafficPolicy::Cluster if !endpoints.any => return Err(Withdrawn::NoEndpoints),
         _ => {}
     }
@@ -58,10 +66,15 @@ pub fn bgp(view: &View<'_>, service: &Service, endpoints: &Endpoints) -> Result<
     for address in &service.ingress {
         for adv in &matching {
             let length = length_for(adv, *address);
-            let Ok(prefix) = IpNet::new(*address, length) else { continue };
+            let Ok(prefix) = IpNet::new(*address, length) else {
+                continue;
+            };
             routes.push(Route {
                 prefix: prefix.trunc(),
-                attributes: RouteAttributes { local_pref: adv.local_pref, communities: adv.communities.clone() },
+                attributes: RouteAttributes {
+                    local_pref: adv.local_pref,
+                    communities: adv.communities.clone(),
+                },
                 peers: adv.peers.clone(),
             });
         }
@@ -70,7 +83,11 @@ pub fn bgp(view: &View<'_>, service: &Service, endpoints: &Endpoints) -> Result<
 }
 
 fn length_for(adv: &BgpAdvertisement, address: IpAddr) -> u8 {
-    if address.is_ipv4() { adv.aggregation_length } else { adv.aggregation_length_v6 }
+    if address.is_ipv4() {
+        adv.aggregation_length
+    } else {
+        adv.aggregation_length_v6
+    }
 }
 
 /// Whether two advertisements give one prefix different local preferences to one peer (reference 2.3).
@@ -82,7 +99,9 @@ fn conflict(advertisements: &[&BgpAdvertisement], addresses: &[IpAddr]) -> bool 
         advertisements.iter().skip(index + 1).any(|other| {
             one.local_pref != other.local_pref
                 && !apart(one, other)
-                && addresses.iter().any(|address| length_for(one, *address) == length_for(other, *address))
+                && addresses
+                    .iter()
+                    .any(|address| length_for(one, *address) == length_for(other, *address))
         })
     })
 }

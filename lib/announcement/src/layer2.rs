@@ -53,18 +53,31 @@ impl Interfaces {
 ///
 /// # Errors
 /// Why it does not.
-pub fn layer2(view: &View<'_>, service: &Service, endpoints: &Endpoints) -> Result<Interfaces, Withdrawn> {
+pub fn layer2(
+    view: &View<'_>,
+    service: &Service,
+    endpoints: &Endpoints,
+) -> Result<Interfaces, Withdrawn> {
     let pool = view.pool_of(service)?;
-    let Some(address) = service.ingress.first() else { return Err(Withdrawn::NoIPAllocated) };
+    let Some(address) = service.ingress.first() else {
+        return Err(Withdrawn::NoIPAllocated);
+    };
     if !endpoints.any {
         return Err(Withdrawn::NotOwner);
     }
-    let advertisements: Vec<&L2Advertisement> =
-        view.configuration.l2_advertisements_of(pool).filter(|adv| any_matches(&adv.services, &service.labels)).collect();
+    let advertisements: Vec<&L2Advertisement> = view
+        .configuration
+        .l2_advertisements_of(pool)
+        .filter(|adv| any_matches(&adv.services, &service.labels))
+        .collect();
     if service.shares_address && advertisements.iter().any(|adv| !adv.services.is_empty()) {
         return Err(Withdrawn::SharedIPWithServiceSelector);
     }
-    let covers = |node: &Node| advertisements.iter().any(|adv| any_matches(&adv.nodes, &node.labels));
+    let covers = |node: &Node| {
+        advertisements
+            .iter()
+            .any(|adv| any_matches(&adv.nodes, &node.labels))
+    };
     let mine = view.my_node().ok_or(Withdrawn::NotOwner)?;
     if !covers(mine) {
         return Err(Withdrawn::NoMatchingAdvertisement);
@@ -80,9 +93,15 @@ pub fn layer2(view: &View<'_>, service: &Service, endpoints: &Endpoints) -> Resu
         return Err(Withdrawn::NotOwner);
     }
     let mut interfaces: Option<Interfaces> = None;
-    for adv in advertisements.iter().filter(|adv| any_matches(&adv.nodes, &mine.labels)) {
-        let these =
-            if adv.interfaces.is_empty() { Interfaces::All } else { Interfaces::Only(adv.interfaces.clone()) };
+    for adv in advertisements
+        .iter()
+        .filter(|adv| any_matches(&adv.nodes, &mine.labels))
+    {
+        let these = if adv.interfaces.is_empty() {
+            Interfaces::All
+        } else {
+            Interfaces::Only(adv.interfaces.clone())
+        };
         interfaces = Some(match interfaces {
             Some(others) => others.union(these),
             None => these,

@@ -19,9 +19,15 @@ pub struct RouteAttributes {
 /// The prefixes of one peer: those meant for it, duplicates merged. Communities are united and the local preference
 /// of the first is kept, as MetalLB does (reference 4.7, duplicate prefix); an aggregate stays while one Service in it does.
 #[must_use]
-pub fn routes<'a>(peer: &str, all: impl IntoIterator<Item = &'a Route>) -> BTreeMap<IpNet, RouteAttributes> {
+pub fn routes<'a>(
+    peer: &str,
+    all: impl IntoIterator<Item = &'a Route>,
+) -> BTreeMap<IpNet, RouteAttributes> {
     let mut merged: BTreeMap<IpNet, RouteAttributes> = BTreeMap::new();
-    for route in all.into_iter().filter(|route| route.peers.is_empty() || route.peers.contains(peer)) {
+    for route in all
+        .into_iter()
+        .filter(|route| route.peers.is_empty() || route.peers.contains(peer))
+    {
         merged
             .entry(route.prefix)
             .and_modify(|attributes| attributes.communities.extend(&route.attributes.communities))

@@ -96,7 +96,9 @@ impl View<'_> {
         if service.ingress.is_empty() {
             return Err(Withdrawn::NoIPAllocated);
         }
-        self.configuration.pool_of(&service.ingress).ok_or(Withdrawn::IpNotAllowed)
+        self.configuration
+            .pool_of(&service.ingress)
+            .ok_or(Withdrawn::IpNotAllowed)
     }
 
     /// This speaker's own node, with no labels while the API has not shown it.

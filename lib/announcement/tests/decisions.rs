@@ -12,35 +12,56 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 fn selector(key: &str, value: &str) -> Selector {
     let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-    Selector::parse(&LabelSelector { match_labels: Some(labels), match_expressions: None }).unwrap()
+    Selector::parse(&LabelSelector {
+        match_labels: Some(labels),
+        match_expressions: None,
+    })
+    .unwrap()
 }
 
 fn configuration() -> Configuration {
     let pool = Pool {
         name: "p".into(),
         labels: BTreeMap::new(),
-        ranges: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/112".parse().unwrap()],
+        ranges: vec![
+            "10.0.0.0/24".parse().unwrap(),
+            "fd00::/112".parse().unwrap(),
+        ],
         auto_assign: true,
         avoid_buggy_ips: false,
         service_allocation: None,
     };
     Configuration {
         pools: BTreeMap::from([("p".to_owned(), pool)]),
-        l2_advertisements: vec![L2Advertisement { name: "l2".into(), ..Default::default() }],
+        l2_advertisements: vec![L2Advertisement {
+            name: "l2".into(),
+            ..Default::default()
+        }],
         bgp_advertisements: vec![adv("bgp")],
         ..Configuration::default()
     }
 }
 
 fn adv(name: &str) -> BgpAdvertisement {
-    BgpAdvertisement { name: name.into(), aggregation_length: 32, aggregation_length_v6: 128, ..Default::default() }
+    BgpAdvertisement {
+        name: name.into(),
+        aggregation_length: 32,
+        aggregation_length_v6: 128,
+        ..Default::default()
+    }
 }
 
 fn nodes() -> BTreeMap<String, Node> {
     ["node-a", "node-b", "node-c"]
         .map(|name| {
             let labels = BTreeMap::from([("name".to_owned(), name.to_owned())]);
-            (name.to_owned(), Node { labels, ..Node::default() })
+            (
+                name.to_owned(),
+                Node {
+                    labels,
+                    ..Node::default()
+                },
+            )
         })
         .into()
 }
@@ -56,7 +77,10 @@ fn service() -> Service {
 }
 
 fn endpoints(nodes: &[&str]) -> Endpoints {
-    Endpoints { any: true, nodes: nodes.iter().map(ToString::to_string).collect() }
+    Endpoints {
+        any: true,
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+    }
 }
 
 struct Site {
@@ -67,7 +91,11 @@ struct Site {
 
 impl Site {
     fn new() -> Site {
-        Site { configuration: configuration(), nodes: nodes(), members: None }
+        Site {
+            configuration: configuration(),
+            nodes: nodes(),
+            members: None,
+        }
     }
 
     fn view<'a>(&'a self, me: &'a str) -> View<'a> {
@@ -82,7 +110,11 @@ impl Site {
 
     /// The nodes that announce: by construction at most one for layer 2.
     fn announcers(&self, service: &Service, endpoints: &Endpoints) -> Vec<&str> {
-        self.nodes.keys().map(String::as_str).filter(|me| layer2(&self.view(me), service, endpoints).is_ok()).collect()
+        self.nodes
+            .keys()
+            .map(String::as_str)
+            .filter(|me| layer2(&self.view(me), service, endpoints).is_ok())
+            .collect()
     }
 }
 
@@ -93,22 +125,49 @@ fn one_node_announces_and_the_next_in_order_takes_over() {
     let all = endpoints(&["node-c"]);
     assert_eq!(site.announcers(&service(), &all), ["node-b"]);
     site.members = Some(["node-a", "node-c"].map(str::to_owned).into());
-    assert_eq!(site.announcers(&service(), &all), ["node-a"], "a node whose speaker is gone does not stand");
+    assert_eq!(
+        site.announcers(&service(), &all),
+        ["node-a"],
+        "a node whose speaker is gone does not stand"
+    );
     site.nodes.get_mut("node-a").unwrap().network_unavailable = true;
     assert_eq!(site.announcers(&service(), &all), ["node-c"]);
     site.nodes.get_mut("node-c").unwrap().excluded = true;
     assert!(site.announcers(&service(), &all).is_empty());
-    assert!(layer2(&View { ignore_exclude_label: true, ..site.view("node-c") }, &service(), &all).is_ok());
+    assert!(
+        layer2(
+            &View {
+                ignore_exclude_label: true,
+                ..site.view("node-c")
+            },
+            &service(),
+            &all
+        )
+        .is_ok()
+    );
 }
 
 #[test]
 fn layer_2_needs_an_endpoint_somewhere_or_here() {
     let site = Site::new();
-    assert_eq!(layer2(&site.view("node-b"), &service(), &Endpoints::default()), Err(Withdrawn::NotOwner));
-    let local = Service { traffic_policy: TrafficPolicy::Local, ..service() };
+    assert_eq!(
+        layer2(&site.view("node-b"), &service(), &Endpoints::default()),
+        Err(Withdrawn::NotOwner)
+    );
+    let local = Service {
+        traffic_policy: TrafficPolicy::Local,
+        ..service()
+    };
     assert_eq!(site.announcers(&local, &endpoints(&["node-c"])), ["node-c"]);
-    let unnamed = Endpoints { any: true, nodes: BTreeSet::new() };
-    assert_eq!(site.announcers(&service(), &unnamed), ["node-b"], "an endpoint without a node serves traffic policy Cluster");
+    let unnamed = Endpoints {
+        any: true,
+        nodes: BTreeSet::new(),
+    };
+    assert_eq!(
+        site.announcers(&service(), &unnamed),
+        ["node-b"],
+        "an endpoint without a node serves traffic policy Cluster"
+    );
 }
 
 #[test]
@@ -122,57 +181,132 @@ fn advertisements_choose_nodes_services_interfaces_and_preferences() {
             preferred: vec![(10, selector("name", "node-c"))],
             ..Default::default()
         },
-        L2Advertisement { interfaces: ["eth2".to_owned()].into(), services: vec![selector("app", "web")], ..Default::default() },
+        L2Advertisement {
+            interfaces: ["eth2".to_owned()].into(),
+            services: vec![selector("app", "web")],
+            ..Default::default()
+        },
     ];
-    assert_eq!(site.announcers(&service(), &any), ["node-c"], "preference beats the hash");
+    assert_eq!(
+        site.announcers(&service(), &any),
+        ["node-c"],
+        "preference beats the hash"
+    );
     let interfaces = layer2(&site.view("node-c"), &service(), &any).unwrap();
-    assert_eq!(interfaces, Interfaces::Only(["eth1".to_owned(), "eth2".to_owned()].into()));
-    let other = Service { labels: BTreeMap::new(), ..service() };
-    assert_eq!(layer2(&site.view("node-b"), &other, &any), Err(Withdrawn::NoMatchingAdvertisement));
-    let shares = Service { shares_address: true, ..service() };
-    assert_eq!(layer2(&site.view("node-c"), &shares, &any), Err(Withdrawn::SharedIPWithServiceSelector));
+    assert_eq!(
+        interfaces,
+        Interfaces::Only(["eth1".to_owned(), "eth2".to_owned()].into())
+    );
+    let other = Service {
+        labels: BTreeMap::new(),
+        ..service()
+    };
+    assert_eq!(
+        layer2(&site.view("node-b"), &other, &any),
+        Err(Withdrawn::NoMatchingAdvertisement)
+    );
+    let shares = Service {
+        shares_address: true,
+        ..service()
+    };
+    assert_eq!(
+        layer2(&site.view("node-c"), &shares, &any),
+        Err(Withdrawn::SharedIPWithServiceSelector)
+    );
 }
 
 #[test]
 fn addresses_outside_every_pool_are_not_announced() {
     let site = Site::new();
-    let outside = Service { ingress: vec!["192.0.2.1".parse().unwrap()], ..service() };
-    assert_eq!(layer2(&site.view("node-b"), &outside, &endpoints(&[])), Err(Withdrawn::IpNotAllowed));
-    let none = Service { ingress: Vec::new(), ..service() };
-    assert_eq!(bgp(&site.view("node-b"), &none, &endpoints(&[])), Err(Withdrawn::NoIPAllocated));
+    let outside = Service {
+        ingress: vec!["192.0.2.1".parse().unwrap()],
+        ..service()
+    };
+    assert_eq!(
+        layer2(&site.view("node-b"), &outside, &endpoints(&[])),
+        Err(Withdrawn::IpNotAllowed)
+    );
+    let none = Service {
+        ingress: Vec::new(),
+        ..service()
+    };
+    assert_eq!(
+        bgp(&site.view("node-b"), &none, &endpoints(&[])),
+        Err(Withdrawn::NoIPAllocated)
+    );
 }
 
 #[test]
 fn every_node_advertises_by_bgp_what_it_can_serve() {
     let mut site = Site::new();
-    let dual = Service { ingress: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()], ..service() };
+    let dual = Service {
+        ingress: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        ..service()
+    };
     for me in ["node-a", "node-b", "node-c"] {
         let routes = bgp(&site.view(me), &dual, &endpoints(&["node-a"])).unwrap();
-        assert_eq!(routes.iter().map(|route| route.prefix.to_string()).collect::<Vec<_>>(), ["10.0.0.1/32", "fd00::1/128"]);
+        assert_eq!(
+            routes
+                .iter()
+                .map(|route| route.prefix.to_string())
+                .collect::<Vec<_>>(),
+            ["10.0.0.1/32", "fd00::1/128"]
+        );
     }
-    let local = Service { traffic_policy: TrafficPolicy::Local, ..dual.clone() };
+    let local = Service {
+        traffic_policy: TrafficPolicy::Local,
+        ..dual.clone()
+    };
     assert!(bgp(&site.view("node-a"), &local, &endpoints(&["node-a"])).is_ok());
-    assert_eq!(bgp(&site.view("node-b"), &local, &endpoints(&["node-a"])), Err(Withdrawn::NoLocalEndpoints));
-    assert_eq!(bgp(&site.view("node-b"), &dual, &Endpoints::default()), Err(Withdrawn::NoEndpoints));
+    assert_eq!(
+        bgp(&site.view("node-b"), &local, &endpoints(&["node-a"])),
+        Err(Withdrawn::NoLocalEndpoints)
+    );
+    assert_eq!(
+        bgp(&site.view("node-b"), &dual, &Endpoints::default()),
+        Err(Withdrawn::NoEndpoints)
+    );
     site.nodes.get_mut("node-a").unwrap().network_unavailable = true;
-    assert_eq!(bgp(&site.view("node-a"), &dual, &endpoints(&[])), Err(Withdrawn::NodeNetworkUnavailable));
+    assert_eq!(
+        bgp(&site.view("node-a"), &dual, &endpoints(&[])),
+        Err(Withdrawn::NodeNetworkUnavailable)
+    );
     site.configuration.bgp_advertisements[0].nodes = vec![selector("name", "node-a")];
-    assert_eq!(bgp(&site.view("node-b"), &dual, &endpoints(&[])), Err(Withdrawn::NotOwner));
+    assert_eq!(
+        bgp(&site.view("node-b"), &dual, &endpoints(&[])),
+        Err(Withdrawn::NotOwner)
+    );
 }
 
 #[test]
 fn what_several_say_of_a_prefix_is_united_for_each_peer() {
     let mut site = Site::new();
     site.configuration.bgp_advertisements = vec![
-        BgpAdvertisement { communities: ["1:1".parse().unwrap()].into(), ..adv("one") },
-        BgpAdvertisement { communities: ["1:2".parse().unwrap()].into(), peers: ["router-1".to_owned()].into(), ..adv("two") },
-        BgpAdvertisement { aggregation_length: 24, local_pref: 7, ..adv("aggregate") },
+        BgpAdvertisement {
+            communities: ["1:1".parse().unwrap()].into(),
+            ..adv("one")
+        },
+        BgpAdvertisement {
+            communities: ["1:2".parse().unwrap()].into(),
+            peers: ["router-1".to_owned()].into(),
+            ..adv("two")
+        },
+        BgpAdvertisement {
+            aggregation_length: 24,
+            local_pref: 7,
+            ..adv("aggregate")
+        },
     ];
     let all = bgp(&site.view("node-a"), &service(), &endpoints(&["node-a"])).unwrap();
     let first = routes("router-1", &all);
     assert_eq!(first[&"10.0.0.1/32".parse().unwrap()].communities.len(), 2);
     assert_eq!(first[&"10.0.0.0/24".parse().unwrap()].local_pref, 7);
-    assert_eq!(routes("router-2", &all)[&"10.0.0.1/32".parse().unwrap()].communities.len(), 1);
+    assert_eq!(
+        routes("router-2", &all)[&"10.0.0.1/32".parse().unwrap()]
+            .communities
+            .len(),
+        1
+    );
     site.configuration.bgp_advertisements[1].local_pref = 9;
     let result = bgp(&site.view("node-a"), &service(), &endpoints(&["node-a"]));
     assert_eq!(result, Err(Withdrawn::ConflictingAdvertisements));

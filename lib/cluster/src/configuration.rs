@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ferrolb_api::v1beta1::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement};
+use ferrolb_api::v1beta1::{
+    BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement,
+};
 use ferrolb_api::v1beta2::BGPPeer;
 use ferrolb_rules::{Configuration, Objects, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -133,7 +135,10 @@ impl ConfigurationStores {
     pub fn broken(&self) -> Vec<(String, ObjectKey, String)> {
         fn of<T>(store: &Store<T>) -> impl Iterator<Item = (String, ObjectKey, String)> {
             let kind = store.kind().to_owned();
-            store.broken().into_iter().map(move |(key, error)| (kind.clone(), key, error))
+            store
+                .broken()
+                .into_iter()
+                .map(move |(key, error)| (kind.clone(), key, error))
         }
         of(&self.pools)
             .chain(of(&self.l2_advertisements))
@@ -150,12 +155,20 @@ impl ConfigurationFeed {
     #[must_use]
     pub fn take(&self) -> bool {
         // Every feed is emptied, so no short cut.
-        self.0.iter().map(ChangeFeed::take).filter(|changes| !changes.is_empty()).count() > 0
+        self.0
+            .iter()
+            .map(ChangeFeed::take)
+            .filter(|changes| !changes.is_empty())
+            .count()
+            > 0
     }
 }
 
 fn values<T>(snapshot: &Snapshot<T>) -> Vec<&T> {
-    snapshot.values().map(|stored| stored.value().as_ref()).collect()
+    snapshot
+        .values()
+        .map(|stored| stored.value().as_ref())
+        .collect()
 }
 
 /// What decisions and statuses read of an object's metadata. The resource version is kept by the store itself.

@@ -86,8 +86,14 @@ impl Writer {
     where
         K: Resource<DynamicType = ()>,
     {
-        self.merge::<K>(key, Some("status"), Some(resource_version), change, Patch::Merge)
-            .await
+        self.merge::<K>(
+            key,
+            Some("status"),
+            Some(resource_version),
+            change,
+            Patch::Merge,
+        )
+        .await
     }
 
     /// Merges `change` into an object; with a `resource_version` only if it still has that one.

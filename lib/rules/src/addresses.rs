@@ -69,16 +69,22 @@ pub struct AddressRange {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRangeError {
     /// Neither CIDR nor range; the text carries MetalLB's `invalid CIDR` fragment.
-    #[error("invalid CIDR {0:?}: write a network such as 192.0.2.0/24, or a range such as 192.0.2.10-192.0.2.20")]
+    #[error(
+        "invalid CIDR {0:?}: write a network such as 192.0.2.0/24, or a range such as 192.0.2.10-192.0.2.20"
+    )]
     Cidr(String),
     /// A range one of whose ends is not an address.
-    #[error("invalid IP range {0:?}: {1:?} is not an IP address; write first-last, for example 192.0.2.10-192.0.2.20")]
+    #[error(
+        "invalid IP range {0:?}: {1:?} is not an IP address; write first-last, for example 192.0.2.10-192.0.2.20"
+    )]
     End(String, String),
     /// A range that runs backwards.
     #[error("invalid IP range {0:?}: the start is after the end; swap them")]
     Backwards(String),
     /// A range from one family to the other (reference 9, row 16: refused).
-    #[error("invalid IP range {0:?}: one end is IPv4 and the other IPv6; give each family an entry of its own")]
+    #[error(
+        "invalid IP range {0:?}: one end is IPv4 and the other IPv6; give each family an entry of its own"
+    )]
     MixedFamilies(String),
 }
 
@@ -122,10 +128,19 @@ impl AddressRange {
         let mut widest = self.family.bits();
         let mut at = self.first;
         loop {
-            let align = if at == 0 { self.family.bits() as u32 } else { at.trailing_zeros().min(self.family.bits() as u32) };
+            let align = if at == 0 {
+                self.family.bits() as u32
+            } else {
+                at.trailing_zeros().min(self.family.bits() as u32)
+            };
             let mut size = align;
             // The largest aligned network that starts here and does not run past the end.
-            while size > 0 && (size == 128 || at.checked_add((1u128 << size) - 1).is_none_or(|end| end > self.last)) {
+            while size > 0
+                && (size == 128
+                    || at
+                        .checked_add((1u128 << size) - 1)
+                        .is_none_or(|end| end > self.last))
+            {
                 if size == 128 && at == 0 && self.last == u128::MAX {
                     return 0;
                 }
@@ -155,7 +170,9 @@ impl FromStr for AddressRange {
         let text = text.trim();
         if let Some((first, last)) = text.split_once('-') {
             let end = |end: &str| {
-                end.trim().parse::<IpAddr>().map_err(|_| AddressRangeError::End(text.to_owned(), end.trim().to_owned()))
+                end.trim()
+                    .parse::<IpAddr>()
+                    .map_err(|_| AddressRangeError::End(text.to_owned(), end.trim().to_owned()))
             };
             let (first, last) = (end(first)?, end(last)?);
             if Family::of(first) != Family::of(last) {
@@ -164,9 +181,15 @@ impl FromStr for AddressRange {
             if first > last {
                 return Err(AddressRangeError::Backwards(text.to_owned()));
             }
-            return Ok(AddressRange { family: Family::of(first), first: value_of(first), last: value_of(last) });
+            return Ok(AddressRange {
+                family: Family::of(first),
+                first: value_of(first),
+                last: value_of(last),
+            });
         }
-        let network = text.parse::<IpNet>().map_err(|_| AddressRangeError::Cidr(text.to_owned()))?;
+        let network = text
+            .parse::<IpNet>()
+            .map_err(|_| AddressRangeError::Cidr(text.to_owned()))?;
         Ok(AddressRange {
             family: Family::of(network.network()),
             first: value_of(network.network()),
@@ -177,7 +200,12 @@ impl FromStr for AddressRange {
 
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.family.address(self.first), self.family.address(self.last))
+        write!(
+            f,
+            "{}-{}",
+            self.family.address(self.first),
+            self.family.address(self.last)
+        )
     }
 }
 
@@ -191,8 +219,14 @@ mod tests {
 
     #[test]
     fn a_network_is_masked_and_a_range_may_have_blanks() {
-        assert_eq!(range("10.20.30.40/24").to_string(), "10.20.30.0-10.20.30.255");
-        assert_eq!(range(" 10.0.0.5 - 10.0.0.9 ").to_string(), "10.0.0.5-10.0.0.9");
+        assert_eq!(
+            range("10.20.30.40/24").to_string(),
+            "10.20.30.0-10.20.30.255"
+        );
+        assert_eq!(
+            range(" 10.0.0.5 - 10.0.0.9 ").to_string(),
+            "10.0.0.5-10.0.0.9"
+        );
         assert_eq!(range("fd00::/120").to_string(), "fd00::-fd00::ff");
         assert_eq!(range("0.0.0.0/0").last(), u128::from(u32::MAX));
         assert_eq!(range("::/0").last(), u128::MAX);
@@ -223,7 +257,10 @@ mod tests {
         assert_eq!(range("0.0.0.0/0").widest_prefix_length(), 0);
         assert_eq!(range("::/0").widest_prefix_length(), 0);
         assert_eq!(range("fd00::/112").widest_prefix_length(), 112);
-        assert_eq!(range("255.255.255.255-255.255.255.255").widest_prefix_length(), 32);
+        assert_eq!(
+            range("255.255.255.255-255.255.255.255").widest_prefix_length(),
+            32
+        );
         assert_eq!(range("ffff::/16").widest_prefix_length(), 16);
     }
 

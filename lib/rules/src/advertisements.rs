@@ -89,7 +89,10 @@ pub fn check_bgp<'a>(
     pools: impl IntoIterator<Item = &'a Pool>,
 ) -> Vec<Refusal> {
     match parse_bgp(candidate, None) {
-        Ok(advertisement) => pools.into_iter().filter_map(|pool| check_aggregation(&advertisement, pool)).collect(),
+        Ok(advertisement) => pools
+            .into_iter()
+            .filter_map(|pool| check_aggregation(&advertisement, pool))
+            .collect(),
         Err(refusals) => refusals,
     }
 }
@@ -99,10 +102,13 @@ pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement,
     let name = object.name_any();
     let spec = &object.spec;
     let mut refusals = Vec::new();
-    let mut refuse = |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    let mut refuse =
+        |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
     names_once(&spec.ip_address_pools, "ipAddressPools", &mut refuse);
     let mut selectors = |field: &str, list: &[_]| {
-        parse_selectors(list, field, |index, reason| refuse(format!("spec.{field}[{index}]"), reason))
+        parse_selectors(list, field, |index, reason| {
+            refuse(format!("spec.{field}[{index}]"), reason)
+        })
     };
     let advertisement = L2Advertisement {
         pools: PoolSelection {
@@ -116,18 +122,27 @@ pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement,
             .preferred_node_selectors
             .iter()
             .enumerate()
-            .filter_map(|(index, preferred)| match Selector::parse(&preferred.preference) {
-                Ok(selector) => Some((preferred.weight, selector)),
-                Err(reason) => {
-                    refuse(format!("spec.preferredNodeSelectors[{index}].preference"), reason);
-                    None
-                }
-            })
+            .filter_map(
+                |(index, preferred)| match Selector::parse(&preferred.preference) {
+                    Ok(selector) => Some((preferred.weight, selector)),
+                    Err(reason) => {
+                        refuse(
+                            format!("spec.preferredNodeSelectors[{index}].preference"),
+                            reason,
+                        );
+                        None
+                    }
+                },
+            )
             .collect(),
         name: name.clone(),
     };
     refusals.extend(fields::check(KIND, &name, spec, &refusals));
-    if refusals.is_empty() { Ok(advertisement) } else { Err(refusals) }
+    if refusals.is_empty() {
+        Ok(advertisement)
+    } else {
+        Err(refusals)
+    }
 }
 
 /// Reads a BGPAdvertisement. Without `aliases` a word that could be one is let pass.
@@ -139,20 +154,37 @@ pub(crate) fn parse_bgp(
     let name = object.name_any();
     let spec = &object.spec;
     let mut refusals = Vec::new();
-    let mut refuse = |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    let mut refuse =
+        |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
     names_once(&spec.ip_address_pools, "ipAddressPools", &mut refuse);
     names_once(&spec.communities, "communities", &mut refuse);
     names_once(&spec.peers, "peers", &mut refuse);
-    let length = |given: i32, family: Family| u8::try_from(given).ok().filter(|length| (1..=family.bits()).contains(length));
+    let length = |given: i32, family: Family| {
+        u8::try_from(given)
+            .ok()
+            .filter(|length| (1..=family.bits()).contains(length))
+    };
     let aggregation_length = length(spec.aggregation_length, Family::V4);
     let aggregation_length_v6 = length(spec.aggregation_length_v6, Family::V6);
     for (field, given, parsed, family) in [
-        ("aggregationLength", spec.aggregation_length, aggregation_length, Family::V4),
-        ("aggregationLengthV6", spec.aggregation_length_v6, aggregation_length_v6, Family::V6),
+        (
+            "aggregationLength",
+            spec.aggregation_length,
+            aggregation_length,
+            Family::V4,
+        ),
+        (
+            "aggregationLengthV6",
+            spec.aggregation_length_v6,
+            aggregation_length_v6,
+            Family::V6,
+        ),
     ] {
         if parsed.is_none() {
-            let reason =
-                format!("invalid aggregation length {given} for {family}; 1 to {} is allowed", family.bits());
+            let reason = format!(
+                "invalid aggregation length {given} for {family}; 1 to {} is allowed",
+                family.bits()
+            );
             refuse(format!("spec.{field}"), reason);
         }
     }
@@ -173,21 +205,30 @@ pub(crate) fn parse_bgp(
             Ok(community) => {
                 communities.insert(community);
             }
-            Err(CommunityError::Format(_)) if !text.contains(':') => match aliases.map(|aliases| aliases.get(text)) {
-                None => {}
-                Some(Some(community)) => {
-                    communities.insert(*community);
+            Err(CommunityError::Format(_)) if !text.contains(':') => {
+                match aliases.map(|aliases| aliases.get(text)) {
+                    None => {}
+                    Some(Some(community)) => {
+                        communities.insert(*community);
+                    }
+                    Some(None) => refuse(
+                        field,
+                        format!(
+                            "invalid community {text:?} in BGP advertisement: no Community object defines this alias; create it or write the value"
+                        ),
+                    ),
                 }
-                Some(None) => refuse(
-                    field,
-                    format!("invalid community {text:?} in BGP advertisement: no Community object defines this alias; create it or write the value"),
-                ),
-            },
-            Err(error) => refuse(field, format!("invalid community {text:?} in BGP advertisement: {error}")),
+            }
+            Err(error) => refuse(
+                field,
+                format!("invalid community {text:?} in BGP advertisement: {error}"),
+            ),
         }
     }
     let mut selectors = |field: &str, list: &[_]| {
-        parse_selectors(list, field, |index, reason| refuse(format!("spec.{field}[{index}]"), reason))
+        parse_selectors(list, field, |index, reason| {
+            refuse(format!("spec.{field}[{index}]"), reason)
+        })
     };
     let advertisement = BgpAdvertisement {
         pools: PoolSelection {
@@ -198,13 +239,20 @@ pub(crate) fn parse_bgp(
         services: selectors("serviceSelectors", &spec.service_selectors),
         aggregation_length: aggregation_length.unwrap_or(32),
         aggregation_length_v6: aggregation_length_v6.unwrap_or(128),
-        local_pref: spec.local_pref.and_then(|value| u32::try_from(value).ok()).unwrap_or_default(),
+        local_pref: spec
+            .local_pref
+            .and_then(|value| u32::try_from(value).ok())
+            .unwrap_or_default(),
         communities,
         peers: spec.peers.iter().cloned().collect(),
         name: name.clone(),
     };
     refusals.extend(fields::check(KIND, &name, spec, &refusals));
-    if refusals.is_empty() { Ok(advertisement) } else { Err(refusals) }
+    if refusals.is_empty() {
+        Ok(advertisement)
+    } else {
+        Err(refusals)
+    }
 }
 
 /// Refuses an aggregate that would cover more than the pool (reference 2.3: the widest network of an entry decides).

@@ -31,7 +31,9 @@ pub enum CommunityError {
     )]
     Marker(String),
     /// Another number of sections.
-    #[error("invalid community format: {0}; write <uint16>:<uint16> or large:<uint32>:<uint32>:<uint32>")]
+    #[error(
+        "invalid community format: {0}; write <uint16>:<uint16> or large:<uint32>:<uint32>:<uint32>"
+    )]
     Format(String),
 }
 
@@ -47,11 +49,19 @@ impl FromStr for Community {
         let parts: Vec<&str> = text.split(':').collect();
         match parts.as_slice() {
             [high, low] => {
-                let half = |part: &str| part.parse::<u16>().map_err(|_| section(part, "0 to 65535 is allowed"));
-                Ok(Community::Standard(u32::from(half(high)?) << 16 | u32::from(half(low)?)))
+                let half = |part: &str| {
+                    part.parse::<u16>()
+                        .map_err(|_| section(part, "0 to 65535 is allowed"))
+                };
+                Ok(Community::Standard(
+                    u32::from(half(high)?) << 16 | u32::from(half(low)?),
+                ))
             }
             ["large", a, b, c] => {
-                let word = |part: &str| part.parse::<u32>().map_err(|_| section(part, "0 to 4294967295 is allowed"));
+                let word = |part: &str| {
+                    part.parse::<u32>()
+                        .map_err(|_| section(part, "0 to 4294967295 is allowed"))
+                };
                 Ok(Community::Large(word(a)?, word(b)?, word(c)?))
             }
             [_, _, _, _] => Err(CommunityError::Marker(text.to_owned())),

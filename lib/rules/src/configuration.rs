@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ferrolb_api::v1beta1::{BFDProfile, BGPAdvertisement, Community as CommunityObject, IPAddressPool};
+use ferrolb_api::v1beta1::{
+    BFDProfile, BGPAdvertisement, Community as CommunityObject, IPAddressPool,
+};
 use ferrolb_api::{v1beta1, v1beta2};
 use kube::ResourceExt;
 
@@ -52,7 +54,12 @@ impl Configuration {
         let mut configuration = Configuration::default();
         let mut refusals = Vec::new();
         let mut oldest_first = objects.pools.to_vec();
-        oldest_first.sort_by_key(|pool| (pool.creation_timestamp().map(|time| time.0), pool.name_any()));
+        oldest_first.sort_by_key(|pool| {
+            (
+                pool.creation_timestamp().map(|time| time.0),
+                pool.name_any(),
+            )
+        });
         let mut taken = Taken::default();
         for object in oldest_first {
             let conflicts = taken.conflicts(object);
@@ -103,27 +110,43 @@ impl Configuration {
                 Err(wrong) => refusals.extend(wrong),
             }
         }
-        configuration.l2_advertisements.sort_by(|one, other| one.name.cmp(&other.name));
-        configuration.bgp_advertisements.sort_by(|one, other| one.name.cmp(&other.name));
+        configuration
+            .l2_advertisements
+            .sort_by(|one, other| one.name.cmp(&other.name));
+        configuration
+            .bgp_advertisements
+            .sort_by(|one, other| one.name.cmp(&other.name));
         (configuration, refusals)
     }
 
     /// The one pool that all of `addresses` are in.
     #[must_use]
     pub fn pool_of(&self, addresses: &[IpAddr]) -> Option<&Pool> {
-        self.pools
-            .values()
-            .find(|pool| addresses.iter().all(|address| pool.ranges.iter().any(|range| range.contains(*address))))
+        self.pools.values().find(|pool| {
+            addresses
+                .iter()
+                .all(|address| pool.ranges.iter().any(|range| range.contains(*address)))
+        })
     }
 
     /// The layer 2 advertisements that cover a pool.
-    pub fn l2_advertisements_of<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a L2Advertisement> {
-        self.l2_advertisements.iter().filter(|advertisement| advertisement.pools.selects(pool))
+    pub fn l2_advertisements_of<'a>(
+        &'a self,
+        pool: &'a Pool,
+    ) -> impl Iterator<Item = &'a L2Advertisement> {
+        self.l2_advertisements
+            .iter()
+            .filter(|advertisement| advertisement.pools.selects(pool))
     }
 
     /// The BGP advertisements that cover a pool.
-    pub fn bgp_advertisements_of<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a BgpAdvertisement> {
-        self.bgp_advertisements.iter().filter(|advertisement| advertisement.pools.selects(pool))
+    pub fn bgp_advertisements_of<'a>(
+        &'a self,
+        pool: &'a Pool,
+    ) -> impl Iterator<Item = &'a BgpAdvertisement> {
+        self.bgp_advertisements
+            .iter()
+            .filter(|advertisement| advertisement.pools.selects(pool))
     }
 }
 
@@ -138,17 +161,28 @@ pub fn check_community<'a>(
     candidate: &'a CommunityObject,
     others: impl IntoIterator<Item = &'a CommunityObject>,
 ) -> Vec<Refusal> {
-    let others = others.into_iter().filter(|other| other.metadata.name != candidate.metadata.name);
+    let others = others
+        .into_iter()
+        .filter(|other| other.metadata.name != candidate.metadata.name);
     let all: Vec<&CommunityObject> = others.chain([candidate]).collect();
     let name = candidate.name_any();
     // The candidate comes last, so an alias that stands twice is refused where it is added.
-    aliases_in_order(&all).1.into_iter().filter(|refusal| refusal.name == name).collect()
+    aliases_in_order(&all)
+        .1
+        .into_iter()
+        .filter(|refusal| refusal.name == name)
+        .collect()
 }
 
 /// The aliases of all Community objects; one alias may be defined once only (reference 1.7).
 fn aliases(objects: &[&CommunityObject]) -> (Aliases, Vec<Refusal>) {
     let mut oldest_first = objects.to_vec();
-    oldest_first.sort_by_key(|object| (object.creation_timestamp().map(|time| time.0), object.name_any()));
+    oldest_first.sort_by_key(|object| {
+        (
+            object.creation_timestamp().map(|time| time.0),
+            object.name_any(),
+        )
+    });
     aliases_in_order(&oldest_first)
 }
 
@@ -158,11 +192,21 @@ fn aliases_in_order(objects: &[&CommunityObject]) -> (Aliases, Vec<Refusal>) {
     for object in objects {
         for (index, alias) in object.spec.communities.iter().enumerate() {
             let field = format!("spec.communities[{index}]");
-            let mut refuse = |reason: String| refusals.push(Refusal::new("Community", &object.name_any(), &field, reason));
+            let mut refuse = |reason: String| {
+                refusals.push(Refusal::new(
+                    "Community",
+                    &object.name_any(),
+                    &field,
+                    reason,
+                ))
+            };
             match alias.value.parse::<Community>() {
                 Err(error) => refuse(format!("parsing community {:?}: {error}", alias.name)),
                 Ok(_) if aliases.contains_key(&alias.name) => {
-                    refuse(format!("duplicate definition of community {:?}; give it another name", alias.name));
+                    refuse(format!(
+                        "duplicate definition of community {:?}; give it another name",
+                        alias.name
+                    ));
                 }
                 Ok(community) => {
                     aliases.insert(alias.name.clone(), community);

@@ -7,12 +7,23 @@ use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 use crate::refusal::Refusal;
 
 /// The field rules that `spec` breaks, but for fields about which `said` has a more telling sentence already.
-pub(crate) fn check(kind: &'static str, name: &str, spec: &impl Validate, said: &[Refusal]) -> Vec<Refusal> {
+pub(crate) fn check(
+    kind: &'static str,
+    name: &str,
+    spec: &impl Validate,
+    said: &[Refusal],
+) -> Vec<Refusal> {
     let mut found = Vec::new();
     if let Err(errors) = spec.validate() {
-        collect("spec", &errors, &mut |field, message| found.push(Refusal::new(kind, name, field, message)));
+        collect("spec", &errors, &mut |field, message| {
+            found.push(Refusal::new(kind, name, field, message))
+        });
     }
-    found.retain(|refusal| !said.iter().any(|other| other.field.starts_with(&refusal.field)));
+    found.retain(|refusal| {
+        !said
+            .iter()
+            .any(|other| other.field.starts_with(&refusal.field))
+    });
     found.sort();
     found
 }
@@ -23,11 +34,18 @@ pub(crate) fn duplicates<'a, T: PartialEq>(
     what: &'a str,
     show: impl Fn(&T) -> String + 'a,
 ) -> impl Iterator<Item = (usize, String)> + 'a {
-    list.iter().enumerate().filter(|(index, entry)| list.iter().take(*index).any(|before| before == *entry)).map(
-        move |(index, entry)| {
-            (index, format!("duplicate definition of {what} {}; remove one of the two", show(entry)))
-        },
-    )
+    list.iter()
+        .enumerate()
+        .filter(|(index, entry)| list.iter().take(*index).any(|before| before == *entry))
+        .map(move |(index, entry)| {
+            (
+                index,
+                format!(
+                    "duplicate definition of {what} {}; remove one of the two",
+                    show(entry)
+                ),
+            )
+        })
 }
 
 fn collect(path: &str, errors: &ValidationErrors, found: &mut impl FnMut(String, String)) {
@@ -36,7 +54,10 @@ fn collect(path: &str, errors: &ValidationErrors, found: &mut impl FnMut(String,
         match kind {
             ValidationErrorsKind::Field(errors) => {
                 for error in errors {
-                    let message = error.message.as_ref().map_or_else(|| describe(error), ToString::to_string);
+                    let message = error
+                        .message
+                        .as_ref()
+                        .map_or_else(|| describe(error), ToString::to_string);
                     found(path.clone(), message);
                 }
             }
@@ -53,7 +74,9 @@ fn collect(path: &str, errors: &ValidationErrors, found: &mut impl FnMut(String,
 /// A sentence for a rule that has no message of its own, such as a range.
 fn describe(error: &validator::ValidationError) -> String {
     let parameter = |name: &str| error.params.get(name).map(|value| value as &dyn Display);
-    let value = parameter("value").map(|value| format!(", is {value}")).unwrap_or_default();
+    let value = parameter("value")
+        .map(|value| format!(", is {value}"))
+        .unwrap_or_default();
     match (parameter("min"), parameter("max")) {
         (Some(min), Some(max)) => format!("must be from {min} to {max}{value}"),
         (Some(min), None) => format!("must be at least {min}{value}"),
@@ -83,7 +106,11 @@ fn json_name(field: &str) -> String {
                         upper = true;
                         return None;
                     }
-                    Some(if std::mem::take(&mut upper) { c.to_ascii_uppercase() } else { c })
+                    Some(if std::mem::take(&mut upper) {
+                        c.to_ascii_uppercase()
+                    } else {
+                        c
+                    })
                 })
                 .collect()
         }

@@ -111,7 +111,10 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
     };
     let my_asn = u32::try_from(spec.my_asn).unwrap_or_default();
     if my_asn == 0 {
-        refuse("myASN", "missing local ASN; set it to the AS number of the nodes, 1 to 4294967295".to_owned());
+        refuse(
+            "myASN",
+            "missing local ASN; set it to the AS number of the nodes, 1 to 4294967295".to_owned(),
+        );
     }
     let given_asn = spec.peer_asn.filter(|asn| *asn != 0);
     let peer_asn = match (given_asn, spec.dynamic_asn) {
@@ -119,47 +122,72 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
         (None, Some(DynamicASN::Internal)) => PeerAsn::Internal,
         (None, Some(DynamicASN::External)) => PeerAsn::External,
         (None, None) => {
-            refuse("peerASN", "missing peer ASN and dynamicASN; set one of the two".to_owned());
+            refuse(
+                "peerASN",
+                "missing peer ASN and dynamicASN; set one of the two".to_owned(),
+            );
             PeerAsn::External
         }
         (Some(_), Some(_)) => {
-            refuse("dynamicASN", "both peer ASN and dynamicASN specified; remove one of the two".to_owned());
+            refuse(
+                "dynamicASN",
+                "both peer ASN and dynamicASN specified; remove one of the two".to_owned(),
+            );
             PeerAsn::External
         }
     };
     let ebgp_multihop = spec.ebgp_multi_hop.unwrap_or_default();
     if ebgp_multihop && (peer_asn == PeerAsn::Exactly(my_asn) || peer_asn == PeerAsn::Internal) {
-        refuse("ebgpMultiHop", "invalid ebgp-multihop parameter set for an ibgp peer; remove it".to_owned());
+        refuse(
+            "ebgpMultiHop",
+            "invalid ebgp-multihop parameter set for an ibgp peer; remove it".to_owned(),
+        );
     }
     let target = match (given(&spec.peer_address), given(&spec.interface)) {
         (Some(address), None) => match address.parse::<IpAddr>() {
             Ok(address) => Some(PeerTarget::Address(address)),
             Err(_) => {
-                refuse("peerAddress", format!("invalid BGPPeer address {address:?}; write an IPv4 or IPv6 address"));
+                refuse(
+                    "peerAddress",
+                    format!("invalid BGPPeer address {address:?}; write an IPv4 or IPv6 address"),
+                );
                 None
             }
         },
         (None, Some(interface)) => Some(PeerTarget::Interface(interface.to_owned())),
         (None, None) => {
-            refuse("peerAddress", "peer has no Address or Interface specified; set peerAddress".to_owned());
+            refuse(
+                "peerAddress",
+                "peer has no Address or Interface specified; set peerAddress".to_owned(),
+            );
             None
         }
         (Some(_), Some(_)) => {
-            refuse("interface", "peer has both Address and Interface specified; remove one of the two".to_owned());
+            refuse(
+                "interface",
+                "peer has both Address and Interface specified; remove one of the two".to_owned(),
+            );
             None
         }
     };
-    let source_address = given(&spec.source_address).and_then(|text| match text.parse::<IpAddr>() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            refuse("sourceAddress", format!("invalid source IP {text:?}; write an address of the nodes"));
-            None
-        }
-    });
+    let source_address =
+        given(&spec.source_address).and_then(|text| match text.parse::<IpAddr>() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                refuse(
+                    "sourceAddress",
+                    format!("invalid source IP {text:?}; write an address of the nodes"),
+                );
+                None
+            }
+        });
     let router_id = given(&spec.router_id).and_then(|text| match text.parse::<Ipv4Addr>() {
         Ok(id) => Some(id),
         Err(_) => {
-            refuse("routerID", format!("invalid router ID {text:?}; write it as an IPv4 address"));
+            refuse(
+                "routerID",
+                format!("invalid router ID {text:?}; write it as an IPv4 address"),
+            );
             None
         }
     });
@@ -176,7 +204,8 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
     let connect_time = time("connectTime", &spec.connect_time);
     if let Some(hold) = hold_time {
         if !hold.is_zero() && hold < Duration::from_secs(3) {
-            let reason = format!("invalid BGPPeer timers: invalid hold time {hold:?}: must be 0 or >=3s");
+            let reason =
+                format!("invalid BGPPeer timers: invalid hold time {hold:?}: must be 0 or >=3s");
             refuse("holdTime", reason);
         }
         if let Some(keepalive) = keepalive_time.filter(|keepalive| *keepalive > hold) {
@@ -186,13 +215,19 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
             refuse("keepaliveTime", reason);
         }
     }
-    let secret = spec.password_secret.as_ref().and_then(|secret| secret.name.clone()).filter(|name| !name.is_empty());
+    let secret = spec
+        .password_secret
+        .as_ref()
+        .and_then(|secret| secret.name.clone())
+        .filter(|name| !name.is_empty());
     let password = match (given(&spec.password), secret) {
         (Some(_), Some(_)) => {
             let namespace = object.namespace().unwrap_or_default();
             refuse(
                 "password",
-                format!("can not have both password and secret ref set in peer config {namespace:?}/{name:?}; remove password"),
+                format!(
+                    "can not have both password and secret ref set in peer config {namespace:?}/{name:?}; remove password"
+                ),
             );
             Password::None
         }
@@ -204,7 +239,9 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
         refuse(&format!("nodeSelectors[{index}]"), reason);
     });
     refusals.extend(fields::check(KIND, &name, spec, &refusals));
-    let (Some(target), true) = (target, refusals.is_empty()) else { return Err(refusals) };
+    let (Some(target), true) = (target, refusals.is_empty()) else {
+        return Err(refusals);
+    };
     Ok(Peer {
         name,
         my_asn,

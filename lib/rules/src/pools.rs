@@ -52,9 +52,16 @@ impl Pool {
         let priority = allocation.map_or(0, |allocation| allocation.priority);
         let restrictions = allocation.map_or(0, |allocation| {
             usize::from(!allocation.service_selectors.is_empty())
-                + usize::from(!allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty())
+                + usize::from(
+                    !allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty(),
+                )
         });
-        (priority == 0, priority, usize::MAX - restrictions, self.name.clone())
+        (
+            priority == 0,
+            priority,
+            usize::MAX - restrictions,
+            self.name.clone(),
+        )
     }
 
     /// Whether one of the ranges is of `family`.
@@ -66,14 +73,25 @@ impl Pool {
 
 /// What is wrong with `candidate` by itself or beside `others`. An object of the same name among `others` is its former
 /// version and does not count.
-pub fn check_pool<'a>(candidate: &IPAddressPool, others: impl IntoIterator<Item = &'a IPAddressPool>) -> Vec<Refusal> {
+pub fn check_pool<'a>(
+    candidate: &IPAddressPool,
+    others: impl IntoIterator<Item = &'a IPAddressPool>,
+) -> Vec<Refusal> {
     let mut refusals = match parse(candidate) {
         Ok(_) => Vec::new(),
         Err(refusals) => refusals,
     };
     let mut taken = Taken::default();
-    for other in others.into_iter().filter(|other| other.metadata.name != candidate.metadata.name) {
-        for (text, range) in other.spec.addresses.iter().filter_map(|text| Some((text, text.parse().ok()?))) {
+    for other in others
+        .into_iter()
+        .filter(|other| other.metadata.name != candidate.metadata.name)
+    {
+        for (text, range) in other
+            .spec
+            .addresses
+            .iter()
+            .filter_map(|text| Some((text, text.parse().ok()?)))
+        {
             taken.insert(&other.name_any(), text, range);
         }
     }
@@ -86,11 +104,14 @@ pub(crate) fn parse(object: &IPAddressPool) -> Result<Pool, Vec<Refusal>> {
     let name = object.name_any();
     let spec = &object.spec;
     let mut refusals = Vec::new();
-    let mut refuse = |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    let mut refuse =
+        |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
     if spec.addresses.is_empty() {
         refuse(
             "spec.addresses".to_owned(),
-            format!("parsing address pool {name}: pool has no prefixes defined; add at least one network or range"),
+            format!(
+                "parsing address pool {name}: pool has no prefixes defined; add at least one network or range"
+            ),
         );
     }
     let mut ranges = Vec::new();
@@ -98,17 +119,29 @@ pub(crate) fn parse(object: &IPAddressPool) -> Result<Pool, Vec<Refusal>> {
         match text.parse::<AddressRange>() {
             Ok(range) => ranges.push(range),
             Err(error) => {
-                refuse(format!("spec.addresses[{index}]"), format!("parsing address pool {name}: {error}"));
+                refuse(
+                    format!("spec.addresses[{index}]"),
+                    format!("parsing address pool {name}: {error}"),
+                );
             }
         }
     }
     let service_allocation = spec.service_allocation.as_ref().map(|allocation| {
         let at = |field: &str| format!("spec.serviceAllocation.{field}");
-        for (index, reason) in fields::duplicates(&allocation.namespaces, "namespaces field", |name| format!("{name:?}")) {
-            refuse(format!("{}[{index}]", at("namespaces")), reason.replace("definition of", "definition in"));
+        for (index, reason) in
+            fields::duplicates(&allocation.namespaces, "namespaces field", |name| {
+                format!("{name:?}")
+            })
+        {
+            refuse(
+                format!("{}[{index}]", at("namespaces")),
+                reason.replace("definition of", "definition in"),
+            );
         }
         let mut selectors = |field: &str, list: &[LabelSelector]| {
-            parse_selectors(list, field, |index, reason| refuse(format!("{}[{index}]", at(field)), reason))
+            parse_selectors(list, field, |index, reason| {
+                refuse(format!("{}[{index}]", at(field)), reason)
+            })
         };
         ServiceAllocation {
             priority: allocation.priority.unwrap_or_default(),
@@ -142,7 +175,12 @@ pub(crate) fn parse_selectors(
         match Selector::parse(selector) {
             Ok(selector) => {
                 if parsed.contains(&selector) {
-                    refuse(index, format!("duplicate definition of {what}: this selector stands in the list before; remove it"));
+                    refuse(
+                        index,
+                        format!(
+                            "duplicate definition of {what}: this selector stands in the list before; remove it"
+                        ),
+                    );
                 } else {
                     parsed.push(selector);
                 }
@@ -165,7 +203,13 @@ impl Taken {
         // Of two that start alike the longer stays: it overlaps whatever the shorter would.
         let entry = self.ranges.entry((range.family(), range.first()));
         let new = (range, pool.to_owned(), text.to_owned());
-        entry.and_modify(|old| if old.0.last() < range.last() { *old = new.clone() }).or_insert(new);
+        entry
+            .and_modify(|old| {
+                if old.0.last() < range.last() {
+                    *old = new.clone()
+                }
+            })
+            .or_insert(new);
     }
 
     /// The overlaps of `candidate` with what is taken and within itself (reference 2.3: any pool, also the same).
@@ -174,8 +218,11 @@ impl Taken {
         let mut own = Taken::default();
         let mut refusals = Vec::new();
         for (index, text) in candidate.spec.addresses.iter().enumerate() {
-            let Ok(range) = text.parse::<AddressRange>() else { continue };
-            if let Some((pool, other)) = self.overlapping(range).or_else(|| own.overlapping(range)) {
+            let Ok(range) = text.parse::<AddressRange>() else {
+                continue;
+            };
+            if let Some((pool, other)) = self.overlapping(range).or_else(|| own.overlapping(range))
+            {
                 refusals.push(Refusal::new(
                     KIND,
                     &name,

@@ -17,13 +17,27 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal of `field` in the object `kind` `name`.
-    pub fn new(kind: &'static str, name: &str, field: impl Into<String>, reason: impl fmt::Display) -> Self {
-        Refusal { kind, name: name.to_owned(), field: field.into(), reason: reason.to_string() }
+    pub fn new(
+        kind: &'static str,
+        name: &str,
+        field: impl Into<String>,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Refusal {
+            kind,
+            name: name.to_owned(),
+            field: field.into(),
+            reason: reason.to_string(),
+        }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}, {}: {}", self.kind, self.name, self.field, self.reason)
+        write!(
+            f,
+            "{} {:?}, {}: {}",
+            self.kind, self.name, self.field, self.reason
+        )
     }
 }

@@ -26,7 +26,10 @@ impl Selector {
     pub fn parse(selector: &LabelSelector) -> Result<Self, String> {
         let mut requirements = Vec::new();
         for (key, value) in selector.match_labels.iter().flatten() {
-            requirements.push(Requirement::In(key.clone(), BTreeSet::from([value.clone()])));
+            requirements.push(Requirement::In(
+                key.clone(),
+                BTreeSet::from([value.clone()]),
+            ));
         }
         for expression in selector.match_expressions.iter().flatten() {
             let values: BTreeSet<String> = expression.values.iter().flatten().cloned().collect();
@@ -62,12 +65,18 @@ impl Selector {
     /// Whether every requirement holds for `labels`.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.requirements.iter().all(|requirement| match requirement {
-            Requirement::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
-            Requirement::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
-            Requirement::Exists(key) => labels.contains_key(key),
-            Requirement::DoesNotExist(key) => !labels.contains_key(key),
-        })
+        self.requirements
+            .iter()
+            .all(|requirement| match requirement {
+                Requirement::In(key, values) => {
+                    labels.get(key).is_some_and(|value| values.contains(value))
+                }
+                Requirement::NotIn(key, values) => {
+                    labels.get(key).is_none_or(|value| !values.contains(value))
+                }
+                Requirement::Exists(key) => labels.contains_key(key),
+                Requirement::DoesNotExist(key) => !labels.contains_key(key),
+            })
     }
 }
 
@@ -115,8 +124,20 @@ mod tests {
 
     #[test]
     fn a_selector_that_means_nothing_is_refused_with_the_remedy() {
-        assert!(Selector::parse(&expression("zone", "In", &[])).unwrap_err().contains("add at least one value"));
-        assert!(Selector::parse(&expression("zone", "Exists", &["a"])).unwrap_err().contains("remove the values"));
-        assert!(Selector::parse(&expression("zone", "Equals", &["a"])).unwrap_err().contains("unknown operator"));
+        assert!(
+            Selector::parse(&expression("zone", "In", &[]))
+                .unwrap_err()
+                .contains("add at least one value")
+        );
+        assert!(
+            Selector::parse(&expression("zone", "Exists", &["a"]))
+                .unwrap_err()
+                .contains("remove the values")
+        );
+        assert!(
+            Selector::parse(&expression("zone", "Equals", &["a"]))
+                .unwrap_err()
+                .contains("unknown operator")
+        );
     }
 }

@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 
 fn object<T: serde::de::DeserializeOwned>(name: &str, created: &str, spec: Value) -> T {
     let kind = std::any::type_name::<T>().rsplit("::").next().unwrap();
-    let version = if kind == "BGPPeer" { "v1beta2" } else { "v1beta1" };
+    let version = if kind == "BGPPeer" {
+        "v1beta2"
+    } else {
+        "v1beta1"
+    };
     serde_json::from_value(json!({
         "apiVersion": format!("metallb.io/{version}"), "kind": kind,
         "metadata": {"name": name, "namespace": "metallb-system", "creationTimestamp": created, "labels": {"name": name}},
@@ -32,17 +36,32 @@ fn of_two_pools_that_overlap_the_older_stays_in_force() {
     let old = pool("z-old", OLD, &["10.0.0.0/24"]);
     let new = pool("a-new", NEW, &["10.0.0.200-10.0.1.5", "10.0.9.0/24"]);
     let apart = pool("apart", NEW, &["10.0.2.0/24", "fd00::/112"]);
-    let (configuration, refusals) =
-        Configuration::from_objects(&Objects { pools: &[&new, &old, &apart], ..Objects::default() });
-    assert_eq!(configuration.pools.keys().collect::<Vec<_>>(), ["apart", "z-old"]);
+    let (configuration, refusals) = Configuration::from_objects(&Objects {
+        pools: &[&new, &old, &apart],
+        ..Objects::default()
+    });
+    assert_eq!(
+        configuration.pools.keys().collect::<Vec<_>>(),
+        ["apart", "z-old"]
+    );
     assert_eq!(refusals.len(), 1);
     let text = refusals[0].to_string();
     assert!(
         text.starts_with("IPAddressPool \"a-new\", spec.addresses[0]: CIDR \"10.0.0.200-10.0.1.5\" in pool \"a-new\" overlaps with already defined CIDR \"10.0.0.0/24\""),
         "{text}"
     );
-    assert_eq!(configuration.pool_of(&["10.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()]).unwrap().name, "apart");
-    assert!(configuration.pool_of(&["10.0.2.1".parse().unwrap(), "10.0.0.1".parse().unwrap()]).is_none());
+    assert_eq!(
+        configuration
+            .pool_of(&["10.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()])
+            .unwrap()
+            .name,
+        "apart"
+    );
+    assert!(
+        configuration
+            .pool_of(&["10.0.2.1".parse().unwrap(), "10.0.0.1".parse().unwrap()])
+            .is_none()
+    );
 }
 
 #[test]
@@ -50,22 +69,48 @@ fn a_pool_is_checked_beside_the_others_but_not_beside_its_former_self() {
     let before = pool("a", OLD, &["10.0.0.0/24"]);
     let other = pool("b", OLD, &["10.1.0.0/16", "10.1.5.0/24"]);
     assert!(check_pool(&pool("a", OLD, &["10.0.0.0/25"]), [&before, &other]).is_empty());
-    assert_eq!(check_pool(&pool("c", NEW, &["10.1.200.0/24"]), [&before, &other]).len(), 1, "behind a shorter range");
-    assert_eq!(check_pool(&pool("c", NEW, &["10.9.0.0/24", "10.9.0.7/32"]), [&before]).len(), 1, "within itself");
-    let all_wrong = check_pool(&pool("c", NEW, &["nonsense", "10.0.0.9-10.0.0.1", "10.1.2.0/24"]), [&other]);
+    assert_eq!(
+        check_pool(&pool("c", NEW, &["10.1.200.0/24"]), [&before, &other]).len(),
+        1,
+        "behind a shorter range"
+    );
+    assert_eq!(
+        check_pool(&pool("c", NEW, &["10.9.0.0/24", "10.9.0.7/32"]), [&before]).len(),
+        1,
+        "within itself"
+    );
+    let all_wrong = check_pool(
+        &pool("c", NEW, &["nonsense", "10.0.0.9-10.0.0.1", "10.1.2.0/24"]),
+        [&other],
+    );
     assert_eq!(all_wrong.len(), 3, "every problem at once: {all_wrong:?}");
-    assert_eq!(check_pool(&pool("c", NEW, &[]), []).len(), 1, "said once, not by two rules");
+    assert_eq!(
+        check_pool(&pool("c", NEW, &[]), []).len(),
+        1,
+        "said once, not by two rules"
+    );
 }
 
 #[test]
 fn one_bad_object_stops_nothing_else() {
     let good = pool("good", OLD, &["10.0.0.0/24"]);
     let bad = pool("bad", OLD, &["10.0.0.0/44"]);
-    let advertisement: BGPAdvertisement = object("bgp", OLD, json!({"communities": ["no-advertise", "64512:7"]}));
+    let advertisement: BGPAdvertisement = object(
+        "bgp",
+        OLD,
+        json!({"communities": ["no-advertise", "64512:7"]}),
+    );
     let lost: BGPAdvertisement = object("lost", OLD, json!({"communities": ["nobody"]}));
-    let aliases: Community =
-        object("aliases", OLD, json!({"communities": [{"name": "no-advertise", "value": "65535:65282"}]}));
-    let peer: BGPPeer = object("peer", OLD, json!({"myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1"}));
+    let aliases: Community = object(
+        "aliases",
+        OLD,
+        json!({"communities": [{"name": "no-advertise", "value": "65535:65282"}]}),
+    );
+    let peer: BGPPeer = object(
+        "peer",
+        OLD,
+        json!({"myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1"}),
+    );
     let (configuration, refusals) = Configuration::from_objects(&Objects {
         pools: &[&bad, &good],
         bgp_advertisements: &[&lost, &advertisement],
@@ -76,9 +121,18 @@ fn one_bad_object_stops_nothing_else() {
     assert_eq!(configuration.pools.keys().collect::<Vec<_>>(), ["good"]);
     assert_eq!(configuration.bgp_advertisements.len(), 1);
     assert_eq!(configuration.bgp_advertisements[0].communities.len(), 2);
-    assert_eq!(configuration.peers["peer"].peer_asn, PeerAsn::Exactly(64513));
-    let wrong: Vec<_> = refusals.iter().map(|refusal| (refusal.kind, refusal.name.as_str())).collect();
-    assert_eq!(wrong, [("IPAddressPool", "bad"), ("BGPAdvertisement", "lost")]);
+    assert_eq!(
+        configuration.peers["peer"].peer_asn,
+        PeerAsn::Exactly(64513)
+    );
+    let wrong: Vec<_> = refusals
+        .iter()
+        .map(|refusal| (refusal.kind, refusal.name.as_str()))
+        .collect();
+    assert_eq!(
+        wrong,
+        [("IPAddressPool", "bad"), ("BGPAdvertisement", "lost")]
+    );
 }
 
 #[test]
@@ -87,17 +141,38 @@ fn peers_are_refused_with_metallbs_fragments() {
     for (change, fragment) in [
         (json!({"myASN": 0}), "missing local ASN"),
         (json!({"peerASN": null}), "missing peer ASN and dynamicASN"),
-        (json!({"dynamicASN": "internal"}), "both peer ASN and dynamicASN specified"),
-        (json!({"peerAddress": "router"}), "invalid BGPPeer address \"router\""),
-        (json!({"peerAddress": null}), "peer has no Address or Interface specified"),
-        (json!({"interface": "eth0"}), "peer has both Address and Interface specified"),
+        (
+            json!({"dynamicASN": "internal"}),
+            "both peer ASN and dynamicASN specified",
+        ),
+        (
+            json!({"peerAddress": "router"}),
+            "invalid BGPPeer address \"router\"",
+        ),
+        (
+            json!({"peerAddress": null}),
+            "peer has no Address or Interface specified",
+        ),
+        (
+            json!({"interface": "eth0"}),
+            "peer has both Address and Interface specified",
+        ),
         (json!({"holdTime": "1s"}), "must be 0 or >=3s"),
-        (json!({"holdTime": "9s", "keepaliveTime": "10s"}), "invalid keepaliveTime"),
+        (
+            json!({"holdTime": "9s", "keepaliveTime": "10s"}),
+            "invalid keepaliveTime",
+        ),
         (json!({"holdTime": "soon"}), "invalid BGPPeer timers"),
         (json!({"routerID": "x"}), "invalid router ID"),
         (json!({"sourceAddress": "x"}), "invalid source IP"),
-        (json!({"peerASN": 64512, "ebgpMultiHop": true}), "invalid ebgp-multihop parameter"),
-        (json!({"password": "a", "passwordSecret": {"name": "b"}}), "can not have both password and secret ref"),
+        (
+            json!({"peerASN": 64512, "ebgpMultiHop": true}),
+            "invalid ebgp-multihop parameter",
+        ),
+        (
+            json!({"password": "a", "passwordSecret": {"name": "b"}}),
+            "can not have both password and secret ref",
+        ),
         (json!({"peerPort": 0}), "must be from 1 to 16384, is 0"),
         (json!({"connectTime": "0s"}), "must be from 1s to 65535s"),
     ] {
@@ -108,34 +183,65 @@ fn peers_are_refused_with_metallbs_fragments() {
         let peer: BGPPeer = object("p", OLD, spec);
         let refusals = check_peer(&peer);
         assert_eq!(refusals.len(), 1, "{change}: {refusals:?}");
-        assert!(refusals[0].reason.contains(fragment), "{change}: {}", refusals[0]);
+        assert!(
+            refusals[0].reason.contains(fragment),
+            "{change}: {}",
+            refusals[0]
+        );
     }
     assert!(check_peer(&object("p", OLD, base)).is_empty());
 }
 
 #[test]
 fn a_password_is_never_shown() {
-    assert_eq!(format!("{:?}", Password::Plain("hunter2".into())), "Plain(<retracted>)");
+    assert_eq!(
+        format!("{:?}", Password::Plain("hunter2".into())),
+        "Plain(<retracted>)"
+    );
 }
 
 #[test]
 fn advertisements_are_refused_where_they_contradict_themselves_or_a_pool() {
     let pool = pool("narrow", OLD, &["1.1.1.0/28"]);
-    let (configuration, _) = Configuration::from_objects(&Objects { pools: &[&pool], ..Objects::default() });
+    let (configuration, _) = Configuration::from_objects(&Objects {
+        pools: &[&pool],
+        ..Objects::default()
+    });
     let check = |spec: Value| -> Vec<String> {
-        check_bgp(&object("adv", OLD, spec), configuration.pools.values()).iter().map(ToString::to_string).collect()
+        check_bgp(&object("adv", OLD, spec), configuration.pools.values())
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     };
     assert!(check(json!({})).is_empty());
     assert!(check(json!({"aggregationLength": 28})).is_empty());
     assert!(check(json!({"communities": ["alias-that-comes-later"]})).is_empty());
     for (spec, fragment) in [
-        (json!({"aggregationLength": 26}), "invalid aggregation length 26: prefix 28 in this pool is more specific"),
-        (json!({"aggregationLength": 33}), "invalid aggregation length 33 for IPv4"),
-        (json!({"aggregationLengthV6": 129}), "invalid aggregation length 129 for IPv6"),
-        (json!({"aggregationLength": 28, "serviceSelectors": [{}]}), "mutually exclusive"),
+        (
+            json!({"aggregationLength": 26}),
+            "invalid aggregation length 26: prefix 28 in this pool is more specific",
+        ),
+        (
+            json!({"aggregationLength": 33}),
+            "invalid aggregation length 33 for IPv4",
+        ),
+        (
+            json!({"aggregationLengthV6": 129}),
+            "invalid aggregation length 129 for IPv6",
+        ),
+        (
+            json!({"aggregationLength": 28, "serviceSelectors": [{}]}),
+            "mutually exclusive",
+        ),
         (json!({"communities": ["99999999:1"]}), "invalid community"),
-        (json!({"peers": ["a", "a"]}), "duplicate definition of peers \"a\""),
-        (json!({"nodeSelectors": [{}, {}]}), "duplicate definition of nodeSelectors"),
+        (
+            json!({"peers": ["a", "a"]}),
+            "duplicate definition of peers \"a\"",
+        ),
+        (
+            json!({"nodeSelectors": [{}, {}]}),
+            "duplicate definition of nodeSelectors",
+        ),
     ] {
         let refusals = check(spec.clone());
         assert_eq!(refusals.len(), 1, "{spec}: {refusals:?}");
@@ -151,10 +257,22 @@ fn advertisements_are_refused_where_they_contradict_themselves_or_a_pool() {
 
 #[test]
 fn an_alias_is_defined_once() {
-    let first: Community = object("a", OLD, json!({"communities": [{"name": "x", "value": "1:1"}]}));
-    let second: Community = object("b", NEW, json!({"communities": [{"name": "x", "value": "1:2"}, {"name": "y", "value": "lar:1:2:3"}]}));
+    let first: Community = object(
+        "a",
+        OLD,
+        json!({"communities": [{"name": "x", "value": "1:1"}]}),
+    );
+    let second: Community = object(
+        "b",
+        NEW,
+        json!({"communities": [{"name": "x", "value": "1:2"}, {"name": "y", "value": "lar:1:2:3"}]}),
+    );
     let refusals = check_community(&second, [&first, &second]);
     assert_eq!(refusals.len(), 2);
-    assert!(refusals[0].reason.contains("duplicate definition of community \"x\""));
+    assert!(
+        refusals[0]
+            .reason
+            .contains("duplicate definition of community \"x\"")
+    );
     assert!(check_community(&first, [&first]).is_empty());
 }

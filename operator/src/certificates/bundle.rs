@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -56,16 +57,30 @@ impl Bundle {
     /// Reads the Secret's entries, given as name to text.
     #[must_use]
     pub fn read(entries: &BTreeMap<String, Vec<u8>>) -> Option<Bundle> {
-        let text = |name: &str| String::from_utf8(entries.get(name)?.clone()).ok().filter(|text| !text.is_empty());
-        Some(Bundle { ca_crt: text("ca.crt")?, ca_key: text("ca.key")?, tls_crt: text("tls.crt")?, tls_key: text("tls.key")? })
+        let text = |name: &str| {
+            String::from_utf8(entries.get(name)?.clone())
+                .ok()
+                .filter(|text| !text.is_empty())
+        };
+        Some(Bundle {
+            ca_crt: text("ca.crt")?,
+            ca_key: text("ca.key")?,
+            tls_crt: text("tls.crt")?,
+            tls_key: text("tls.key")?,
+        })
     }
 
     /// The Secret's entries.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<String, Vec<u8>> {
-        [("ca.crt", &self.ca_crt), ("ca.key", &self.ca_key), ("tls.crt", &self.tls_crt), ("tls.key", &self.tls_key)]
-            .map(|(name, text)| (name.to_owned(), text.clone().into_bytes()))
-            .into()
+        [
+            ("ca.crt", &self.ca_crt),
+            ("ca.key", &self.ca_key),
+            ("tls.crt", &self.tls_crt),
+            ("tls.key", &self.tls_key),
+        ]
+        .map(|(name, text)| (name.to_owned(), text.clone().into_bytes()))
+        .into()
     }
 
     /// Whether the bundle must be replaced, and why. `now` is seconds since the epoch.
@@ -99,7 +114,12 @@ impl Bundle {
         let params = authority(now);
         let certificate = params.self_signed(&key)?;
         let (tls_crt, tls_key) = serve(dns_name, &Issuer::from_params(&params, &key), now)?;
-        Ok(Bundle { ca_crt: certificate.pem(), ca_key: key.serialize_pem(), tls_crt, tls_key })
+        Ok(Bundle {
+            ca_crt: certificate.pem(),
+            ca_key: key.serialize_pem(),
+            tls_crt,
+            tls_key,
+        })
     }
 
     /// The bundle that follows this one.
@@ -121,7 +141,11 @@ impl Bundle {
                 let key = KeyPair::from_pem(&self.ca_key)?;
                 let issuer = Issuer::from_ca_cert_pem(first_pem(&self.ca_crt), key)?;
                 let (tls_crt, tls_key) = serve(dns_name, &issuer, now)?;
-                Ok(Bundle { tls_crt, tls_key, ..self.clone() })
+                Ok(Bundle {
+                    tls_crt,
+                    tls_key,
+                    ..self.clone()
+                })
             }
         }
     }
@@ -129,8 +153,12 @@ impl Bundle {
 
 fn authority(now: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "ferrolb webhook authority");
-    params.distinguished_name.push(DnType::OrganizationName, "ferrolb");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "ferrolb webhook authority");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "ferrolb");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (params.not_before, params.not_after) = life(now, CA_LIFE);
@@ -144,7 +172,9 @@ fn serve(
 ) -> Result<(String, String), IssueError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![dns_name.to_owned()])?;
-    params.distinguished_name.push(DnType::CommonName, "ferrolb webhook");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "ferrolb webhook");
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -160,7 +190,9 @@ fn life(now: i64, length: Duration) -> (OffsetDateTime, OffsetDateTime) {
 
 /// When the first certificate of a PEM text ends, in seconds since the epoch.
 fn expiry(pem: &str) -> Result<i64, String> {
-    with_first(pem, |certificate| certificate.validity().not_after.timestamp())
+    with_first(pem, |certificate| {
+        certificate.validity().not_after.timestamp()
+    })
 }
 
 /// The DNS names of the first certificate of a PEM text.
@@ -180,16 +212,18 @@ fn names(pem: &str) -> Vec<String> {
 }
 
 fn with_first<T>(pem: &str, read: impl FnOnce(&X509Certificate<'_>) -> T) -> Result<T, String> {
-    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|_| "a certificate is not PEM".to_owned())?;
-    let (_, certificate) =
-        X509Certificate::from_der(&pem.contents).map_err(|_| "a certificate is not X.509".to_owned())?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes())
+        .map_err(|_| "a certificate is not PEM".to_owned())?;
+    let (_, certificate) = X509Certificate::from_der(&pem.contents)
+        .map_err(|_| "a certificate is not X.509".to_owned())?;
     Ok(read(&certificate))
 }
 
 /// The first certificate of a PEM text that may hold several.
 fn first_pem(pem: &str) -> &str {
     const END: &str = "-----END CERTIFICATE-----\n";
-    pem.find(END).map_or(pem, |at| pem.get(..at + END.len()).unwrap_or(pem))
+    pem.find(END)
+        .map_or(pem, |at| pem.get(..at + END.len()).unwrap_or(pem))
 }
 
 #[cfg(test)]
@@ -205,7 +239,10 @@ mod tests {
         let bundle = Bundle::issue(NAME, NOW).unwrap();
         assert_eq!(bundle.due(NAME, NOW), None);
         assert!(Bundle::read(&bundle.entries()).unwrap() == bundle);
-        assert!(Bundle::read(&BTreeMap::new()).is_none(), "MetalLB's manifests create the Secret empty");
+        assert!(
+            Bundle::read(&BTreeMap::new()).is_none(),
+            "MetalLB's manifests create the Secret empty"
+        );
     }
 
     #[test]
@@ -236,7 +273,10 @@ mod tests {
     fn another_name_or_garbage_makes_it_due() {
         let bundle = Bundle::issue(NAME, NOW).unwrap();
         assert_eq!(bundle.due("other.svc", NOW), Some(Due::OtherName));
-        let garbage = Bundle { tls_crt: "garbage".to_owned(), ..bundle };
+        let garbage = Bundle {
+            tls_crt: "garbage".to_owned(),
+            ..bundle
+        };
         assert!(matches!(garbage.due(NAME, NOW), Some(Due::Unusable(_))));
     }
 }

@@ -36,12 +36,26 @@ pub struct CertificateNames {
 type Webhooks = Vec<(String, Option<Vec<u8>>)>;
 
 /// Runs until `shutdown`, writing only while `leadership` lasts. Needs nothing but the two objects that it names.
-pub async fn keep(client: Client, names: CertificateNames, leadership: Leadership, shutdown: CancellationToken) {
+pub async fn keep(
+    client: Client,
+    names: CertificateNames,
+    leadership: Leadership,
+    shutdown: CancellationToken,
+) {
     let writer = Writer::new(client.clone());
     let secrets = watch(
         Api::<Secret>::namespaced(client.clone(), &names.namespace),
         WatchConfig::most_recent().fields(format!("metadata.name={}", names.secret)),
-        |secret: &Secret| Some(secret.data.iter().flatten().map(|(name, value)| (name.clone(), value.0.clone())).collect()),
+        |secret: &Secret| {
+            Some(
+                secret
+                    .data
+                    .iter()
+                    .flatten()
+                    .map(|(name, value)| (name.clone(), value.0.clone()))
+                    .collect(),
+            )
+        },
     );
     let configurations = watch(
         Api::<ValidatingWebhookConfiguration>::all(client),
@@ -53,7 +67,11 @@ pub async fn keep(client: Client, names: CertificateNames, leadership: Leadershi
     configurations.ready().await;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
-        let done = if leadership.leads() { settle(&writer, &names, &secrets, &configurations).await } else { false };
+        let done = if leadership.leads() {
+            settle(&writer, &names, &secrets, &configurations).await
+        } else {
+            false
+        };
         let pause = if done {
             backoff.succeeded();
             LOOK_EVERY
@@ -79,7 +97,9 @@ async fn settle(
     let key = ObjectKey::new(&names.namespace, &names.secret);
     let stored = secrets.get(&key);
     let present = stored.as_ref().and_then(|entries| Bundle::read(entries));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0));
     let due = match &present {
         Some(bundle) => bundle.due(&names.dns_name, now),
         None => Some(Due::Unusable("there is none".to_owned())),
@@ -100,19 +120,36 @@ async fn settle(
                 }
             };
             // A new authority is trusted before anyone serves with it.
-            if matches!(due, Due::AuthorityExpires) && !publish(writer, names, configurations, &next.ca_crt).await {
+            if matches!(due, Due::AuthorityExpires)
+                && !publish(writer, names, configurations, &next.ca_crt).await
+            {
                 return false;
             }
             let outcome = match &stored {
                 Some(stored) => {
-                    let data: BTreeMap<String, ByteString> =
-                        next.entries().into_iter().map(|(name, value)| (name, ByteString(value))).collect();
-                    writer.patch::<Secret>(&key, Some(stored.resource_version()), json!({"data": data})).await
+                    let data: BTreeMap<String, ByteString> = next
+                        .entries()
+                        .into_iter()
+                        .map(|(name, value)| (name, ByteString(value)))
+                        .collect();
+                    writer
+                        .patch::<Secret>(
+                            &key,
+                            Some(stored.resource_version()),
+                            json!({"data": data}),
+                        )
+                        .await
                 }
-                None => writer.create(&names.namespace, &secret(&names.secret, &next)).await,
+                None => {
+                    writer
+                        .create(&names.namespace, &secret(&names.secret, &next))
+                        .await
+                }
             };
             match outcome {
-                Outcome::Done(_) => info!(secret = %key, reason = ?due, "wrote a new webhook certificate"),
+                Outcome::Done(_) => {
+                    info!(secret = %key, reason = ?due, "wrote a new webhook certificate")
+                }
                 // The watch shows the other's and we look again.
                 Outcome::Conflict => return false,
                 Outcome::Gone | Outcome::Invalid(_) | Outcome::Unavailable(_) => {
@@ -128,14 +165,26 @@ async fn settle(
 
 /// Writes the authority into every webhook that has another one. True if all have it, or there is no configuration:
 /// FerroLB works without its webhook.
-async fn publish(writer: &Writer, names: &CertificateNames, configurations: &Store<Webhooks>, ca_crt: &str) -> bool {
+async fn publish(
+    writer: &Writer,
+    names: &CertificateNames,
+    configurations: &Store<Webhooks>,
+    ca_crt: &str,
+) -> bool {
     let key = ObjectKey::new("", &names.webhook_configuration);
-    let Some(stored) = configurations.get(&key) else { return true };
-    if stored.iter().all(|(_, present)| present.as_deref() == Some(ca_crt.as_bytes())) {
+    let Some(stored) = configurations.get(&key) else {
+        return true;
+    };
+    if stored
+        .iter()
+        .all(|(_, present)| present.as_deref() == Some(ca_crt.as_bytes()))
+    {
         return true;
     }
     let change = inject(&stored, ca_crt);
-    let outcome = writer.patch_strategic::<ValidatingWebhookConfiguration>(&key, stored.resource_version(), change).await;
+    let outcome = writer
+        .patch_strategic::<ValidatingWebhookConfiguration>(&key, stored.resource_version(), change)
+        .await;
     match outcome {
         Outcome::Done(_) => {
             info!(configuration = %key, "the webhook configuration trusts the certificate's authority");
@@ -155,22 +204,42 @@ fn webhooks(configuration: &ValidatingWebhookConfiguration) -> Webhooks {
         .webhooks
         .iter()
         .flatten()
-        .map(|webhook| (webhook.name.clone(), webhook.client_config.ca_bundle.as_ref().map(|bundle| bundle.0.clone())))
+        .map(|webhook| {
+            (
+                webhook.name.clone(),
+                webhook
+                    .client_config
+                    .ca_bundle
+                    .as_ref()
+                    .map(|bundle| bundle.0.clone()),
+            )
+        })
         .collect()
 }
 
 /// A strategic merge patch: webhooks are merged by name, so everything else of them stays as it is.
 fn inject(webhooks: &Webhooks, ca_crt: &str) -> Value {
     let bundle = ByteString(ca_crt.as_bytes().to_vec());
-    let webhooks: Vec<Value> =
-        webhooks.iter().map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle}})).collect();
+    let webhooks: Vec<Value> = webhooks
+        .iter()
+        .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle}}))
+        .collect();
     json!({"webhooks": webhooks})
 }
 
 fn secret(name: &str, bundle: &Bundle) -> Secret {
     Secret {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        data: Some(bundle.entries().into_iter().map(|(name, value)| (name, ByteString(value))).collect()),
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        data: Some(
+            bundle
+                .entries()
+                .into_iter()
+                .map(|(name, value)| (name, ByteString(value)))
+                .collect(),
+        ),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     }
