@@ -19,9 +19,7 @@ SPEAKER ?=
 STATIC := x86_64-unknown-linux-musl
 BINARIES := ferrolb-operator ferrolb-webhook ferrolb-speaker
 LAB = $(CARGO_TARGET_DIR)/debug/lab
-# Later versions may need a newer compiler than rust-toolchain.toml names.
 CARGO_DENY_VERSION := 0.20.2
-OPERATOR_VERIFY_VERSION := v0.33.0
 
 .PHONY: help demo test e2e bench lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
 
@@ -88,9 +86,9 @@ tools: target/tools/bin/cargo-deny target/lab/bin/operator-verify
 target/tools/bin/cargo-deny:
 	CARGO_TARGET_DIR=target/tools/build cargo install --locked --root target/tools cargo-deny@$(CARGO_DENY_VERSION)
 
-target/lab/bin/operator-verify:
+target/lab/bin/operator-verify: e2e/tools/go.mod e2e/tools/go.sum
 	mkdir -p target/lab/bin
-	GOBIN=$(CURDIR)/target/lab/bin CGO_ENABLED=0 go install -v github.com/operator-framework/api/cmd/operator-verify@$(OPERATOR_VERIFY_VERSION)
+	CGO_ENABLED=0 go build -C e2e/tools -o $(CURDIR)/$@ github.com/operator-framework/api/cmd/operator-verify
 
 clean: lab-down ## Remove everything that was built, after the sites
 	rm -rf target

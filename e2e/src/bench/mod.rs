@@ -20,20 +20,12 @@ use rows::{Rows, at_most};
 pub use subject::Options;
 use subject::Subjects;
 
-/// How many Services "many" are.
-const MANY: usize = 5000;
-
-/// How many Services are created one after the other for a distribution.
-const SAMPLES: usize = 300;
-
-/// How long the cluster is left alone to count writes.
-const REST: Duration = Duration::from_secs(60);
-
 /// Measures everything on a site that has a control plane but no kubelets: nothing else shall use the processors.
 pub fn run(run: &Run, options: &Options) -> Result<bool> {
     site::start_control_plane(run)?;
     let site = Site::connect(run.clone())?;
     set_up(&site, options)?;
+    let many_count = options.services;
     let mut rows = Rows::default();
     let mut subjects = Subjects::new(&site, options)?;
     let wire = wire::Wire::watch(run)?;
@@ -46,28 +38,28 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     ensure!(!first.is_empty(), "no Service got an address");
     load::delete_all(&site)?;
 
-    let few = load::one_by_one(&site, &statuses, &wire, "few", SAMPLES)?;
+    let few = load::one_by_one(&site, &statuses, &wire, "few", options.samples)?;
     load::delete_all(&site)?;
-    let writes_few = at_rest(&site, "0 Services")?;
+    let writes_few = at_rest(&site, options, "0 Services")?;
     let (controller_idle, speaker_idle) = subjects.resident_megabytes()?;
 
-    println!("creating {MANY} Services with the controller at work");
+    println!("creating {many_count} Services with the controller at work");
     let began = Instant::now();
-    load::create_many(&site, "many", MANY)?;
-    statuses.wait_for_all("many", MANY, Duration::from_secs(600))?;
+    load::create_many(&site, "many", many_count)?;
+    statuses.wait_for_all("many", many_count, Duration::from_secs(600))?;
     println!(
         "  all have addresses {:.1} s after the first was created",
         began.elapsed().as_secs_f64()
     );
     wire.wait_quiet()?;
-    let many = load::one_by_one(&site, &statuses, &wire, "more", SAMPLES)?;
+    let more = load::one_by_one(&site, &statuses, &wire, "more", options.samples)?;
     load::delete_prefix(&site, "more")?;
     wire.wait_quiet()?;
-    let writes_many = at_rest(&site, "5,000 Services")?;
+    let writes_many = at_rest(&site, options, &format!("{many_count} Services"))?;
     let (controller_many, speaker_many) = subjects.resident_megabytes()?;
 
-    rows.latencies(&few, &many, MANY);
-    backlog(&site, &mut subjects, &statuses, &mut rows)?;
+    rows.latencies(&few, &more, many_count);
+    backlog(&site, options.services, &mut subjects, &statuses, &mut rows)?;
     rows.add(
         "resident memory of the operator, idle",
         controller_idle,
@@ -81,18 +73,18 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
         at_most(15.0),
     );
     rows.add(
-        &format!("resident memory of the operator, {MANY} Services"),
+        &format!("resident memory of the operator, {many_count} Services"),
         controller_many,
         "MB",
         at_most(40.0),
     );
     rows.add(
-        &format!("resident memory of a speaker, {MANY} Services"),
+        &format!("resident memory of a speaker, {many_count} Services"),
         speaker_many,
         "MB",
         at_most(25.0),
     );
-    rows.writes(&writes_few, &writes_many, MANY);
+    rows.writes(&writes_few, &writes_many, many_count);
     rows.print();
     rows.save()
 }
@@ -169,30 +161,31 @@ fn set_up(site: &Site, options: &Options) -> Result<()> {
 /// The controller starts and finds many Services that wait; beside it, the same writes from a loop that decides nothing.
 fn backlog(
     site: &Site,
+    many: usize,
     subjects: &mut Subjects<'_>,
     statuses: &watch::Statuses,
     rows: &mut Rows,
 ) -> Result<()> {
     subjects.stop_controller()?;
     load::delete_all(site)?;
-    load::create_many(site, "wait", MANY)?;
-    println!("{MANY} Services wait; writing their statuses from a bare loop");
-    let bare = load::bare_loop(site, "wait", MANY, true)?;
-    load::bare_loop(site, "wait", MANY, false)?;
+    load::create_many(site, "wait", many)?;
+    println!("{many} Services wait; writing their statuses from a bare loop");
+    let bare = load::bare_loop(site, "wait", many, true)?;
+    load::bare_loop(site, "wait", many, false)?;
     statuses.forget();
     println!("  {:.1} s; now the controller", bare.as_secs_f64());
     let began = Instant::now();
     subjects.start_controller()?;
-    statuses.wait_for_all("wait", MANY, Duration::from_secs(600))?;
+    statuses.wait_for_all("wait", many, Duration::from_secs(600))?;
     let elapsed = began.elapsed();
     rows.add(
-        &format!("{MANY} waiting Services, from start of the operator"),
+        &format!("{many} waiting Services, from start of the operator"),
         elapsed.as_secs_f64(),
         "s",
         at_most(1.5 * bare.as_secs_f64()),
     );
     rows.add(
-        &format!("{MANY} status writes from a bare loop"),
+        &format!("{many} status writes from a bare loop"),
         bare.as_secs_f64(),
         "s",
         None,
@@ -207,19 +200,20 @@ pub struct Writes {
     pub others: Vec<String>,
 }
 
-fn at_rest(site: &Site, what: &str) -> Result<Writes> {
+fn at_rest(site: &Site, options: &Options, what: &str) -> Result<Writes> {
+    let rest = Duration::from_secs(options.rest);
     // Whatever was caused by the last change is written within this time; what comes later is written at rest.
     std::thread::sleep(Duration::from_secs(10));
     println!(
         "counting API writes at rest with {what} for {} s",
-        REST.as_secs()
+        rest.as_secs()
     );
     let log = control_plane::audit_log(&site.run);
     let before = std::fs::read_to_string(&log)
         .map(|t| t.lines().count())
         .unwrap_or_default();
-    let end = Instant::now() + REST;
-    host::wait_until("the rest is over", REST + Duration::from_secs(1), || {
+    let end = Instant::now() + rest;
+    host::wait_until("the rest is over", rest + Duration::from_secs(1), || {
         Ok(Instant::now() >= end)
     })?;
     let text = std::fs::read_to_string(&log).context("read the audit log")?;
@@ -234,7 +228,7 @@ fn at_rest(site: &Site, what: &str) -> Result<Writes> {
                 .to_owned()
         })
         .collect();
-    let minutes = REST.as_secs_f64() / 60.0;
+    let minutes = rest.as_secs_f64() / 60.0;
     let count = u32::try_from(resources.len()).map_or(f64::MAX, f64::from);
     let others = resources.into_iter().filter(|r| r != "leases").collect();
     Ok(Writes {

@@ -11,7 +11,7 @@ use crate::cluster::{SYSTEM, Site};
 use crate::credentials;
 use crate::host::Daemon;
 use crate::image::product_binaries;
-use crate::plan::{CONTROL_PLANE, NODES};
+use crate::plan::{CONTROL_PLANE, Machine, NODES};
 
 /// What is measured. The defaults measure FerroLB.
 #[derive(Args)]
@@ -25,12 +25,14 @@ pub struct Options {
     /// Its arguments; {kubeconfig} is filled in.
     #[arg(
         long,
+        allow_hyphen_values = true,
         default_value = "--kubeconfig={kubeconfig} --namespace=metallb-system"
     )]
     controller_arguments: String,
     /// Its arguments; {kubeconfig}, {node}, {address} and {secrets} are filled in.
     #[arg(
         long,
+        allow_hyphen_values = true,
         default_value = "--kubeconfig={kubeconfig} --namespace=metallb-system --node-name={node} --ml-bindaddr={address} --ml-secret-key-path={secrets}"
     )]
     speaker_arguments: String,
@@ -43,6 +45,15 @@ pub struct Options {
     /// The folder with CRDs, accounts and roles, for kubectl apply -k.
     #[arg(long, default_value_os_t = super::default_manifests())]
     pub manifests: PathBuf,
+    /// How many Services "many" are.
+    #[arg(long, default_value_t = 5000)]
+    pub services: usize,
+    /// How many Services are created one after the other for a distribution.
+    #[arg(long, default_value_t = 300)]
+    pub samples: usize,
+    /// For how many seconds the cluster is left alone to count writes.
+    #[arg(long, default_value_t = 60)]
+    pub rest: u64,
 }
 
 pub struct Subjects<'a> {
@@ -89,6 +100,9 @@ impl<'a> Subjects<'a> {
             ("POD_NAME".into(), "bench-controller".into()),
         ];
         let kubeconfig = account_kubeconfig(site, &options.speaker_account)?;
+        NODES
+            .iter()
+            .try_for_each(|node| create_pod(site, options, node))?;
         let speakers = NODES
             .iter()
             .map(|node| {
@@ -101,6 +115,8 @@ impl<'a> Subjects<'a> {
                 );
                 speaker.environment = vec![
                     ("METALLB_NODE_NAME".into(), node.name.into()),
+                    ("METALLB_POD_NAME".into(), pod_name(node)),
+                    ("METALLB_ML_LABELS".into(), "app=bench-speaker".into()),
                     ("METALLB_BGP_TYPE".into(), "native".into()),
                 ];
                 speaker
@@ -146,6 +162,37 @@ impl<'a> Subjects<'a> {
             speakers.into_iter().fold(0.0, f64::max),
         ))
     }
+}
+
+fn pod_name(node: &Machine) -> String {
+    format!("bench-speaker-{}", node.name)
+}
+
+/// The pod that a speaker takes itself for: some ask the API server for their own pod and for those of their peers.
+fn create_pod(site: &Site, options: &Options, node: &Machine) -> Result<()> {
+    let labels = json!({
+        "app": "bench-speaker", "component": "speaker",
+        "app.kubernetes.io/name": "ferrolb", "app.kubernetes.io/component": "speaker",
+    });
+    let pod = json!({
+        "metadata": {"name": pod_name(node), "labels": labels},
+        "spec": {
+            "nodeName": node.name, "hostNetwork": true, "serviceAccountName": options.speaker_account,
+            "containers": [{"name": "speaker", "image": "ferrolb/ferrolb"}],
+        },
+    });
+    let path = format!("/api/v1/namespaces/{SYSTEM}/pods");
+    site.create(&path, &pod)?;
+    let addresses = json!([{"ip": node.v4}, {"ip": node.v6}]);
+    let status = json!({
+        "phase": "Running", "hostIP": node.v4, "podIP": node.v4, "podIPs": addresses,
+        "conditions": [{"type": "Ready", "status": "True"}],
+    });
+    site.patch(
+        &format!("{path}/{}/status", pod_name(node)),
+        &json!({"status": status}),
+    )?;
+    Ok(())
 }
 
 fn resident(daemon: &Daemon) -> Result<f64> {
