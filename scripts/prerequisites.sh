@@ -7,7 +7,7 @@ PACKAGES=(
   build-essential musl-tools ca-certificates curl git        # building
   iproute2 procps util-linux nftables conntrack              # namespaces, and kube-proxy on the nodes
   containerd runc containernetworking-plugins                # pods
-  frr arping ndisc6 tcpdump                                  # the router and the clients
+  frr arping tcpdump                                         # the router and the clients
 )
 GO_VERSION=1.26.0
 
