@@ -117,6 +117,8 @@ fn main() -> ExitCode {
     }
     match carry_out(arguments.command) {
         Ok(code) => code,
+        // What failed because it was told to stop needs no explanation.
+        Err(_) if interrupt::check().is_err() => ExitCode::from(130),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -212,15 +214,16 @@ fn leave(run: &Run, keep: bool, succeeded: bool) -> Result<()> {
         println!("{}", site::instructions(run));
         return Ok(());
     }
-    run.remove(!succeeded)?;
-    println!(
-        "removed the site{}",
-        if succeeded {
-            String::new()
-        } else {
-            format!("; logs: {}", run.directory.join("logs").display())
-        }
-    );
+    let keep_logs = !succeeded && interrupt::check().is_ok();
+    run.remove(keep_logs)?;
+    if keep_logs {
+        println!(
+            "removed the site; its logs: {}",
+            run.directory.join("logs").display()
+        );
+    } else {
+        println!("removed the site");
+    }
     Ok(())
 }
 
@@ -251,8 +254,7 @@ fn up() -> Result<ExitCode> {
     let started = Instant::now();
     let run = site::prepare()?;
     if let Err(error) = site::start(&run) {
-        run.remove(true)?;
-        eprintln!("logs: {}", run.directory.join("logs").display());
+        leave(&run, false, false)?;
         return Err(error);
     }
     run.keep()?;
