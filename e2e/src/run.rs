@@ -440,6 +440,8 @@ fn remove_cgroups(containers: &BTreeSet<String>) {
     }
     let root = Path::new("/sys/fs/cgroup");
     visit(root, 4, containers);
+    // In the unified hierarchy the group lies at the root.
+    let _ = fs::remove_dir(root.join("k8s.io"));
     for hierarchy in fs::read_dir(root).into_iter().flatten().flatten() {
         // Only goes when it is empty, that is when nobody else has containers.
         let _ = fs::remove_dir(hierarchy.path().join("k8s.io"));

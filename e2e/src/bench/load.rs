@@ -19,7 +19,7 @@ use crate::{host, interrupt};
 pub const POOL: &str = "10.10.128.0/17";
 
 /// How many requests are under way at once: as many as the operator has when it writes statuses.
-const CONCURRENCY: usize = 16;
+const CONCURRENCY: usize = 32;
 
 /// One Service from its creation to the wire. What did not come within the time is None.
 pub struct Sample {
