@@ -17,9 +17,9 @@ use ferrolb_api::ObjectKey;
 use crate::writes::{Outcome, Writer};
 
 /// Events that wait to be written. More are dropped and counted: they inform, they do not decide.
-const WAITING_AT_MOST: usize = 4096;
+const WAITING_AT_MOST: usize = 512;
 /// Different events that are remembered so that a repetition updates a count instead of making a new object.
-const REMEMBERED_AT_MOST: usize = 4096;
+const REMEMBERED_AT_MOST: usize = 1024;
 /// A repetition within this time belongs to the event that is there.
 const SAME_EVENT_FOR: Duration = Duration::from_secs(600);
 /// An event that repeats is written at most this often; repetitions between are only counted.
