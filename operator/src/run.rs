@@ -9,12 +9,13 @@ use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher, EventType,
     Happening, KeyedBackoff, Leadership, Status, Store, Subject, WatchConfig, Writer, watch,
 };
-use ferrolb_rules::Refusal;
+use ferrolb_rules::{Configuration, Refusal};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -87,7 +88,11 @@ pub struct Run {
     writer: Writer,
     leadership: Leadership,
     metrics: Metrics,
+    /// What is in force, to tell a change of it from a change of a status that we wrote ourselves.
+    in_force: Option<Configuration>,
     refusals: Vec<Refusal>,
+    /// The statuses of configured objects, while they are written.
+    status_write: JoinSet<bool>,
     retry: KeyedBackoff<ObjectKey>,
     retry_at: BTreeSet<(Instant, ObjectKey)>,
     reported_broken: BTreeSet<(String, ObjectKey, String)>,
@@ -120,7 +125,9 @@ impl Run {
             writer,
             leadership,
             metrics,
+            in_force: None,
             refusals: Vec::new(),
+            status_write: JoinSet::new(),
             retry: KeyedBackoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             retry_at: BTreeSet::new(),
             reported_broken: BTreeSet::new(),
@@ -154,18 +161,25 @@ impl Run {
             if self.look(&feeds) && status_due.is_none() {
                 status_due = Some((last_status + STATUS_EVERY).max(Instant::now()));
             }
-            if status_due.is_some_and(|due| due <= Instant::now()) {
+            if status_due.is_some_and(|due| due <= Instant::now()) && self.status_write.is_empty() {
                 last_status = Instant::now();
-                let written = self.write_statuses().await;
-                status_due = (!written).then(|| last_status + STATUS_EVERY);
+                status_due = None;
+                self.write_statuses();
             }
+            // Due while the last writes are under way: their end is the next occasion.
+            let due = status_due.filter(|_| self.status_write.is_empty());
             let retry = self.retry_at.first().map(|(at, _)| *at);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
                 (key, again) = self.carry_out.next() => self.ended(key, &again),
+                Some(written) = self.status_write.join_next() => {
+                    if !written.unwrap_or(false) {
+                        status_due = Some(last_status + STATUS_EVERY);
+                    }
+                }
                 () = until(retry) => {}
-                () = until(status_due) => {}
+                () = until(due) => {}
             }
         }
         self.finish().await;
@@ -175,14 +189,12 @@ impl Run {
     fn look(&mut self, feeds: &Feeds) -> bool {
         let mut changes = feeds.services.take();
         let configured = feeds.configuration.take();
-        if configured {
-            self.read_configuration();
-        }
+        let reconfigured = configured && self.read_configuration();
         let relabelled = !feeds.namespaces.take().is_empty();
         if relabelled {
             self.read_namespaces();
         }
-        if configured || relabelled {
+        if reconfigured || relabelled {
             changes = Changes {
                 all: true,
                 keys: BTreeSet::new(),
@@ -261,7 +273,8 @@ impl Run {
         }
     }
 
-    fn read_configuration(&mut self) {
+    /// Brings what people configured into force. True if that changes anything for Services.
+    fn read_configuration(&mut self) -> bool {
         let (configuration, refusals) = self.stores.configuration.read();
         for refusal in refusals
             .iter()
@@ -271,7 +284,11 @@ impl Run {
         }
         self.metrics.configured(!refusals.is_empty());
         self.refusals = refusals;
-        self.decider.use_configuration(&configuration);
+        let changed = self.in_force.as_ref() != Some(&configuration);
+        if changed {
+            self.decider.use_configuration(&configuration);
+            self.in_force = Some(configuration);
+        }
         let broken: BTreeSet<_> = self.stores.configuration.broken().into_iter().collect();
         for (kind, key, error) in broken.difference(&self.reported_broken) {
             self.events.publish(Happening {
@@ -292,6 +309,7 @@ impl Run {
             });
         }
         self.reported_broken = broken;
+        changed
     }
 
     fn read_namespaces(&mut self) {
@@ -302,7 +320,9 @@ impl Run {
         self.decider.use_namespaces(labels.collect());
     }
 
-    async fn write_statuses(&mut self) -> bool {
+    /// Begins to write the statuses of configured objects that are not what they should be. Beside the loop, so that no
+    /// Service waits for them.
+    fn write_statuses(&mut self) {
         let pools: Vec<_> = self
             .stores
             .configuration
@@ -324,13 +344,18 @@ impl Run {
             },
             &now,
         );
-        configuration::write(&self.writer, &self.leadership, writes).await
+        if !writes.is_empty() {
+            let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
+            self.status_write
+                .spawn(async move { configuration::write(&writer, &leadership, writes).await });
+        }
     }
 
     /// Ends what was begun, within a bound: a write under way when the lease is given back could meet the next leader's.
     async fn finish(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(5);
         let ended = tokio::time::timeout(PATIENCE, async {
+            while self.status_write.join_next().await.is_some() {}
             while !self.carry_out.is_idle() {
                 self.carry_out.next().await;
             }

@@ -124,13 +124,13 @@ impl Run {
         let settle_by = Instant::now() + SETTLE;
         let mut members_changed = false;
         loop {
-            let began = Instant::now();
+            let round = Instant::now();
             let dirty = feeds.take();
             let members = std::mem::take(&mut members_changed);
             if dirty.seeds {
                 self.tell_seeds();
             }
-            if !self.settled && self.is_settled(settle_by) {
+            let worked = if !self.settled && self.is_settled(settle_by) {
                 self.settled = true;
                 info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
                 self.look(
@@ -139,10 +139,10 @@ impl Run {
                         ..dirty
                     },
                     true,
-                );
+                )
             } else {
-                self.look(&dirty, members);
-            }
+                self.look(&dirty, members)
+            };
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
@@ -154,7 +154,15 @@ impl Run {
                 Some(event) = self.protocols.bgp_events.recv() => self.traces.routes_sent(&event),
                 () = tokio::time::sleep_until(settle_by), if !self.settled => {}
             }
-            tokio::time::sleep_until(began + CEILING).await;
+            while let Ok(event) = self.protocols.layer2_events.try_recv() {
+                self.traces.layer2_sent(&event);
+            }
+            while let Ok(event) = self.protocols.bgp_events.try_recv() {
+                self.traces.routes_sent(&event);
+            }
+            if worked {
+                tokio::time::sleep_until(round + CEILING).await;
+            }
         }
         self.leave().await;
     }
@@ -164,8 +172,8 @@ impl Run {
         heard >= self.stores.seeds.len().max(1) || Instant::now() >= settle_by
     }
 
-    /// Takes in what changed, decides, and hands the protocols their new whole state.
-    fn look(&mut self, dirty: &Dirty, members_changed: bool) {
+    /// Takes in what changed, decides, and hands the protocols their new whole state. True if there was something.
+    fn look(&mut self, dirty: &Dirty, members_changed: bool) -> bool {
         if dirty.everything {
             self.read_everything();
         }
@@ -201,6 +209,7 @@ impl Run {
             self.tell(change);
         }
         self.began = true;
+        dirty.configuration || members_changed || !services.is_empty()
     }
 
     fn decide(&mut self, services: &BTreeSet<ObjectKey>) -> Vec<Change> {
