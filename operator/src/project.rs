@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ferrolb_allocation::{Families, Policy, Port, Protocol, Requested, Service};
 use ferrolb_api::{ObjectKey, annotations};
-use ferrolb_rules::Family;
+use ferrolb_rules::{Family, Labels};
 use k8s_openapi::api::core::v1 as core;
 
 /// What the operator keeps of a Service: what is decided on, and what effects need to name it.
@@ -103,7 +103,11 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
                 .creation_timestamp
                 .as_ref()
                 .map_or(i64::MAX, |time| time.0.as_second()),
-            labels: metadata.labels.clone().unwrap_or_default(),
+            labels: metadata
+                .labels
+                .as_ref()
+                .map(Labels::from)
+                .unwrap_or_default(),
             families,
             policy: match spec.ip_family_policy.as_deref() {
                 Some("PreferDualStack") => Policy::PreferDualStack,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ferrolb_announcement::{
     Endpoints, Interfaces, Route, RouteAttributes, View, Withdrawn, bgp, layer2, routes,
@@ -55,10 +56,13 @@ pub struct Change {
     pub ended: Vec<IpAddr>,
 }
 
-/// What is announced for every Service.
+/// What is announced for every Service; metrics read it when they are asked for.
+pub type Announcements = Arc<RwLock<BTreeMap<ObjectKey, Announced>>>;
+
+/// Decides, and holds what it decided.
 #[derive(Default)]
 pub struct Decider {
-    services: BTreeMap<ObjectKey, Announced>,
+    services: Announcements,
 }
 
 impl Decider {
@@ -78,7 +82,11 @@ impl Decider {
         });
         // Most Services of a cluster are announced elsewhere or not yet: those take no room.
         let now = now.filter(|now| now.layer2.is_ok() || now.bgp.is_ok());
-        let before = self.services.get(key);
+        let mut services = self
+            .services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = services.get(key);
         let mut changes = Vec::new();
         for protocol in [Protocol::Layer2, Protocol::Bgp] {
             let (old, new) = (
@@ -95,8 +103,8 @@ impl Decider {
             }
         }
         match now {
-            Some(now) => self.services.insert(key.clone(), now),
-            None => self.services.remove(key),
+            Some(now) => services.insert(key.clone(), now),
+            None => services.remove(key),
         };
         changes
     }
@@ -105,7 +113,7 @@ impl Decider {
     #[must_use]
     pub fn layer2(&self) -> BTreeMap<IpAddr, Interfaces> {
         let mut all: BTreeMap<IpAddr, Interfaces> = BTreeMap::new();
-        for announced in self.services.values() {
+        for announced in self.read().values() {
             let Ok(interfaces) = &announced.layer2 else {
                 continue;
             };
@@ -123,9 +131,10 @@ impl Decider {
     /// The routes for one peer.
     #[must_use]
     pub fn routes(&self, peer: &str) -> BTreeMap<IpNet, RouteAttributes> {
+        let services = self.read();
         routes(
             peer,
-            self.services
+            services
                 .values()
                 .filter_map(|announced| announced.bgp.as_ref().ok())
                 .flatten(),
@@ -133,8 +142,20 @@ impl Decider {
     }
 
     /// The Services that something is announced for.
-    pub fn services(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.services.keys()
+    #[must_use]
+    pub fn services(&self) -> Vec<ObjectKey> {
+        self.read().keys().cloned().collect()
+    }
+
+    /// What is announced, to be looked at from elsewhere.
+    #[must_use]
+    pub fn announcements(&self) -> Announcements {
+        self.services.clone()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectKey, Announced>> {
+        // Nothing panics while it holds the lock, and the map would be whole even then.
+        self.services.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,7 +189,7 @@ mod tests {
             service: Service {
                 key: ObjectKey::new("shop", name),
                 ingress: vec![address.parse().unwrap()],
-                labels: BTreeMap::new(),
+                labels: Default::default(),
                 traffic_policy: TrafficPolicy::Cluster,
                 shares_address: true,
             },
@@ -222,6 +243,6 @@ mod tests {
         let ended = decider.decide(&b.service.key, Some(&b), &Endpoints::default(), &view);
         assert_eq!(ended[0].ended, b.service.ingress);
         assert!(decider.layer2().is_empty() && decider.routes("any").is_empty());
-        assert_eq!(decider.services().count(), 0);
+        assert_eq!(decider.services().len(), 0);
     }
 }

@@ -173,7 +173,8 @@ impl Feeds {
 /// Which slices make up the endpoints of a Service. A slice that is gone no longer says whose it was, so that is kept.
 #[derive(Default)]
 pub struct SliceIndex {
-    services: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Mostly one slice each, so a list: a set would take ten times the room.
+    services: BTreeMap<ObjectKey, Vec<ObjectKey>>,
     slices: BTreeMap<ObjectKey, ObjectKey>,
 }
 
@@ -188,7 +189,7 @@ impl SliceIndex {
         };
         if let Some(before) = before.filter(|before| Some(before) != after.as_ref()) {
             if let Some(slices) = self.services.get_mut(&before) {
-                slices.remove(key);
+                slices.retain(|slice| slice != key);
                 if slices.is_empty() {
                     self.services.remove(&before);
                 }
@@ -196,10 +197,11 @@ impl SliceIndex {
             concerned.insert(before);
         }
         if let Some(after) = after {
-            self.services
-                .entry(after.clone())
-                .or_default()
-                .insert(key.clone());
+            let slices = self.services.entry(after.clone()).or_default();
+            if !slices.contains(key) {
+                slices.reserve_exact(1);
+                slices.push(key.clone());
+            }
             concerned.insert(after);
         }
         concerned

@@ -10,6 +10,7 @@ use clap::Parser;
 use ferrolb_cluster::{EventPublisher, connect};
 use ferrolb_serving::{Readiness, Telemetry, health, metrics, plain_http, shutdown};
 use ferrolb_speaker::bgp::{Bgp, BgpMetrics};
+use ferrolb_speaker::decide::Decider;
 use ferrolb_speaker::flags::Flags;
 use ferrolb_speaker::inputs::{Scope, Stores};
 use ferrolb_speaker::layer2::{Layer2, Layer2Metrics, load_excluded};
@@ -50,7 +51,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     );
 
     let mut registry = Registry::default();
-    let figures = Metrics::register(&mut registry, &flags.node_name);
+    let decider = Decider::default();
+    let figures = Metrics::register(&mut registry, &flags.node_name, decider.announcements());
     let excluded = load_excluded(&flags.exclude_interfaces).context("interfaces to leave alone")?;
     let (layer2, layer2_events) = Layer2::start(
         excluded,
@@ -98,6 +100,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         stores,
         protocols,
         events,
+        decider,
         figures,
         telemetry.exports(),
     )

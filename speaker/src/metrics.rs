@@ -1,29 +1,19 @@
 //! MetalLB's metrics of the announcing side that belong to no protocol (reference 5.1).
 
-use std::net::IpAddr;
+use std::fmt;
+use std::sync::PoisonError;
 
-use ferrolb_api::ObjectKey;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
-use crate::decide::Protocol;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Announcement {
-    service: String,
-    protocol: &'static str,
-    node: String,
-    ip: String,
-}
+use crate::decide::{Announcements, Protocol};
 
 /// The figures that the speaker publishes for itself.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Metrics {
-    node: String,
-    announced: Family<Announcement, Gauge>,
     config_loaded: Gauge,
     config_stale: Gauge,
     /// Object updates processed.
@@ -33,19 +23,12 @@ pub struct Metrics {
 impl Metrics {
     /// Registers every figure.
     #[must_use]
-    pub fn register(registry: &mut Registry, node: &str) -> Self {
-        let metrics = Metrics {
+    pub fn register(registry: &mut Registry, node: &str, announcements: Announcements) -> Self {
+        let metrics = Metrics::default();
+        registry.register_collector(Box::new(Announced {
             node: node.to_owned(),
-            announced: Family::default(),
-            config_loaded: Gauge::default(),
-            config_stale: Gauge::default(),
-            updates: Counter::default(),
-        };
-        registry.register(
-            "metallb_speaker_announced",
-            "1 for each address announced from this node",
-            metrics.announced.clone(),
-        );
+            announcements,
+        }));
         let client = registry.sub_registry_with_prefix("metallb_k8s_client");
         client.register(
             "updates",
@@ -70,19 +53,76 @@ impl Metrics {
         self.config_loaded.set(1);
         self.config_stale.set(i64::from(stale));
     }
+}
 
-    /// An address is announced, or no longer.
-    pub fn announced(&self, service: &ObjectKey, protocol: Protocol, ip: IpAddr, is: bool) {
-        let label = Announcement {
-            service: service.to_string(),
-            protocol: protocol.name(),
-            node: self.node.clone(),
-            ip: ip.to_string(),
-        };
-        if is {
-            self.announced.get_or_create(&label).set(1);
-        } else {
-            self.announced.remove(&label);
+/// `metallb_speaker_announced`, read off the decisions at each scrape: thousands of series that nobody asks for would
+/// take more memory than the decisions themselves.
+#[derive(Debug)]
+struct Announced {
+    node: String,
+    announcements: Announcements,
+}
+
+impl Collector for Announced {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let one = ConstGauge::new(1i64);
+        let mut family = encoder.encode_descriptor(
+            "metallb_speaker_announced",
+            "1 for each address announced from this node",
+            None,
+            one.metric_type(),
+        )?;
+        let announcements = self
+            .announcements
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (service, announced) in announcements.iter() {
+            for (protocol, is) in [
+                (Protocol::Layer2, announced.layer2.is_ok()),
+                (Protocol::Bgp, announced.bgp.is_ok()),
+            ] {
+                for ip in announced.ingress.iter().filter(|_| is) {
+                    let labels = [
+                        ("service", service.to_string()),
+                        ("protocol", protocol.name().to_owned()),
+                        ("node", self.node.clone()),
+                        ("ip", ip.to_string()),
+                    ];
+                    one.encode(family.encode_family(&labels)?)?;
+                }
+            }
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, RwLock};
+
+    use ferrolb_announcement::{Interfaces, Withdrawn};
+    use ferrolb_api::ObjectKey;
+
+    use super::*;
+
+    #[test]
+    fn each_announced_address_is_a_series_of_its_protocol() {
+        let announced = crate::decide::Announced {
+            ingress: vec!["10.0.0.1".parse().unwrap()],
+            layer2: Ok(Interfaces::All),
+            bgp: Err(Withdrawn::NotOwner),
+        };
+        let all = BTreeMap::from([(ObjectKey::new("shop", "web"), announced)]);
+        let mut registry = Registry::default();
+        let _metrics = Metrics::register(&mut registry, "node-1", Arc::new(RwLock::new(all)));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let series: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("metallb_speaker_announced{"))
+            .collect();
+        let expected = "metallb_speaker_announced{service=\"shop/web\",protocol=\"layer2\",node=\"node-1\",ip=\"10.0.0.1\"} 1";
+        assert_eq!(series, [expected]);
     }
 }

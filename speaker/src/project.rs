@@ -64,7 +64,7 @@ pub fn service(object: &core::Service, class: Option<&str>) -> Option<Observed> 
         service: Service {
             key: ObjectKey::namespaced(object),
             ingress,
-            labels: object.labels().clone(),
+            labels: object.labels().into(),
             traffic_policy: match spec.external_traffic_policy.as_deref() {
                 Some("Local") => TrafficPolicy::Local,
                 _ => TrafficPolicy::Cluster,

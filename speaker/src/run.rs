@@ -79,13 +79,15 @@ pub struct Run {
 }
 
 impl Run {
-    /// Prepares the loop. `traced` says whether spans leave this process.
+    /// Prepares the loop. `decider` is empty; its announcements may be shown elsewhere. `traced` says whether spans leave
+    /// this process.
     #[must_use]
     pub fn new(
         identity: Identity,
         stores: Stores,
         protocols: Protocols,
         events: EventPublisher,
+        decider: Decider,
         metrics: Metrics,
         traced: bool,
     ) -> Self {
@@ -101,7 +103,7 @@ impl Run {
             protocols,
             events,
             metrics,
-            decider: Decider::default(),
+            decider,
             slices: SliceIndex::default(),
             configuration: Configuration::default(),
             nodes: BTreeMap::new(),
@@ -196,7 +198,7 @@ impl Run {
         }
         if dirty.everything || dirty.services.all || members_changed {
             services.extend(self.stores.services.snapshot().keys().cloned());
-            services.extend(self.decider.services().cloned());
+            services.extend(self.decider.services());
         }
         let changes = self.decide(&services);
         if dirty.configuration {
@@ -306,12 +308,6 @@ impl Run {
             begun,
             ended,
         } = change;
-        for ip in begun {
-            self.metrics.announced(service, *protocol, *ip, true);
-        }
-        for ip in ended {
-            self.metrics.announced(service, *protocol, *ip, false);
-        }
         let (event, ips) = if begun.is_empty() {
             ("serviceWithdrawn", ended)
         } else {

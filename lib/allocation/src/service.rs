@@ -1,11 +1,11 @@
 //! What allocation reads of a Service (reference 3.1).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_rules::Family;
+use ferrolb_rules::{Family, Labels};
 
 /// A Service of type LoadBalancer that is ours to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Service {
     /// Seconds since the epoch; older Services are served first.
     pub created: i64,
     /// Labels, for the service selectors of pools.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The families of its cluster addresses.
     pub families: Families,
     /// `spec.ipFamilyPolicy`; absent is SingleStack.

@@ -8,7 +8,7 @@ use ferrolb_allocation::{
     Allocator, EventKind, Families, Namespaces, Policy, Port, Protocol, Requested, Service,
 };
 use ferrolb_api::ObjectKey;
-use ferrolb_rules::{Family, Pool, Selector, ServiceAllocation};
+use ferrolb_rules::{Family, Labels, Pool, Selector, ServiceAllocation};
 
 fn pool(name: &str, ranges: &[&str]) -> Pool {
     Pool {
@@ -25,7 +25,7 @@ fn service(name: &str) -> Service {
     Service {
         key: ObjectKey::new("default", name),
         created: 0,
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         families: Families::Single(Family::V4),
         policy: Policy::SingleStack,
         primary: Family::V4,

@@ -8,7 +8,7 @@ use ferrolb_allocation::{
     Allocator, Families, Namespaces, Policy, Port, Protocol, Requested, Service,
 };
 use ferrolb_api::ObjectKey;
-use ferrolb_rules::{Family, Pool};
+use ferrolb_rules::{Family, Labels, Pool};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ fn service(name: u8, dual: bool, wants: Option<u8>) -> Service {
     Service {
         key: ObjectKey::new("default", format!("s{name}")),
         created: i64::from(name),
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         families: if dual {
             Families::Dual
         } else {
@@ -154,10 +154,11 @@ proptest! {
             // Whoever was not edited and whose address is still in the pool keeps it.
             let inside = |address: &IpAddr| address.is_ipv6() || matches!(address, IpAddr::V4(v4) if v4.octets()[3] < size);
             for (name, was) in before.iter().filter(|(name, _)| Some(**name) != edited) {
-                if let Some(is) = services.get(name) {
-                    if !was.current.is_empty() && was.current.iter().all(inside) {
-                        prop_assert_eq!(&is.current, &was.current, "{} moved without a cause", is.key);
-                    }
+                if let Some(is) = services.get(name)
+                    && !was.current.is_empty()
+                    && was.current.iter().all(inside)
+                {
+                    prop_assert_eq!(&is.current, &was.current, "{} moved without a cause", is.key);
                 }
             }
             // Everyone who can be served is: if a plain IPv4 Service waits, every IPv4 address has a holder.

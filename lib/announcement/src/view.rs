@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_rules::{Configuration, Pool};
+use ferrolb_rules::{Configuration, Labels, Pool};
 
 /// Everything but the Service and its endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct Service {
     /// The addresses in its status, in their order.
     pub ingress: Vec<IpAddr>,
     /// Labels, for the service selectors of advertisements.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
     /// Whether it carries an allow-shared-ip annotation.

@@ -70,7 +70,7 @@ fn service() -> Service {
     Service {
         key: ObjectKey::new("default", "s"),
         ingress: vec!["10.0.0.1".parse().unwrap()],
-        labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+        labels: (&BTreeMap::from([("app".to_owned(), "web".to_owned())])).into(),
         traffic_policy: TrafficPolicy::Cluster,
         shares_address: false,
     }
@@ -198,7 +198,7 @@ fn advertisements_choose_nodes_services_interfaces_and_preferences() {
         Interfaces::Only(["eth1".to_owned(), "eth2".to_owned()].into())
     );
     let other = Service {
-        labels: BTreeMap::new(),
+        labels: Default::default(),
         ..service()
     };
     assert_eq!(

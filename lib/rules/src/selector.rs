@@ -1,8 +1,10 @@
 //! Does a label selector match these labels?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::labels::Labelled;
 
 /// A label selector whose operators have been checked. The empty selector matches everything.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -64,18 +66,18 @@ impl Selector {
 
     /// Whether every requirement holds for `labels`.
     #[must_use]
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &impl Labelled) -> bool {
         self.requirements
             .iter()
             .all(|requirement| match requirement {
-                Requirement::In(key, values) => {
-                    labels.get(key).is_some_and(|value| values.contains(value))
-                }
-                Requirement::NotIn(key, values) => {
-                    labels.get(key).is_none_or(|value| !values.contains(value))
-                }
-                Requirement::Exists(key) => labels.contains_key(key),
-                Requirement::DoesNotExist(key) => !labels.contains_key(key),
+                Requirement::In(key, values) => labels
+                    .label(key)
+                    .is_some_and(|value| values.contains(value)),
+                Requirement::NotIn(key, values) => labels
+                    .label(key)
+                    .is_none_or(|value| !values.contains(value)),
+                Requirement::Exists(key) => labels.label(key).is_some(),
+                Requirement::DoesNotExist(key) => labels.label(key).is_none(),
             })
     }
 }
@@ -83,12 +85,14 @@ impl Selector {
 /// Whether one of `selectors` matches, or there is none: lists of selectors are OR-ed, an empty list selects all
 /// (reference 1.2, 1.3, 1.4).
 #[must_use]
-pub fn any_matches(selectors: &[Selector], labels: &BTreeMap<String, String>) -> bool {
+pub fn any_matches(selectors: &[Selector], labels: &impl Labelled) -> bool {
     selectors.is_empty() || selectors.iter().any(|selector| selector.matches(labels))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 
     use super::*;
