@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -85,8 +86,10 @@ async fn export(
         let service = attributes
             .into_iter()
             .find(|a| a.key == "service.name")
-            .and_then(|a| a.value)
-            .map(|v| format!("{v:?}"))
+            .and_then(|a| match a.value?.value? {
+                any_value::Value::StringValue(text) => Some(text),
+                _ => None,
+            })
             .unwrap_or_default();
         for span in resource.scope_spans.into_iter().flat_map(|s| s.spans) {
             found.push(Span {

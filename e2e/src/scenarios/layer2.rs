@@ -239,7 +239,7 @@ fn dropped(site: &Site, node: &str) -> Result<f64> {
     )?;
     let lines = text
         .lines()
-        .filter(|l| !l.starts_with('#') && l.contains("malformed"));
+        .filter(|l| !l.starts_with('#') && l.starts_with("ferrolb_layer2_dropped_total"));
     Ok(lines
         .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
         .sum())

@@ -19,7 +19,7 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 }];
 
 /// Words in the names of the spans that one trace must hold.
-const STEPS: [&str; 3] = ["decision", "status write", "first packet"];
+const STEPS: [&str; 3] = ["allocate", "write status", "first packet"];
 
 fn one_trace(site: &Site) -> Result<String> {
     let receiver = Receiver::start(
