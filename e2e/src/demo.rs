@@ -1,11 +1,12 @@
 //! `lab demo`: one Service from `kubectl apply` to a packet, step by step, with a sentence on each.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cluster::{SYSTEM, Site, service_path};
-use crate::plan::{CLIENT, CLIENT_L2};
+use crate::plan::{self, CLIENT, CLIENT_L2, NODES};
 use crate::scenarios::{bgp, layer2};
 use crate::{install, objects, prober, router};
 
@@ -214,13 +215,47 @@ fn reach_by_bgp(site: &Site) -> Result<String> {
         show(&router::vtysh(&site.run, &command)?);
         reach(site, CLIENT, &address)?;
     }
-    Ok("three next hops per address in the router's table".into())
+    let through = spread(site, &address(site, BGP)?)?;
+    Ok(format!(
+        "three next hops per address in the router's table; {through}"
+    ))
+}
+
+/// Opens some connections and counts through which node each came in.
+fn spread(site: &Site, address: &str) -> Result<String> {
+    const CONNECTIONS: usize = 24;
+    let mut through = BTreeMap::new();
+    for _ in 0..CONNECTIONS {
+        let answer = prober::http(&site.run, CLIENT, address)?;
+        // The servers see the node that let the connection in: its own address, or that of its end of the pod's link.
+        let seen = answer
+            .trim_end()
+            .rsplit(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let node = NODES.iter().enumerate().find(|(index, node)| {
+            node.v4 == seen
+                || plan::pods_v4(*index).trim_end_matches("0/24") == seen.trim_end_matches('1')
+        });
+        *through
+            .entry(node.map_or("?", |(_, node)| node.name))
+            .or_insert(0) += 1;
+    }
+    let counts: Vec<_> = through
+        .iter()
+        .map(|(node, count)| format!("{count} by {node}"))
+        .collect();
+    Ok(format!(
+        "{CONNECTIONS} connections came in {}",
+        counts.join(", ")
+    ))
 }
 
 fn failover(site: &Site) -> Result<String> {
     let address = address(site, LAYER2)?;
     let node = layer2::announcer(site, &address)?;
-    println!("    {address} is announced by {node}; its link goes down now");
+    println!("    {address} is announced by {node}");
     let (seen, successor) = layer2::lose_announcer(site, LAYER2, &address, node)?;
     println!(
         "    {successor} answers for {address} now; of {} packets {} got no answer",
