@@ -34,6 +34,20 @@ impl Process {
         (state != "Z" && state != "X").then_some(Self { id, started })
     }
 
+    /// How long it has kept a processor busy, in user and kernel mode.
+    pub fn processor_time(self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        // Fields 14 and 15 in ticks, of which Linux counts a hundred per second for every program (proc_pid_stat(5)).
+        let ticks: u64 = fields
+            .split_ascii_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|f| f.parse::<u64>().ok())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     pub fn current() -> Self {
         let id = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
         Self::running(id).unwrap_or(Self { id, started: 0 })

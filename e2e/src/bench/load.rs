@@ -139,7 +139,11 @@ pub fn bare_loop(site: &Site, prefix: &str, count: usize, give: bool) -> Result<
         stream::iter(patches)
             .map(|(name, patch)| {
                 let api = api.clone();
-                async move { api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop) }
+                async move {
+                    interrupt::check()?;
+                    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+                    anyhow::Ok(())
+                }
             })
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()
@@ -173,7 +177,11 @@ fn delete(site: &Site, wanted: impl Fn(&str) -> bool) -> Result<()> {
         stream::iter(names)
             .map(|name| {
                 let api = api.clone();
-                async move { api.delete(&name, &DeleteParams::default()).await.map(drop) }
+                async move {
+                    interrupt::check()?;
+                    api.delete(&name, &DeleteParams::default()).await?;
+                    anyhow::Ok(())
+                }
             })
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()

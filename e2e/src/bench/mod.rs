@@ -46,6 +46,7 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     println!("creating {many_count} Services with the controller at work");
     let began = Instant::now();
     load::create_many(&site, "many", many_count)?;
+    println!("  created after {:.1} s", began.elapsed().as_secs_f64());
     statuses.wait_for_all("many", many_count, Duration::from_secs(600))?;
     println!(
         "  all have addresses {:.1} s after the first was created",
