@@ -1,6 +1,7 @@
 //! `lab bench`: how fast, how much memory, how many writes. The programs under test run bare in the namespaces, with the
 //! token of their own service account, so that another implementation of the same API can be put in their place.
 
+mod audit;
 mod load;
 mod rows;
 mod subject;
@@ -9,13 +10,13 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::cluster::{SYSTEM, Site};
 use crate::plan::NODES;
 use crate::run::Run;
-use crate::{control_plane, host, site};
+use crate::{host, site};
 use rows::{Rows, at_most};
 pub use subject::Options;
 use subject::Subjects;
@@ -203,37 +204,21 @@ pub struct Writes {
 
 fn at_rest(site: &Site, options: &Options, what: &str) -> Result<Writes> {
     let rest = Duration::from_secs(options.rest);
-    // Whatever was caused by the last change is written within this time; what comes later is written at rest.
-    std::thread::sleep(Duration::from_secs(10));
+    let mut log = audit::Log::open(&site.run)?;
+    log.settle()?;
     println!(
         "counting API writes at rest with {what} for {} s",
         rest.as_secs()
     );
-    let log = control_plane::audit_log(&site.run);
-    let before = std::fs::read_to_string(&log)
-        .map(|t| t.lines().count())
-        .unwrap_or_default();
     let end = Instant::now() + rest;
     host::wait_until("the rest is over", rest + Duration::from_secs(1), || {
         Ok(Instant::now() >= end)
     })?;
-    let text = std::fs::read_to_string(&log).context("read the audit log")?;
-    let resources: Vec<String> = text
-        .lines()
-        .skip(before)
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .map(|event| {
-            event["objectRef"]["resource"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        })
-        .collect();
-    let minutes = rest.as_secs_f64() / 60.0;
+    let resources = log.written()?;
     let count = u32::try_from(resources.len()).map_or(f64::MAX, f64::from);
     let others = resources.into_iter().filter(|r| r != "leases").collect();
     Ok(Writes {
-        per_minute: count / minutes,
+        per_minute: count * 60.0 / rest.as_secs_f64(),
         others,
     })
 }
