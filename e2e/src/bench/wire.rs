@@ -61,9 +61,11 @@ impl Wire {
                 if let Ok(session) = peer.accept(Duration::from_secs(1)) {
                     let (bgp, sessions, messages) =
                         (bgp.clone(), sessions.clone(), messages.clone());
+                    let stop = stop.clone();
                     std::thread::spawn(move || {
                         sessions.fetch_add(1, Ordering::SeqCst);
-                        if let Err(error) = receive(session, &bgp, &messages) {
+                        let result = receive(session, &bgp, &messages);
+                        if let (Err(error), false) = (result, stop.load(Ordering::Relaxed)) {
                             println!("  a BGP session ended: {error:#}");
                         }
                         sessions.fetch_sub(1, Ordering::SeqCst);
