@@ -19,15 +19,18 @@ pub struct PoolSelection {
     pub names: BTreeSet<String>,
     /// By label, OR-ed, united with the names.
     pub selectors: Vec<Selector>,
+    /// Left out although selected: pools that the advertisement does not fit.
+    pub left_out: BTreeSet<String>,
 }
 
 impl PoolSelection {
     /// Whether `pool` is covered; with neither names nor selectors every pool is (reference 1.2).
     #[must_use]
     pub fn selects(&self, pool: &Pool) -> bool {
-        (self.names.is_empty() && self.selectors.is_empty())
+        let selected = (self.names.is_empty() && self.selectors.is_empty())
             || self.names.contains(&pool.name)
-            || (!self.selectors.is_empty() && any_matches(&self.selectors, &pool.labels))
+            || (!self.selectors.is_empty() && any_matches(&self.selectors, &pool.labels));
+        selected && !self.left_out.contains(&pool.name)
     }
 }
 
@@ -114,6 +117,7 @@ pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement,
         pools: PoolSelection {
             names: spec.ip_address_pools.iter().cloned().collect(),
             selectors: selectors("ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
+            left_out: BTreeSet::new(),
         },
         nodes: selectors("nodeSelectors", &spec.node_selectors),
         services: selectors("serviceSelectors", &spec.service_selectors),
@@ -234,6 +238,7 @@ pub(crate) fn parse_bgp(
         pools: PoolSelection {
             names: spec.ip_address_pools.iter().cloned().collect(),
             selectors: selectors("ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
+            left_out: BTreeSet::new(),
         },
         nodes: selectors("nodeSelectors", &spec.node_selectors),
         services: selectors("serviceSelectors", &spec.service_selectors),

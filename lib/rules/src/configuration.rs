@@ -47,8 +47,8 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Reads all objects. One that breaks a rule is set aside with its refusals and stops nothing else (MetalLB would
-    /// drop the whole configuration, reference 2.6). Of two pools that overlap the older stays in force.
+    /// Reads all objects. One that breaks a rule is set aside with its refusals and stops nothing else (MetalLB
+    /// would not take over anything new at all, reference 2.6). Of two pools that overlap the older stays in force.
     #[must_use]
     pub fn from_objects(objects: &Objects<'_>) -> (Configuration, Vec<Refusal>) {
         let mut configuration = Configuration::default();
@@ -86,21 +86,21 @@ impl Configuration {
             }
         }
         for object in objects.bgp_advertisements {
-            let wrong = match advertisements::parse_bgp(object, Some(&aliases)) {
-                Ok(advertisement) => {
-                    let wrong: Vec<_> = configuration
-                        .pools
-                        .values()
-                        .filter_map(|pool| advertisements::check_aggregation(&advertisement, pool))
-                        .collect();
-                    if wrong.is_empty() {
-                        configuration.bgp_advertisements.push(advertisement);
+            match advertisements::parse_bgp(object, Some(&aliases)) {
+                Ok(mut advertisement) => {
+                    // A pool that does not fit is left out; the advertisement goes on for the others.
+                    for pool in configuration.pools.values() {
+                        if let Some(refusal) =
+                            advertisements::check_aggregation(&advertisement, pool)
+                        {
+                            refusals.push(refusal);
+                            advertisement.pools.left_out.insert(pool.name.clone());
+                        }
                     }
-                    wrong
+                    configuration.bgp_advertisements.push(advertisement);
                 }
-                Err(wrong) => wrong,
-            };
-            refusals.extend(wrong);
+                Err(wrong) => refusals.extend(wrong),
+            }
         }
         for object in objects.peers {
             match peers::parse(object) {

@@ -276,3 +276,27 @@ fn an_alias_is_defined_once() {
     );
     assert!(check_community(&first, [&first]).is_empty());
 }
+
+#[test]
+fn a_pool_that_does_not_fit_an_advertisement_is_left_out_and_no_other() {
+    let wide = pool("wide", OLD, &["10.0.0.0/24"]);
+    let narrow = pool("narrow", NEW, &["10.9.9.0/28"]);
+    let advertisement: BGPAdvertisement = object("all", OLD, json!({"aggregationLength": 24}));
+    let (configuration, refusals) = Configuration::from_objects(&Objects {
+        pools: &[&wide, &narrow],
+        bgp_advertisements: &[&advertisement],
+        ..Objects::default()
+    });
+    let covered = |name: &str| {
+        configuration
+            .bgp_advertisements_of(&configuration.pools[name])
+            .count()
+    };
+    assert_eq!((covered("wide"), covered("narrow")), (1, 0));
+    assert_eq!(refusals.len(), 1);
+    assert!(
+        refusals[0].reason.contains("invalid aggregation length 24"),
+        "{}",
+        refusals[0]
+    );
+}
