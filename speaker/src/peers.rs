@@ -41,6 +41,13 @@ fn session(
         );
         return None;
     };
+    if let Some(vrf) = &peer.vrf {
+        warn!(
+            peer = peer.name,
+            vrf, "no session: peering in a VRF is not supported yet"
+        );
+        return None;
+    }
     let password = match &peer.password {
         Password::None => None,
         Password::Plain(password) => Some(Secret::new(password)),

@@ -31,6 +31,9 @@ const CEILING: Duration = Duration::from_millis(5);
 /// of them with the first answer; only where some are dead does it wait this long.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// The members while the others are not heard of yet: no node stands for an address of layer 2 then.
+static NOBODY: BTreeSet<String> = BTreeSet::new();
+
 /// Who this speaker is.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -207,10 +210,13 @@ impl Run {
         if !changes.is_empty() || dirty.everything || members_changed {
             self.announce();
         }
+        if members_changed {
+            self.protocols.layer2.announce_again();
+        }
         for change in &changes {
             self.tell(change);
         }
-        self.began = true;
+        self.began = self.settled;
         dirty.configuration || members_changed || !services.is_empty()
     }
 
@@ -219,7 +225,11 @@ impl Run {
             me: &self.identity.node,
             configuration: &self.configuration,
             nodes: &self.nodes,
-            members: self.members.as_deref(),
+            members: if self.settled {
+                self.members.as_deref()
+            } else {
+                Some(&NOBODY)
+            },
             ignore_exclude_label: self.identity.ignore_exclude_label,
         };
         let mut changes = Vec::new();
@@ -241,12 +251,7 @@ impl Run {
     }
 
     fn announce(&mut self) {
-        let layer2 = if self.settled {
-            self.decider.layer2()
-        } else {
-            BTreeMap::new()
-        };
-        self.protocols.layer2.set(layer2);
+        self.protocols.layer2.set(self.decider.layer2());
         let mut all: BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>> = BTreeMap::new();
         for peer in self.configuration.peers.keys() {
             let routes: BTreeMap<_, _> = self

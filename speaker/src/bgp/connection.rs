@@ -12,6 +12,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
+/// Octets that were written and may stay in the queue until it is empty; more are cut off, which moves the rest.
+const WRITTEN_AT_MOST: usize = 64 * 1024;
+
 /// How long a peer may take to accept our last octets and to close in turn.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -99,6 +102,10 @@ impl Connection {
         }
         if self.waiting() == 0 {
             self.queue.clear();
+            self.written = 0;
+        } else if self.written > WRITTEN_AT_MOST {
+            // A peer that never catches up must not make us keep all that it ever took.
+            self.queue.drain(..self.written);
             self.written = 0;
         }
         Ok(result)

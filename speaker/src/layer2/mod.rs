@@ -17,6 +17,7 @@ mod run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -51,6 +52,8 @@ type Announcements = BTreeMap<IpAddr, Interfaces>;
 #[derive(Default)]
 struct Wanted {
     announcements: RwLock<Arc<Announcements>>,
+    /// Whether what is announced already shall be announced again.
+    again: AtomicBool,
     changed: Notify,
 }
 
@@ -110,6 +113,15 @@ impl Layer2 {
     /// the new ones are; their gratuitous bursts follow at once.
     pub fn set(&self, announcements: BTreeMap<IpAddr, Interfaces>) {
         self.wanted.set(announcements);
+    }
+
+    /// Announces everything once more, with a burst as for a new address.
+    ///
+    /// For when another node may have claimed the same addresses meanwhile, as one does that was cut off and took itself
+    /// for the last: it goes quiet when it hears of us, but what it said stays in the caches of neighbours.
+    pub fn announce_again(&self) {
+        self.wanted.again.store(true, Ordering::Relaxed);
+        self.wanted.changed.notify_one();
     }
 
     /// The names of the interfaces on which requests can be answered.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ferrolb_neighbor::{GratuitousSchedule, solicited_node_groups};
@@ -92,6 +93,7 @@ impl Run {
 
     fn take_announcements(&mut self) {
         let now = Instant::now();
+        let again = self.context.wanted.again.swap(false, Ordering::Relaxed);
         let wanted = self.context.wanted.announcements();
         let before = std::mem::replace(&mut self.carried_out, Arc::clone(&wanted));
         for ip in before.keys().filter(|ip| !wanted.contains_key(ip)) {
@@ -104,7 +106,9 @@ impl Run {
                     self.schedule.announce(ip, now);
                     self.unsent.insert(ip);
                 }
-                Some(former) if interfaces.reach_beyond(former) => self.schedule.restart(ip, now),
+                Some(former) if again || interfaces.reach_beyond(former) => {
+                    self.schedule.restart(ip, now);
+                }
                 Some(_) => {}
             }
         }
