@@ -1,6 +1,6 @@
 //! Does what was decided: bounded in number and time, and only while this process leads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ferrolb_api::{ObjectKey, annotations};
 use ferrolb_cluster::{EventPublisher, EventType, Happening, Leadership, Outcome, Subject, Writer};
@@ -24,6 +24,8 @@ pub struct CarryOut {
     /// The newest decision for each Service that waits to be written: an older one would only be refused.
     waiting: BTreeMap<ObjectKey, Effect>,
     order: VecDeque<ObjectKey>,
+    /// The keys in `order`.
+    queued: BTreeSet<ObjectKey>,
     under_way: JoinSet<(ObjectKey, Outcome)>,
     busy: BTreeMap<ObjectKey, ()>,
 }
@@ -53,20 +55,20 @@ impl CarryOut {
             traced,
             waiting: BTreeMap::new(),
             order: VecDeque::new(),
+            queued: BTreeSet::new(),
             under_way: JoinSet::new(),
             busy: BTreeMap::new(),
         }
     }
 
-    /// Takes effects on. Returns at once.
-    pub fn take(&mut self, effects: Vec<Effect>) {
+    /// Takes on what was decided about one Service, in place of what was decided before and is not under way yet.
+    /// Returns at once.
+    pub fn take(&mut self, key: &ObjectKey, effects: Vec<Effect>) {
+        self.waiting.remove(key);
         for effect in effects {
             match effect {
                 Effect::Say {
-                    key,
-                    uid,
-                    kind,
-                    message,
+                    uid, kind, message, ..
                 } => {
                     let event_type = if kind.is_warning() {
                         EventType::Warning
@@ -74,16 +76,16 @@ impl CarryOut {
                         EventType::Normal
                     };
                     self.events.publish(Happening {
-                        subject: Subject::of::<Service>(&key, uid),
+                        subject: Subject::of::<Service>(key, uid),
                         event_type,
                         reason: kind.reason().to_owned(),
                         message,
                     });
                 }
-                Effect::WriteStatus { ref key, .. } => {
-                    let key = key.clone();
-                    if self.waiting.insert(key.clone(), effect).is_none() {
-                        self.order.push_back(key);
+                Effect::WriteStatus { .. } => {
+                    self.waiting.insert(key.clone(), effect);
+                    if self.queued.insert(key.clone()) {
+                        self.order.push_back(key.clone());
                     }
                 }
             }
@@ -137,6 +139,7 @@ impl CarryOut {
                 skipped.push(key);
                 continue;
             }
+            self.queued.remove(&key);
             let Some(Effect::WriteStatus {
                 resource_version,
                 addresses,

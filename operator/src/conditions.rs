@@ -20,7 +20,7 @@ pub fn with_accepted(
         (
             status::TRUE,
             reason::ACCEPTED,
-            "The object follows every rule and is in use.".to_owned(),
+            "The object follows every rule.".to_owned(),
         )
     } else {
         let conflict = refusals

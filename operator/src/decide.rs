@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrolb_allocation::{Allocator, Namespaces, PoolCounters};
+use ferrolb_allocation::{Allocator, EventKind, Namespaces, PoolCounters};
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::Configuration;
 use tracing::info_span;
@@ -93,6 +93,13 @@ impl Decider {
             && outcome.pool == service.recorded_pool
             && !(observed.foreign_ingress && observed.wanted);
         if !same {
+            // Said when something changes anyway, as MetalLB does (reference 3.1).
+            effects.extend(observed.deprecated.iter().map(|annotation| Effect::Say {
+                key: key.clone(),
+                uid: observed.uid.clone(),
+                kind: EventKind::DeprecatedAnnotation,
+                message: format!("Service uses deprecated annotation {annotation}"),
+            }));
             effects.insert(
                 0,
                 Effect::WriteStatus {
@@ -197,6 +204,23 @@ mod tests {
             (uid.as_str(), message.as_str()),
             ("u", "Assigned IP [\"10.0.0.0\"]")
         );
+    }
+
+    #[test]
+    fn an_annotation_with_the_old_prefix_counts_and_is_named() {
+        let mut decider = decider(&["10.0.0.0/24"]);
+        let old = json!({"metadata": {"annotations": {"metallb.universe.tf/loadBalancerIPs": "10.0.0.7"}}});
+        let effects = decide(&mut decider, &service(old));
+        assert!(
+            matches!(effects.first(), Some(Effect::WriteStatus { addresses, .. }) if addresses[0].to_string() == "10.0.0.7")
+        );
+        assert!(effects.iter().any(|effect| matches!(
+            effect,
+            Effect::Say {
+                kind: EventKind::DeprecatedAnnotation,
+                ..
+            }
+        )));
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl Run {
             });
             let effects = self.decider.decide(key, seen);
             self.metrics.updates.inc();
-            self.carry_out.take(effects);
+            self.carry_out.take(key, effects);
         }
     }
 

@@ -43,6 +43,8 @@ pub enum EventKind {
     NoClusterIPsFamily,
     /// The family of the addresses in the status cannot be told.
     NoLbIPsFamily,
+    /// An annotation with the prefix that MetalLB gave up is used.
+    DeprecatedAnnotation,
 }
 
 impl EventKind {
@@ -58,6 +60,7 @@ impl EventKind {
             EventKind::NotEnoughClusterIPs => "not enough clusterips",
             EventKind::NoClusterIPsFamily => "noclusterIPsIPFamily",
             EventKind::NoLbIPsFamily => "nolbIPsIPFamily",
+            EventKind::DeprecatedAnnotation => "deprecatedAnnotation",
         }
     }
 
