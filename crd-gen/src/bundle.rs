@@ -99,7 +99,6 @@ fn cluster_service_version(
             },
             "labels": {
                 "operatorframework.io/arch.amd64": "supported",
-                "operatorframework.io/arch.arm64": "supported",
                 "operatorframework.io/os.linux": "supported"
             }
         },

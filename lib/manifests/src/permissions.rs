@@ -65,15 +65,15 @@ fn operator() -> Permissions {
                 "coordination.k8s.io",
                 "leases",
                 &[names::LEASE],
-                &["get", "list", "watch", "update", "patch"],
+                &["get", "list", "watch", "update"],
             ),
             // Creation cannot be limited by name, because the API server does not know the name yet when it decides.
             rule("", &["secrets"], &["create"]),
             named(
                 "",
                 "secrets",
-                &[names::MEMBERSHIP_SECRET, names::WEBHOOK_CERTIFICATE],
-                &["get", "list", "watch", "update", "patch"],
+                &[names::WEBHOOK_CERTIFICATE],
+                &["get", "list", "watch", "patch"],
             ),
         ],
     }
@@ -91,31 +91,14 @@ fn webhook() -> Permissions {
 }
 
 fn speaker() -> Permissions {
-    const REPORTS: [&str; 3] = [
-        "configurationstates",
-        "servicebgpstatuses",
-        "servicel2statuses",
-    ];
     Permissions {
         everywhere: vec![
-            rule("", &["namespaces", "nodes", "services"], &READ),
+            rule("", &["nodes", "services"], &READ),
             rule("discovery.k8s.io", &["endpointslices"], &READ),
             events(),
         ],
         here: vec![
             rule(GROUP, &CONFIGURATION, &READ),
-            rule(
-                GROUP,
-                &REPORTS,
-                &[
-                    "get", "list", "watch", "create", "update", "patch", "delete",
-                ],
-            ),
-            rule(
-                GROUP,
-                &REPORTS.map(|kind| format!("{kind}/status")),
-                &["get", "update", "patch"],
-            ),
             // The other speakers' addresses, to join their membership.
             rule("", &["pods"], &READ),
             // Passwords of BGP peers; any Secret here may be named by a BGPPeer.
