@@ -168,7 +168,9 @@ fn write_kubectl(run: &Run) -> Result<()> {
 /// What a person can do with a site that was left up.
 pub fn instructions(run: &Run) -> String {
     format!(
-        "site {name} is up. In it:\n  {dir}/kubectl get nodes,pods -A        kubectl as admin\n  lab exec --run {name} client-l2 -- arping -c 3 -I eth0 ADDRESS   a command on a machine: {machines}\n  vtysh --vty_socket {reg}/frr/   the router's command line\n  logs of everything: {dir}/logs\nRemove it with `make lab-down` or `lab down --run {name}`.",
+        "site {name} is up. In it:\n  {dir}/kubectl get nodes,pods -A        kubectl as admin\n  {lab} exec --run {name} client-l2 -- arping -c 3 -I eth0 ADDRESS   a command on a machine: {machines}\n  vtysh --vty_socket {reg}/frr/   the router's command line\n  logs of everything: {dir}/logs\nRemove it with `make lab-down` or `{lab} down --run {name}`.",
+        lab = std::env::current_exe()
+            .map_or_else(|_| "lab".to_owned(), |path| path.display().to_string()),
         name = run.name,
         dir = run.directory.display(),
         reg = run.registry.display(),

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use ferrolb_cluster::{ObjectKey, Writer};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
 use super::watch::Statuses;
@@ -131,17 +132,29 @@ pub fn bare_loop(site: &Site, prefix: &str, count: usize, give: bool) -> Result<
             .take(count)
             .zip(first..)
             .map(|((name, version), address)| {
-                let ingress = if give { json!([{"ip": Ipv4Addr::from(address).to_string(), "ipMode": "VIP"}]) } else { json!(null) };
-                (name, json!({"metadata": {"resourceVersion": version}, "status": {"loadBalancer": {"ingress": ingress}}}))
+                let ingress = if give {
+                    json!([{"ip": Ipv4Addr::from(address).to_string()}])
+                } else {
+                    json!(null)
+                };
+                let pool = if give { json!("bench") } else { json!(null) };
+                let change = json!({
+                    "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": pool}},
+                    "status": {"loadBalancer": {"ingress": ingress}},
+                });
+                (ObjectKey::new("default", name), version, change)
             })
             .collect();
+        // The operator's own way of writing, so that only the deciding is left out.
+        let writer = Writer::new(site.client.clone());
         let began = Instant::now();
         stream::iter(patches)
-            .map(|(name, patch)| {
-                let api = api.clone();
+            .map(|(key, version, change)| {
+                let writer = writer.clone();
                 async move {
                     interrupt::check()?;
-                    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+                    let outcome = writer.patch_status::<Service>(&key, &version, change).await;
+                    ensure!(outcome.is_done(), "{key}: {outcome:?}");
                     anyhow::Ok(())
                 }
             })
@@ -152,7 +165,7 @@ pub fn bare_loop(site: &Site, prefix: &str, count: usize, give: bool) -> Result<
     })
 }
 
-/// Deletes every Service of the bench and waits until they are gone.
+/// Deletes every Service of the bench.
 pub fn delete_all(site: &Site) -> Result<()> {
     delete(site, |_| true)
 }

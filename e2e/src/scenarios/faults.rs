@@ -193,12 +193,12 @@ fn speaker(site: &Site) -> Result<String> {
     bgp::spread_over_all(site, &watched.bgp)?;
     let [layer2, bgp] = watched.finish(site)?;
     ensure!(
-        layer2.longest_gap < Duration::from_secs(8),
+        layer2.longest_gap < Duration::from_secs(5),
         "the layer 2 client waited {:?}",
         layer2.longest_gap
     );
     ensure!(
-        bgp.longest_gap < Duration::from_secs(8),
+        bgp.longest_gap < Duration::from_secs(5),
         "the BGP client waited {:?}",
         bgp.longest_gap
     );

@@ -174,7 +174,7 @@ fn node_loss(site: &Site) -> Result<String> {
     let (address, node) = announced(site, "failover")?;
     let (seen, successor) = lose_announcer(site, "failover", &address, node)?;
     ensure!(
-        seen.longest_gap < Duration::from_secs(8),
+        seen.longest_gap < Duration::from_secs(5),
         "the client waited {:?}",
         seen.longest_gap
     );
@@ -206,7 +206,6 @@ fn malformed_frames(address: std::net::Ipv4Addr) -> Vec<Vec<u8>> {
         change(15, 7),  // hardware type is not Ethernet
         change(18, 8),  // hardware address length
         change(19, 16), // protocol address length
-        change(21, 9),  // operation
     ];
     frames.push(arp.iter().copied().take(30).collect()); // cut in the middle
     // A neighbour solicitation to all nodes whose ICMPv6 part ends after four bytes.
@@ -249,12 +248,12 @@ fn malformed(site: &Site) -> Result<String> {
     let (address, node) = announced(site, "malformed")?;
     let before = dropped(site, node)?;
     let frames = malformed_frames(address.parse()?);
-    let count = frames.len();
+    let count = f64::from(u32::try_from(frames.len())?);
     neighbors::send_frames(&site.run, frames)?;
     let counted = site
-        .wait("malformed frames are counted", LIMIT, || {
+        .wait("every malformed frame is counted", LIMIT, || {
             let now = dropped(site, node)? - before;
-            Ok((now >= 1.0).then_some(now))
+            Ok((now >= count).then_some(now))
         })
         .context("the speaker's metrics")?;
     ensure!(
