@@ -7,6 +7,8 @@ SHELL := /bin/bash
 # Rust and Go may have been installed by scripts/prerequisites.sh a moment ago, beside the system's own programs.
 export PATH := $(CURDIR)/target/tools/bin:$(CURDIR)/target/tools/go/bin:$(HOME)/.cargo/bin:$(PATH)
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# A distribution may pin its own version of Go; the modules name the one that they need.
+export GOTOOLCHAIN ?= auto
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 KEEP ?=

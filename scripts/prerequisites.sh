@@ -34,9 +34,15 @@ if ((${#missing[@]})); then
   fi
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # Nothing that is there may go for it: another container runtime, say, which conflicts with Debian's containerd.
+  if ! apt-get install -y -qq --no-install-recommends --no-remove "${missing[@]}" >/dev/null; then
+    say "apt-get could not install ${missing[*]} without removing something else. Use a machine or virtual machine of"
+    say "its own, or install the programs of these packages in your own way."
+    exit 1
+  fi
 fi
 
+export GOTOOLCHAIN=auto
 export PATH="$PWD/target/tools/go/bin:$HOME/.cargo/bin:$PATH"
 if ! have cargo; then
   say "Rust is missing; installing it by rustup into $HOME/.cargo"
@@ -50,6 +56,9 @@ fi
 if have rustup; then
   rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install >/dev/null
   rustup target list --installed | grep -q '^x86_64-unknown-linux-musl$' || rustup target add x86_64-unknown-linux-musl
+elif ! rustc --version | grep -qF "rustc $(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)"; then
+  say "This Rust is $(rustc --version); rust-toolchain.toml names another. Install rustup, which fetches that version."
+  exit 1
 elif [ ! -d "$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-musl" ]; then
   say "This Rust has no target x86_64-unknown-linux-musl, which the static binaries need; install it beside $(rustc --print sysroot)."
   exit 1

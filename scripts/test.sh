@@ -34,7 +34,7 @@ stage() {
   passed=$((passed + p))
   failed=$((failed + f))
   summary+=("$(printf '%-16s %5d passed %4d failed %6d s' "$name" "$p" "$f" $((SECONDS - start)))")
-  ((code != 130))
+  if ((code == 130)); then interrupted; fi
 }
 
 interrupted() {
