@@ -43,7 +43,8 @@ impl Protocol {
     }
 }
 
-/// How one Service's announcement changed.
+/// How one Service's announcement changed. Without an address that begins or ends it is the how that changed: the
+/// interfaces, or the routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The Service.
@@ -93,7 +94,7 @@ impl Decider {
                 addresses(before, protocol),
                 addresses(now.as_ref(), protocol),
             );
-            if old != new {
+            if old != new || says(before, protocol) != says(now.as_ref(), protocol) {
                 changes.push(Change {
                     service: key.clone(),
                     protocol,
@@ -159,6 +160,18 @@ impl Decider {
     }
 }
 
+/// What is said on the wire, apart from reasons for saying nothing.
+fn says(
+    announced: Option<&Announced>,
+    protocol: Protocol,
+) -> (Option<&Interfaces>, Option<&Vec<Route>>) {
+    match (announced, protocol) {
+        (None, _) => (None, None),
+        (Some(announced), Protocol::Layer2) => (announced.layer2.as_ref().ok(), None),
+        (Some(announced), Protocol::Bgp) => (None, announced.bgp.as_ref().ok()),
+    }
+}
+
 fn addresses(announced: Option<&Announced>, protocol: Protocol) -> BTreeSet<IpAddr> {
     let Some(announced) = announced else {
         return BTreeSet::new();
@@ -184,10 +197,9 @@ mod tests {
 
     use super::*;
 
-    fn observed(name: &str, address: &str) -> Observed {
+    fn observed(address: &str) -> Observed {
         Observed {
             service: Service {
-                key: ObjectKey::new("shop", name),
                 ingress: vec![address.parse().unwrap()],
                 labels: Default::default(),
                 traffic_policy: TrafficPolicy::Cluster,
@@ -196,6 +208,49 @@ mod tests {
             uid: String::new(),
             traceparent: None,
         }
+    }
+
+    #[test]
+    fn a_change_of_routes_alone_is_a_change() {
+        let pool = IPAddressPool::new(
+            "p",
+            IPAddressPoolSpec {
+                addresses: vec!["10.0.0.0/24".into()],
+                ..Default::default()
+            },
+        );
+        let mut adv = BGPAdvertisement::default();
+        let configured = |adv: &BGPAdvertisement| {
+            let objects = Objects {
+                pools: &[&pool],
+                bgp_advertisements: &[adv],
+                ..Objects::default()
+            };
+            Configuration::from_objects(&objects).0
+        };
+        let nodes = BTreeMap::from([("me".to_owned(), Node::default())]);
+        let endpoints = Endpoints {
+            any: true,
+            nodes: BTreeSet::new(),
+        };
+        let (key, web) = (ObjectKey::new("shop", "web"), observed("10.0.0.1"));
+        let mut decider = Decider::default();
+        let mut decide = |configuration: &Configuration| {
+            let view = View {
+                me: "me",
+                configuration,
+                nodes: &nodes,
+                members: None,
+                ignore_exclude_label: false,
+            };
+            decider.decide(&key, Some(&web), &endpoints, &view)
+        };
+        assert_eq!(decide(&configured(&adv)).len(), 1);
+        assert!(decide(&configured(&adv)).is_empty());
+        adv.spec.communities = vec!["64512:1".into()];
+        let changes = decide(&configured(&adv));
+        assert_eq!(changes.len(), 1);
+        assert!(changes[0].begun.is_empty() && changes[0].ended.is_empty());
     }
 
     #[test]
@@ -228,19 +283,20 @@ mod tests {
             nodes: BTreeSet::new(),
         };
         let mut decider = Decider::default();
-        let (a, b) = (observed("a", "10.0.0.1"), observed("b", "10.0.0.1"));
-        let changes = decider.decide(&a.service.key, Some(&a), &endpoints, &view);
+        let (key_a, key_b) = (ObjectKey::new("shop", "a"), ObjectKey::new("shop", "b"));
+        let (a, b) = (observed("10.0.0.1"), observed("10.0.0.1"));
+        let changes = decider.decide(&key_a, Some(&a), &endpoints, &view);
         assert_eq!(changes.len(), 2, "one for each protocol");
         assert!(
             decider
-                .decide(&a.service.key, Some(&a), &endpoints, &view)
+                .decide(&key_a, Some(&a), &endpoints, &view)
                 .is_empty()
         );
-        decider.decide(&b.service.key, Some(&b), &endpoints, &view);
-        decider.decide(&a.service.key, None, &endpoints, &view);
+        decider.decide(&key_b, Some(&b), &endpoints, &view);
+        decider.decide(&key_a, None, &endpoints, &view);
         assert_eq!(decider.layer2().len(), 1);
         assert_eq!(decider.routes("any").len(), 1);
-        let ended = decider.decide(&b.service.key, Some(&b), &Endpoints::default(), &view);
+        let ended = decider.decide(&key_b, Some(&b), &Endpoints::default(), &view);
         assert_eq!(ended[0].ended, b.service.ingress);
         assert!(decider.layer2().is_empty() && decider.routes("any").is_empty());
         assert_eq!(decider.services().len(), 0);

@@ -174,13 +174,15 @@ impl Feeds {
 #[derive(Default)]
 pub struct SliceIndex {
     /// Mostly one slice each, so a list: a set would take ten times the room.
-    services: BTreeMap<ObjectKey, Vec<ObjectKey>>,
-    slices: BTreeMap<ObjectKey, ObjectKey>,
+    services: BTreeMap<ObjectKey, Vec<Box<str>>>,
+    /// The name of the Service of each slice; both are in one namespace.
+    slices: BTreeMap<ObjectKey, Box<str>>,
 }
 
 impl SliceIndex {
     /// Takes in a changed slice. Returns the Services that it concerns: its own, and the one that it was of before.
     pub fn update(&mut self, key: &ObjectKey, slice: Option<&Slice>) -> BTreeSet<ObjectKey> {
+        let of = |name: &str| ObjectKey::new(&*key.namespace, name);
         let mut concerned = BTreeSet::new();
         let after = slice.map(|slice| slice.service.clone());
         let before = match &after {
@@ -188,8 +190,9 @@ impl SliceIndex {
             None => self.slices.remove(key),
         };
         if let Some(before) = before.filter(|before| Some(before) != after.as_ref()) {
+            let before = of(&before);
             if let Some(slices) = self.services.get_mut(&before) {
-                slices.retain(|slice| slice != key);
+                slices.retain(|slice| **slice != *key.name);
                 if slices.is_empty() {
                     self.services.remove(&before);
                 }
@@ -197,10 +200,11 @@ impl SliceIndex {
             concerned.insert(before);
         }
         if let Some(after) = after {
+            let after = of(&after);
             let slices = self.services.entry(after.clone()).or_default();
-            if !slices.contains(key) {
+            if !slices.iter().any(|slice| **slice == *key.name) {
                 slices.reserve_exact(1);
-                slices.push(key.clone());
+                slices.push(key.name.as_str().into());
             }
             concerned.insert(after);
         }
@@ -211,15 +215,13 @@ impl SliceIndex {
     #[must_use]
     pub fn endpoints(&self, service: &ObjectKey, slices: &Store<Slice>) -> Endpoints {
         let mut endpoints = Endpoints::default();
-        for slice in self
-            .services
-            .get(service)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| slices.get(key))
-        {
-            endpoints.any |= slice.any;
-            endpoints.nodes.extend(slice.nodes.iter().cloned());
+        for name in self.services.get(service).into_iter().flatten() {
+            if let Some(slice) = slices.get(&ObjectKey::new(&*service.namespace, &**name)) {
+                endpoints.any |= slice.any;
+                endpoints
+                    .nodes
+                    .extend(slice.nodes.iter().map(ToString::to_string));
+            }
         }
         endpoints
     }
@@ -242,9 +244,9 @@ mod tests {
             ObjectKey::new("n", "b"),
         );
         let of = |service: &ObjectKey| Slice {
-            service: service.clone(),
+            service: service.name.as_str().into(),
             any: true,
-            nodes: Vec::new(),
+            nodes: Box::default(),
         };
         let mut index = SliceIndex::default();
         assert_eq!(

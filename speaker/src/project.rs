@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ferrolb_announcement::{Node, Service, TrafficPolicy};
-use ferrolb_api::{ObjectKey, annotations};
+use ferrolb_api::annotations;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -27,12 +27,12 @@ pub struct Observed {
 /// One EndpointSlice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
-    /// The Service that it belongs to.
-    pub service: ObjectKey,
+    /// The name of the Service that it belongs to, in the slice's own namespace.
+    pub service: Box<str>,
     /// Whether some endpoint can serve.
     pub any: bool,
     /// The nodes of those that can, sorted.
-    pub nodes: Vec<String>,
+    pub nodes: Box<[Box<str>]>,
 }
 
 /// The TCP-MD5 key in a Secret; never shown.
@@ -62,7 +62,6 @@ pub fn service(object: &core::Service, class: Option<&str>) -> Option<Observed> 
         .collect();
     Some(Observed {
         service: Service {
-            key: ObjectKey::namespaced(object),
             ingress,
             labels: object.labels().into(),
             traffic_policy: match spec.external_traffic_policy.as_deref() {
@@ -93,17 +92,17 @@ pub fn slice(object: &EndpointSlice) -> Option<Slice> {
         (ready || serving) && !endpoint.addresses.is_empty()
     });
     let mut any = false;
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<Box<str>> = Vec::new();
     for endpoint in can_serve {
         any = true;
-        nodes.extend(endpoint.node_name.clone());
+        nodes.extend(endpoint.node_name.as_deref().map(Box::from));
     }
     nodes.sort();
     nodes.dedup();
     Some(Slice {
-        service: ObjectKey::new(object.namespace().unwrap_or_default(), service),
+        service: service.as_str().into(),
         any,
-        nodes,
+        nodes: nodes.into(),
     })
 }
 
@@ -163,9 +162,9 @@ mod tests {
         assert_eq!(
             slice,
             Slice {
-                service: ObjectKey::new("shop", "web"),
+                service: "web".into(),
                 any: true,
-                nodes: vec!["b".into(), "c".into()]
+                nodes: ["b".into(), "c".into()].into()
             }
         );
         assert!(!slice_of(json!([endpoint(json!({"ready": false}), "a")])).any);

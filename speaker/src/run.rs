@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bgp::{Attributes, Bgp, RoutesSent};
-use crate::decide::{Change, Decider};
+use crate::decide::{Change, Decider, Protocol};
 use crate::inputs::{Dirty, Feeds, SliceIndex, Stores};
 use crate::layer2::{Layer2, Layer2Event};
 use crate::members::Members;
@@ -27,6 +27,9 @@ use crate::traces::Traces;
 
 /// Changes are taken in at once after a rest, and at most this often under load: deciding has a price for each round.
 const CEILING: Duration = Duration::from_millis(5);
+/// Under load a round is followed by a rest this many times as long, so that a flood of changes among thousands of
+/// Services costs a fifth of a processor and not a whole one.
+const REST: u32 = 4;
 /// How long a speaker that starts waits to hear of the others before it takes itself for the only one. It hears of all
 /// of them with the first answer; only where some are dead does it wait this long.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -148,6 +151,7 @@ impl Run {
             } else {
                 self.look(&dirty, members)
             };
+            let took = round.elapsed();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
@@ -166,7 +170,7 @@ impl Run {
                 self.traces.routes_sent(&event);
             }
             if worked {
-                tokio::time::sleep_until(round + CEILING).await;
+                tokio::time::sleep(CEILING.max(took * REST)).await;
             }
         }
         self.leave().await;
@@ -207,8 +211,13 @@ impl Run {
         if dirty.configuration {
             self.set_peers();
         }
-        if !changes.is_empty() || dirty.everything || members_changed {
-            self.announce();
+        // Each protocol takes its whole state, so it is not put together for a change that is the other's.
+        let concerns = |protocol| changes.iter().any(|change| change.protocol == protocol);
+        if dirty.everything || concerns(Protocol::Layer2) {
+            self.protocols.layer2.set(self.decider.layer2());
+        }
+        if dirty.everything || concerns(Protocol::Bgp) {
+            self.set_routes();
         }
         if members_changed {
             self.protocols.layer2.announce_again();
@@ -250,8 +259,7 @@ impl Run {
         changes
     }
 
-    fn announce(&mut self) {
-        self.protocols.layer2.set(self.decider.layer2());
+    fn set_routes(&self) {
         let mut all: BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>> = BTreeMap::new();
         for peer in self.configuration.peers.keys() {
             let routes: BTreeMap<_, _> = self
@@ -313,6 +321,10 @@ impl Run {
             begun,
             ended,
         } = change;
+        if begun.is_empty() && ended.is_empty() {
+            info!(event = "serviceAnnounced", service = %service, protocol = protocol.name(), "announced in another way");
+            return;
+        }
         let (event, ips) = if begun.is_empty() {
             ("serviceWithdrawn", ended)
         } else {

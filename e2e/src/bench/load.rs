@@ -24,6 +24,8 @@ const CONCURRENCY: usize = 32;
 
 /// One Service from its creation to the wire. What did not come within the time is None.
 pub struct Sample {
+    /// From sending the create request to the API server's answer, in which nobody else has a part.
+    pub request: Option<Duration>,
     /// From sending the create request to the event that shows the address.
     pub create: Option<Duration>,
     /// From that event to the first gratuitous ARP frame.
@@ -63,6 +65,7 @@ pub fn one_by_one(
         site.runtime()
             .block_on(api.create(&PostParams::default(), &object))
             .with_context(|| format!("create {name}"))?;
+        let request = Some(began.elapsed());
         let seen = host::wait_until(&name, Duration::from_secs(10), || {
             Ok(statuses.of(&name).is_some())
         })
@@ -70,6 +73,7 @@ pub fn one_by_one(
         .and_then(|()| statuses.of(&name));
         let Some(seen) = seen else {
             samples.push(Sample {
+                request,
                 create: None,
                 arp: None,
                 bgp: None,
@@ -87,6 +91,7 @@ pub fn one_by_one(
         let after =
             |moment: Option<Instant>| moment.map(|m| m.saturating_duration_since(seen.when));
         samples.push(Sample {
+            request,
             create: Some(seen.when.duration_since(began)),
             arp: after(wire.arp(address)),
             bgp: after(wire.bgp(address)),

@@ -67,6 +67,14 @@ impl Rows {
             at_most(1.5 * p99),
         );
         for (samples, present) in [(few, 0), (many, count)] {
+            for (how, share) in [("p50", 0.5), ("p99", 0.99)] {
+                self.add(
+                    &format!("the create request alone, {present} present, {how}"),
+                    percentile(samples.iter().map(|s| s.request), share),
+                    "ms",
+                    None,
+                );
+            }
             for (how, share, target) in [("p50", 0.5, None), ("p99", 0.99, at_most(20.0))] {
                 self.add(
                     &format!("status to gratuitous ARP, {present} present, {how}"),

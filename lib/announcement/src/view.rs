@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Configuration, Labels, Pool};
 
 /// Everything but the Service and its endpoints.
@@ -24,8 +23,6 @@ pub struct View<'a> {
 /// What announcing reads of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Namespace and name.
-    pub key: ObjectKey,
     /// The addresses in its status, in their order.
     pub ingress: Vec<IpAddr>,
     /// Labels, for the service selectors of advertisements.

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use ferrolb_announcement::{
     Endpoints, Interfaces, Node, Service, TrafficPolicy, View, Withdrawn, bgp, layer2, routes,
 };
-use ferrolb_api::ObjectKey;
 use ferrolb_rules::{BgpAdvertisement, Configuration, L2Advertisement, Pool, Selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -68,7 +67,6 @@ fn nodes() -> BTreeMap<String, Node> {
 
 fn service() -> Service {
     Service {
-        key: ObjectKey::new("default", "s"),
         ingress: vec!["10.0.0.1".parse().unwrap()],
         labels: (&BTreeMap::from([("app".to_owned(), "web".to_owned())])).into(),
         traffic_policy: TrafficPolicy::Cluster,
