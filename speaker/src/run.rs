@@ -30,6 +30,8 @@ const CEILING: Duration = Duration::from_millis(5);
 /// Under load a round is followed by a rest this many times as long, so that a flood of changes among thousands of
 /// Services costs a fifth of a processor and not a whole one.
 const REST: u32 = 4;
+/// The longest rest: the loss of a node must not wait for one.
+const REST_AT_MOST: Duration = Duration::from_millis(100);
 /// How long a speaker that starts waits to hear of the others before it takes itself for the only one. It hears of all
 /// of them with the first answer; only where some are dead does it wait this long.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -170,7 +172,7 @@ impl Run {
                 self.traces.routes_sent(&event);
             }
             if worked {
-                tokio::time::sleep(CEILING.max(took * REST)).await;
+                tokio::time::sleep((took * REST).clamp(CEILING, REST_AT_MOST)).await;
             }
         }
         self.leave().await;
