@@ -40,10 +40,10 @@ pub fn outdated(
         let conditions = with_accepted(
             &existing.conditions,
             stored.metadata.generation,
-            &refused("IPAddressPool", &key.name),
+            &refused("IPAddressPool", key.name()),
             now,
         );
-        let wanted = pool_status(counters(&key.name), conditions);
+        let wanted = pool_status(counters(key.name()), conditions);
         if stored.status.as_ref() != Some(&wanted) {
             writes.push((
                 "IPAddressPool",
@@ -86,7 +86,7 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
         let wanted = with_accepted(
             existing,
             stored.meta().generation,
-            &refused(kind, &key.name),
+            &refused(kind, key.name()),
             now,
         );
         if existing != wanted {

@@ -95,10 +95,7 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
     .collect();
     Some(Observed {
         service: Service {
-            key: ObjectKey {
-                namespace: metadata.namespace.clone().unwrap_or_default(),
-                name: metadata.name.clone().unwrap_or_default(),
-            },
+            key: ObjectKey::namespaced(service),
             created: metadata
                 .creation_timestamp
                 .as_ref()

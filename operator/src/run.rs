@@ -316,7 +316,7 @@ impl Run {
         let namespaces = self.stores.namespaces.snapshot();
         let labels = namespaces
             .iter()
-            .map(|(key, labels)| (key.name.clone(), labels.value().as_ref().clone()));
+            .map(|(key, labels)| (key.name().to_owned(), labels.value().as_ref().clone()));
         self.decider.use_namespaces(labels.collect());
     }
 
@@ -329,7 +329,7 @@ impl Run {
             .pools
             .snapshot()
             .keys()
-            .filter_map(|key| Some((key.name.clone(), self.decider.counters(&key.name)?)))
+            .filter_map(|key| Some((key.name().to_owned(), self.decider.counters(key.name())?)))
             .collect();
         self.metrics.pools(&pools);
         let now = Time(Timestamp::now());

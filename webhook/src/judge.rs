@@ -173,7 +173,7 @@ fn judge_removal_of_profile(question: &Question, known: &Known) -> Answer {
         peers
             .iter()
             .find(|(_, profile)| ***profile == question.name)
-            .map(|(peer, _)| peer.name.clone())
+            .map(|(peer, _)| peer.name().to_owned())
     });
     match user {
         Some(peer) => Answer::Forbidden(format!(

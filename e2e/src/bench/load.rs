@@ -147,7 +147,7 @@ pub fn bare_loop(site: &Site, prefix: &str, count: usize, give: bool) -> Result<
                     "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": pool}},
                     "status": {"loadBalancer": {"ingress": ingress}},
                 });
-                (ObjectKey::new("default", name), version, change)
+                (ObjectKey::new("default", &name), version, change)
             })
             .collect();
         // The operator's own way of writing, so that only the deciding is left out.

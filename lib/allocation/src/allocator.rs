@@ -546,15 +546,15 @@ fn compatible(pool: &Pool, service: &Service, namespaces: &Namespaces) -> Result
     };
     let restricted =
         !allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty();
-    let listed = allocation.namespaces.contains(&service.key.namespace);
+    let listed = allocation.namespaces.contains(service.key.namespace());
     let selected = !allocation.namespace_selectors.is_empty()
         && namespaces
-            .get(&service.key.namespace)
+            .get(service.key.namespace())
             .is_some_and(|labels| any_matches(&allocation.namespace_selectors, labels));
     if restricted && !listed && !selected {
         return Err(format!(
             "it serves other namespaces than {:?}",
-            service.key.namespace
+            service.key.namespace()
         ));
     }
     if !any_matches(&allocation.service_selectors, &service.labels) {

@@ -52,7 +52,7 @@ fn pool(size: u8) -> Pool {
 
 fn service(name: u8, dual: bool, wants: Option<u8>) -> Service {
     Service {
-        key: ObjectKey::new("default", format!("s{name}")),
+        key: ObjectKey::new("default", &format!("s{name}")),
         created: i64::from(name),
         labels: Labels::default(),
         families: if dual {
@@ -95,7 +95,7 @@ fn reconcile(allocator: &mut Allocator, services: &mut BTreeMap<u8, Service>, na
         todo = allocator
             .to_retry()
             .iter()
-            .map(|key| key.name[1..].parse().unwrap())
+            .map(|key| key.name()[1..].parse().unwrap())
             .collect();
         if todo.is_empty() {
             return;

@@ -117,10 +117,7 @@ mod tests {
     use super::*;
 
     fn key(n: usize) -> ObjectKey {
-        ObjectKey {
-            namespace: "default".into(),
-            name: format!("svc-{n}"),
-        }
+        ObjectKey::new("default", &format!("svc-{n}"))
     }
 
     #[test]

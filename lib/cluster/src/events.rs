@@ -165,10 +165,7 @@ impl Worker {
                 return;
             }
             known.written = now;
-            let key = ObjectKey {
-                namespace: namespace(&happening.subject),
-                name: known.name.clone(),
-            };
+            let key = ObjectKey::new(namespace(&happening.subject), &known.name);
             let change =
                 json!({ "count": known.count, "lastTimestamp": Time(jiff::Timestamp::now()) });
             match self.writer.patch::<Event>(&key, None, change).await {
@@ -182,7 +179,7 @@ impl Worker {
         let name = event.metadata.name.clone().unwrap_or_default();
         let outcome = self
             .writer
-            .create(&namespace(&happening.subject), &event)
+            .create(namespace(&happening.subject), &event)
             .await;
         failed(&happening, &outcome);
         if outcome.is_done() {
@@ -221,19 +218,19 @@ impl Worker {
         let now = jiff::Timestamp::now();
         // Unique without asking the server: the moment, and our own count within it.
         let suffix = format!("{:x}{:x}", now.as_nanosecond(), self.made);
-        let stem: String = subject.key.name.chars().take(200).collect();
+        let stem: String = subject.key.name().chars().take(200).collect();
         Event {
             metadata: ObjectMeta {
                 name: Some(format!("{stem}.{suffix}")),
-                namespace: Some(namespace(subject)),
+                namespace: Some(namespace(subject).to_owned()),
                 ..ObjectMeta::default()
             },
             involved_object: ObjectReference {
                 api_version: Some(subject.api_version.clone()),
                 kind: Some(subject.kind.clone()),
-                name: Some(subject.key.name.clone()),
-                namespace: (!subject.key.namespace.is_empty())
-                    .then(|| subject.key.namespace.clone()),
+                name: Some(subject.key.name().to_owned()),
+                namespace: (!subject.key.namespace().is_empty())
+                    .then(|| subject.key.namespace().to_owned()),
                 uid: Some(subject.uid.clone()),
                 ..ObjectReference::default()
             },
@@ -256,11 +253,10 @@ impl Worker {
 }
 
 /// Events of cluster-wide objects live in `default`, as those of Kubernetes itself.
-fn namespace(subject: &Subject) -> String {
-    if subject.key.namespace.is_empty() {
-        "default".to_owned()
-    } else {
-        subject.key.namespace.clone()
+fn namespace(subject: &Subject) -> &str {
+    match subject.key.namespace() {
+        "" => "default",
+        namespace => namespace,
     }
 }
 

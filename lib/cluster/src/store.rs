@@ -384,10 +384,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> ObjectKey {
-        ObjectKey {
-            namespace: "default".into(),
-            name: name.into(),
-        }
+        ObjectKey::new("default", name)
     }
 
     fn listed(writer: &mut StoreWriter<u32>, objects: &[(&str, &str, u32)]) {
@@ -399,7 +396,7 @@ mod tests {
     }
 
     fn names(changes: &crate::Changes) -> Vec<&str> {
-        changes.keys.iter().map(|key| key.name.as_str()).collect()
+        changes.keys.iter().map(|key| key.name()).collect()
     }
 
     #[test]

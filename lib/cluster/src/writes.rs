@@ -147,13 +147,15 @@ impl Writer {
         }
         let path = K::url_path(
             &(),
-            (!key.namespace.is_empty()).then_some(key.namespace.as_str()),
+            (!key.namespace().is_empty()).then_some(key.namespace()),
         );
         let (params, patch) = (PatchParams::default(), kind(change));
         let request = Request::new(path);
         let request = match subresource {
-            Some(subresource) => request.patch_subresource(subresource, &key.name, &params, &patch),
-            None => request.patch(&key.name, &params, &patch),
+            Some(subresource) => {
+                request.patch_subresource(subresource, key.name(), &params, &patch)
+            }
+            None => request.patch(key.name(), &params, &patch),
         };
         let mut request = match request {
             Ok(request) => request,
@@ -198,9 +200,9 @@ impl Writer {
             + DeserializeOwned
             + Debug,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &key.namespace);
+        let api: Api<K> = Api::namespaced(self.client.clone(), key.namespace());
         self.bounded(async {
-            api.delete(&key.name, &DeleteParams::default())
+            api.delete(key.name(), &DeleteParams::default())
                 .await
                 .map(|_| String::new())
         })

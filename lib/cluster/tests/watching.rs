@@ -41,7 +41,11 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 fn names(changes: Changes) -> Vec<String> {
-    changes.keys.into_iter().map(|key| key.name).collect()
+    changes
+        .keys
+        .into_iter()
+        .map(|key| key.name().to_owned())
+        .collect()
 }
 
 /// Collects changes until this key is among them, since each event may be its own wake-up.
