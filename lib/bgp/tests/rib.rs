@@ -12,7 +12,6 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::time::Duration;
 
 const V4_HOP: &str = "192.0.2.1";
@@ -52,13 +51,11 @@ fn with_community(value: u32) -> Attributes {
     }
 }
 
-fn desired(routes: &[(&str, Attributes)]) -> Arc<BTreeMap<IpNet, Attributes>> {
-    Arc::new(
-        routes
-            .iter()
-            .map(|(prefix, attributes)| (net(prefix), attributes.clone()))
-            .collect(),
-    )
+fn desired(routes: &[(&str, Attributes)]) -> BTreeMap<IpNet, Attributes> {
+    routes
+        .iter()
+        .map(|(prefix, attributes)| (net(prefix), attributes.clone()))
+        .collect()
 }
 
 /// What a router would have after the UPDATEs.
@@ -123,7 +120,7 @@ impl Router {
 /// A session that has just been established with these routes, and its router.
 fn up(export: Export, routes: &[(&str, Attributes)]) -> (AdjRibOut, Router) {
     let mut rib = AdjRibOut::new();
-    rib.set_desired(desired(routes));
+    rib.set_desired(&desired(routes));
     assert_eq!(rib.next_batch(1), None);
     let context = export.context;
     rib.established(export);
@@ -162,7 +159,7 @@ fn only_what_changed_is_sent() {
             ("10.0.0.2/32", with_community(1)),
         ],
     );
-    rib.set_desired(desired(&[
+    rib.set_desired(&desired(&[
         ("10.0.0.1/32", with_community(1)),
         ("10.0.0.3/32", with_community(1)),
     ]));
@@ -179,7 +176,7 @@ fn only_what_changed_is_sent() {
 #[test]
 fn changed_attributes_replace_the_route_in_place() {
     let (mut rib, mut router) = up(export(), &[("10.0.0.1/32", with_community(1))]);
-    rib.set_desired(desired(&[("10.0.0.1/32", with_community(2))]));
+    rib.set_desired(&desired(&[("10.0.0.1/32", with_community(2))]));
     let batches = router.drain(&mut rib, &Context::default());
     assert_eq!(
         (
@@ -200,8 +197,8 @@ fn changed_attributes_replace_the_route_in_place() {
 fn a_change_that_is_taken_back_before_it_is_sent_is_never_sent() {
     let routes = [("10.0.0.1/32", with_community(1))];
     let (mut rib, _) = up(export(), &routes);
-    rib.set_desired(desired(&[]));
-    rib.set_desired(desired(&routes));
+    rib.set_desired(&desired(&[]));
+    rib.set_desired(&desired(&routes));
     assert_eq!(rib.next_batch(1), None);
 }
 
@@ -334,7 +331,7 @@ fn a_route_with_more_communities_than_a_message_holds_is_reported_and_withdrawn(
         communities: (0..1100).map(Community).collect(),
         ..Attributes::default()
     };
-    rib.set_desired(desired(&[("10.0.0.1/32", many)]));
+    rib.set_desired(&desired(&[("10.0.0.1/32", many)]));
     router.drain(&mut rib, &Context::default());
     assert!(router.routes.is_empty());
     assert_eq!(
@@ -346,7 +343,7 @@ fn a_route_with_more_communities_than_a_message_holds_is_reported_and_withdrawn(
         communities: (0..900).map(Community).collect(),
         ..Attributes::default()
     };
-    rib.set_desired(desired(&[("10.0.0.1/32", fewer)]));
+    rib.set_desired(&desired(&[("10.0.0.1/32", fewer)]));
     router.drain(&mut rib, &Context::default());
     assert_eq!(router.routes.len(), 1);
 }
@@ -371,9 +368,21 @@ fn a_refresh_sends_all_of_one_family_again_without_withdrawing() {
     assert!(router.withdrawn.is_empty());
     // A route that vanishes before its refresh was sent is still withdrawn.
     rib.refresh(Family::Ipv4Unicast);
-    rib.set_desired(desired(&[]));
+    rib.set_desired(&desired(&[]));
     router.drain(&mut rib, &Context::default());
     assert!(router.routes.is_empty());
+}
+
+#[test]
+fn a_refresh_outlives_a_change_that_is_taken_back() {
+    let (mut rib, mut router) = up(export(), &[("10.0.0.1/32", with_community(1))]);
+    rib.refresh(Family::Ipv4Unicast);
+    rib.set(net("10.0.0.1/32"), Some(&with_community(2)));
+    rib.set(net("10.0.0.1/32"), Some(&with_community(1)));
+    assert_eq!(rib.pending(), 1);
+    let batches = router.drain(&mut rib, &Context::default());
+    assert_eq!((batches.len(), batches[0].announced_again), (1, 1));
+    assert_eq!(rib.next_batch(1), None);
 }
 
 #[test]
@@ -401,7 +410,7 @@ fn ten_thousand_routes_take_few_messages_in_portions_of_the_asked_size() {
         })
         .collect();
     let mut rib = AdjRibOut::new();
-    rib.set_desired(Arc::new(routes));
+    rib.set_desired(&routes);
     rib.established(export());
     let mut router = Router::default();
     let mut batches = 0;
@@ -426,6 +435,7 @@ fn prefix() -> impl Strategy<Value = IpNet> {
 #[derive(Debug, Clone)]
 enum Step {
     Desire(BTreeMap<IpNet, u32>),
+    Set(IpNet, Option<u32>),
     Fetch(usize),
     Refresh(bool),
     Flap,
@@ -434,6 +444,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::btree_map(prefix(), 0..4u32, 0..60).prop_map(Step::Desire),
+        6 => (prefix(), prop::option::of(0..4u32)).prop_map(|(prefix, value)| Step::Set(prefix, value)),
         6 => (1..300usize).prop_map(Step::Fetch),
         1 => any::<bool>().prop_map(Step::Refresh),
         1 => Just(Step::Flap),
@@ -456,8 +467,15 @@ proptest! {
             match step {
                 Step::Desire(routes) => {
                     let attributes = |value: &u32| with_community(*value);
-                    rib.set_desired(Arc::new(routes.iter().map(|(net, value)| (*net, attributes(value))).collect()));
+                    rib.set_desired(&routes.iter().map(|(net, value)| (*net, attributes(value))).collect());
                     wanted = routes;
+                }
+                Step::Set(prefix, value) => {
+                    rib.set(prefix, value.map(with_community).as_ref());
+                    match value {
+                        Some(value) => wanted.insert(prefix, value),
+                        None => wanted.remove(&prefix),
+                    };
                 }
                 Step::Fetch(octets) => {
                     router.withdrawn.clear();

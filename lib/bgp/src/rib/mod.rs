@@ -1,21 +1,24 @@
 //! The adj-RIB-out: which routes a peer shall have, which it has, and the UPDATEs in between.
 //!
-//! Whole desired states go in ([`AdjRibOut::set_desired`]); [`AdjRibOut::next_batch`] gives the next portion of what the
-//! peer lacks. What is not fetched yet is not decided yet: a route that changes ten times while the peer is slow is sent
-//! once. A route whose attributes change is announced again and never withdrawn in between.
+//! What is desired goes in prefix by prefix ([`AdjRibOut::set`]), at a cost that grows with the logarithm of the number of
+//! routes; [`AdjRibOut::next_batch`] gives the next portion of what the peer lacks. What is not fetched yet is not decided
+//! yet: a route that changes ten times while the peer is slow is sent once. A route whose attributes change is announced
+//! again and never withdrawn in between.
 
 mod attributes;
 mod export;
 mod pending;
+mod sets;
 
 pub use attributes::Attributes;
 pub use export::{Export, NotAdvertised};
 
 use crate::family::{Families, Family};
-use crate::wire::{Template, pack_withdrawals, push_end_of_rib};
+use crate::wire::{pack_withdrawals, push_end_of_rib};
 use ipnet::IpNet;
-use pending::{Group, Pending};
-use std::collections::{BTreeMap, BTreeSet};
+use pending::{Lack, Pending};
+use sets::Sets;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One portion of UPDATEs.
@@ -35,19 +38,37 @@ pub struct Batch {
     pub end_of_rib: Families,
 }
 
-/// What the peer was told about a prefix.
-#[derive(Debug, Clone)]
-struct Sent {
-    /// Shared between all prefixes with equal attributes.
-    attributes: Arc<Attributes>,
-    /// The peer asked to have it again (RFC 2918).
+/// One prefix. At least one of the two sets is there.
+#[derive(Debug, Default)]
+struct Route {
+    /// What the peer shall have.
+    desired: Option<Arc<Attributes>>,
+    /// What it was told.
+    sent: Option<Arc<Attributes>>,
+    /// It asked to have the route again (RFC 2918).
     again: bool,
+}
+
+impl Route {
+    /// What is to be said, if the session can carry the route as desired.
+    fn lack(&self, refused: bool) -> Lack {
+        match (self.desired.as_ref().filter(|_| !refused), &self.sent) {
+            (None, None) => Lack::Nothing,
+            (None, Some(_)) => Lack::Withdrawal,
+            // Sets are shared, so equal ones are the same piece of memory.
+            (Some(desired), Some(sent)) if Arc::ptr_eq(desired, sent) && !self.again => {
+                Lack::Nothing
+            }
+            (Some(desired), _) => Lack::Announcement(Arc::clone(desired)),
+        }
+    }
 }
 
 /// The routes of one peer.
 #[derive(Debug, Default)]
 pub struct AdjRibOut {
-    desired: Arc<BTreeMap<IpNet, Attributes>>,
+    routes: BTreeMap<IpNet, Route>,
+    sets: Sets,
     /// Set while the session is established.
     session: Option<Established>,
 }
@@ -55,10 +76,11 @@ pub struct AdjRibOut {
 #[derive(Debug)]
 struct Established {
     export: Export,
-    sent: BTreeMap<IpNet, Sent>,
+    /// How many routes have `sent`.
+    advertised: usize,
     pending: Pending,
-    /// The attribute sets in `sent`, to share them.
-    sets: BTreeSet<Arc<Attributes>>,
+    /// Desired routes that the session cannot carry.
+    refused: BTreeMap<IpNet, NotAdvertised>,
     /// Families whose End-of-RIB marker is still to be sent.
     marker_due: Families,
 }
@@ -69,50 +91,91 @@ impl AdjRibOut {
         AdjRibOut::default()
     }
 
-    /// Replaces the desired routes. Host bits in a prefix are not allowed: a prefix is a network.
-    pub fn set_desired(&mut self, routes: Arc<BTreeMap<IpNet, Attributes>>) {
-        if Arc::ptr_eq(&self.desired, &routes) {
-            return;
+    /// Says what the peer shall have of one prefix; `None` for nothing. Host bits in a prefix are not allowed: a prefix is
+    /// a network.
+    pub fn set(&mut self, prefix: IpNet, attributes: Option<&Attributes>) {
+        let desired = attributes.map(|attributes| self.sets.share(attributes));
+        let route = self.routes.entry(prefix).or_default();
+        let before = route.lack(
+            self.session
+                .as_ref()
+                .is_some_and(|session| session.refused.contains_key(&prefix)),
+        );
+        let former = std::mem::replace(&mut route.desired, desired);
+        if let Some(session) = &mut self.session {
+            session.pending.remove(&prefix, &before);
+            session.place(prefix, route);
         }
-        self.desired = routes;
-        self.decide();
+        drop(before);
+        if route.desired.is_none() && route.sent.is_none() {
+            self.routes.remove(&prefix);
+        }
+        self.sets.give_back(former);
+    }
+
+    /// Replaces all that is desired, for a session that begins.
+    pub fn set_desired(&mut self, routes: &BTreeMap<IpNet, Attributes>) {
+        let gone: Vec<IpNet> = self
+            .routes
+            .iter()
+            .filter(|(prefix, route)| route.desired.is_some() && !routes.contains_key(*prefix))
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        for prefix in gone {
+            self.set(prefix, None);
+        }
+        for (prefix, attributes) in routes {
+            self.set(*prefix, Some(attributes));
+        }
     }
 
     /// A session is established: the peer has none of our routes and gets all that `export` allows.
     pub fn established(&mut self, export: Export) {
-        let marker_due = export.families;
-        self.session = Some(Established {
+        self.down();
+        let mut session = Established {
+            marker_due: export.families,
             export,
-            sent: BTreeMap::new(),
+            advertised: 0,
             pending: Pending::default(),
-            sets: BTreeSet::new(),
-            marker_due,
-        });
-        self.decide();
+            refused: BTreeMap::new(),
+        };
+        for (prefix, route) in &self.routes {
+            session.place(*prefix, route);
+        }
+        self.session = Some(session);
     }
 
     /// The session ended: the peer has dropped our routes.
     pub fn down(&mut self) {
-        self.session = None;
+        if self.session.take().is_none() {
+            return;
+        }
+        let sets = &mut self.sets;
+        self.routes.retain(|_, route| {
+            route.again = false;
+            sets.give_back(route.sent.take());
+            route.desired.is_some()
+        });
     }
 
     /// The peer asked for all routes of a family again.
     pub fn refresh(&mut self, family: Family) {
-        if let Some(session) = &mut self.session {
-            let of_family = session
-                .sent
-                .iter_mut()
-                .filter(|(prefix, _)| Family::of(prefix) == family);
-            of_family.for_each(|(_, sent)| sent.again = true);
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        for (prefix, route) in &mut self.routes {
+            if Family::of(prefix) == family && route.sent.is_some() && route.desired.is_some() {
+                route.again = true;
+                session.place(*prefix, route);
+            }
         }
-        self.decide();
     }
 
     /// How many prefixes the peer was told.
     pub fn advertised(&self) -> usize {
         self.session
             .as_ref()
-            .map_or(0, |session| session.sent.len())
+            .map_or(0, |session| session.advertised)
     }
 
     /// How many prefixes are still to be announced or withdrawn.
@@ -123,64 +186,37 @@ impl AdjRibOut {
     }
 
     /// The desired prefixes that this session cannot carry, and why. Empty without a session.
-    pub fn not_advertised(&self) -> impl Iterator<Item = (IpNet, NotAdvertised)> {
-        self.session.iter().flat_map(|session| {
-            self.desired.iter().filter_map(|(prefix, attributes)| {
-                session
-                    .export
-                    .check(prefix, attributes)
-                    .err()
-                    .map(|reason| (*prefix, reason))
-            })
-        })
+    pub fn not_advertised(&self) -> impl ExactSizeIterator<Item = (IpNet, NotAdvertised)> {
+        static NONE: BTreeMap<IpNet, NotAdvertised> = BTreeMap::new();
+        self.session
+            .as_ref()
+            .map_or(&NONE, |session| &session.refused)
+            .iter()
+            .map(|(prefix, reason)| (*prefix, *reason))
     }
 
     /// What the peer was told, in the order of prefixes.
     pub fn routes(&self) -> impl Iterator<Item = (IpNet, &Attributes)> {
-        self.session.iter().flat_map(|session| {
-            session
-                .sent
-                .iter()
-                .map(|(prefix, sent)| (*prefix, sent.attributes.as_ref()))
-        })
+        self.routes
+            .iter()
+            .filter_map(|(prefix, route)| Some((*prefix, route.sent.as_deref()?)))
     }
 
     /// The next UPDATEs, whole messages until they are at least `octets` long together or nothing is left. They count as
     /// sent, so they must be sent, in this order. `None` if the peer has everything.
     pub fn next_batch(&mut self, octets: usize) -> Option<Batch> {
-        let session = self.session.as_mut()?;
         let mut batch = Batch::default();
-        while batch.bytes.len() < octets.max(1) && session.push_message(&mut batch) {}
+        while batch.bytes.len() < octets.max(1) && self.push_message(&mut batch) {}
         (!batch.bytes.is_empty()).then_some(batch)
     }
 
-    /// Finds what the peer lacks.
-    fn decide(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.pending = pending::difference(&self.desired, &session.sent, &session.export);
-            // Sets that no prefix has any more would otherwise pile up over the life of the session.
-            session.sets.retain(|set| Arc::strong_count(set) > 1);
-        }
-    }
-}
-
-impl Established {
     /// Appends one message; false if there is nothing to say.
     fn push_message(&mut self, batch: &mut Batch) -> bool {
         for family in Family::ALL {
-            if self.push_withdrawals(batch, family) || self.push_announcements(batch, family) {
-                return true;
-            }
-            if self.marker_due.contains(family) {
-                push_end_of_rib(&mut batch.bytes, family);
-                batch.messages += 1;
-                let this = Families::from_iter([family]);
-                self.marker_due = self
-                    .marker_due
-                    .iter()
-                    .filter(|due| *due != family)
-                    .collect();
-                batch.end_of_rib = batch.end_of_rib.iter().chain(this.iter()).collect();
+            if self.push_withdrawals(batch, family)
+                || self.push_announcements(batch, family)
+                || self.push_marker(batch, family)
+            {
                 return true;
             }
         }
@@ -188,63 +224,121 @@ impl Established {
     }
 
     fn push_withdrawals(&mut self, batch: &mut Batch, family: Family) -> bool {
-        let waiting = self.pending.withdrawals(family);
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let waiting = &mut session.pending.of(family).withdrawals;
         // Withdrawals of the simplest form always fit; an error would mean that nothing was written.
-        let count = pack_withdrawals(&mut batch.bytes, family, waiting.rest()).unwrap_or(0);
-        let done = waiting.take(count);
-        for prefix in done {
-            self.sent.remove(prefix);
+        let count = pack_withdrawals(&mut batch.bytes, family, &*waiting).unwrap_or(0);
+        for prefix in std::iter::from_fn(|| waiting.pop_first()).take(count) {
+            batch.withdrawn.push(prefix);
+            session.advertised -= 1;
+            let Some(route) = self.routes.get_mut(&prefix) else {
+                continue;
+            };
+            self.sets.give_back(route.sent.take());
+            route.again = false;
+            if route.desired.is_none() {
+                self.routes.remove(&prefix);
+            }
         }
-        batch.withdrawn.extend_from_slice(done);
         batch.messages += usize::from(count > 0);
         count > 0
     }
 
     fn push_announcements(&mut self, batch: &mut Batch, family: Family) -> bool {
-        while let Some(mut group) = self.pending.next_group(family) {
-            let count = self.push_group(batch, &mut group);
-            let left = !group.prefixes.rest().is_empty();
-            if left && count > 0 {
-                self.pending.put_back(family, group);
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let groups = &mut session.pending.of(family).groups;
+        while let Some(mut entry) = groups.first_entry() {
+            let attributes = Arc::clone(entry.key());
+            let group = entry.get_mut();
+            if group.template.is_none() {
+                group.template = session.export.template(family, &attributes).ok();
             }
-            if count > 0 {
-                return true;
+            let pack = |template: &crate::wire::Template| {
+                template.pack(&mut batch.bytes, &group.prefixes).ok()
+            };
+            let count = group.template.as_ref().and_then(pack).unwrap_or(0);
+            for prefix in std::iter::from_fn(|| group.prefixes.pop_first()).take(count) {
+                let Some(route) = self.routes.get_mut(&prefix) else {
+                    continue;
+                };
+                route.again = false;
+                match route.sent.replace(Arc::clone(&attributes)) {
+                    Some(former) => {
+                        batch.announced_again += 1;
+                        self.sets.give_back(Some(former));
+                    }
+                    None => {
+                        session.advertised += 1;
+                        batch.announced.push(prefix);
+                    }
+                }
             }
             // A group that cannot be written is left out, as `Export::check` reports it.
+            if group.prefixes.is_empty() || count == 0 {
+                entry.remove();
+            }
+            if count > 0 {
+                batch.messages += 1;
+                return true;
+            }
         }
         false
     }
 
-    fn push_group(&mut self, batch: &mut Batch, group: &mut Group) -> usize {
-        if group.template.is_none() {
-            group.template = self.export.template(group.family, &group.attributes).ok();
-        }
-        let pack = |template: &Template, out: &mut Vec<u8>| {
-            template.pack(out, group.prefixes.rest()).unwrap_or(0)
+    fn push_marker(&mut self, batch: &mut Batch, family: Family) -> bool {
+        let Some(session) = &mut self.session else {
+            return false;
         };
-        let count = group
-            .template
+        let due = session.marker_due.contains(family);
+        if due {
+            push_end_of_rib(&mut batch.bytes, family);
+            batch.messages += 1;
+            let others = session.marker_due.iter().filter(|other| *other != family);
+            session.marker_due = others.collect();
+            batch.end_of_rib = batch.end_of_rib.iter().chain([family]).collect();
+        }
+        due
+    }
+}
+
+impl Established {
+    /// Finds out whether the session can carry the route, and puts what is to be said of it among what waits. It must not
+    /// be there in another way already.
+    fn place(&mut self, prefix: IpNet, route: &Route) {
+        let refused = route
+            .desired
             .as_ref()
-            .map_or(0, |template| pack(template, &mut batch.bytes));
-        let attributes = match self.sets.get(&group.attributes) {
-            Some(known) => Arc::clone(known),
-            None => {
-                self.sets.insert(Arc::clone(&group.attributes));
-                Arc::clone(&group.attributes)
-            }
+            .and_then(|attributes| self.export.check(&prefix, attributes).err());
+        match refused {
+            Some(reason) => self.refused.insert(prefix, reason),
+            None => self.refused.remove(&prefix),
         };
-        for prefix in group.prefixes.take(count) {
-            let sent = Sent {
-                attributes: Arc::clone(&attributes),
-                again: false,
-            };
-            if self.sent.insert(*prefix, sent).is_some() {
-                batch.announced_again += 1;
-            } else {
-                batch.announced.push(*prefix);
-            }
+        self.pending.insert(prefix, &route.lack(refused.is_some()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Community;
+
+    #[test]
+    fn a_set_of_attributes_is_forgotten_with_its_last_route() {
+        let of = |value| Attributes {
+            communities: [Community(value)].into(),
+            ..Attributes::default()
+        };
+        let prefix: IpNet = "10.0.0.1/32".parse().unwrap();
+        let mut rib = AdjRibOut::new();
+        for value in 0..10 {
+            rib.set(prefix, Some(&of(value)));
+            assert_eq!(rib.sets.len(), 1, "{value}");
         }
-        batch.messages += usize::from(count > 0);
-        count
+        rib.set(prefix, None);
+        assert_eq!((rib.sets.len(), rib.routes.len()), (0, 0));
     }
 }

@@ -1,54 +1,36 @@
-//! What a peer lacks: the difference between the desired routes and those it was told, ordered for packing.
+//! What a peer lacks, ordered for packing: prefixes by the attributes that they share.
 
-use super::Sent;
 use super::attributes::Attributes;
-use super::export::Export;
 use crate::family::Family;
 use crate::wire::Template;
 use ipnet::IpNet;
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Prefixes that wait, sent from the first on.
+/// What is to be said of one prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// The peer knows all there is to know.
+    Nothing,
+    /// It has the route and shall not.
+    Withdrawal,
+    /// It does not have the route, or not with these attributes, or asked to hear of it again.
+    Announcement(Arc<Attributes>),
+}
+
+/// Prefixes of one family that share their attributes and therefore their UPDATEs. Never empty.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
-    prefixes: Vec<IpNet>,
-    done: usize,
-}
-
-impl Waiting {
-    pub(super) fn rest(&self) -> &[IpNet] {
-        self.prefixes.get(self.done..).unwrap_or_default()
-    }
-
-    /// Takes `count` prefixes from the front.
-    pub(super) fn take(&mut self, count: usize) -> &[IpNet] {
-        let from = self.done;
-        self.done = (from + count).min(self.prefixes.len());
-        self.prefixes.get(from..self.done).unwrap_or_default()
-    }
-
-    fn len(&self) -> usize {
-        self.prefixes.len() - self.done
-    }
-}
-
-/// Prefixes of one family that share their attributes and therefore their UPDATEs.
-#[derive(Debug)]
 pub(super) struct Group {
-    pub(super) family: Family,
-    pub(super) attributes: Arc<Attributes>,
-    pub(super) prefixes: Waiting,
+    pub(super) prefixes: BTreeSet<IpNet>,
     /// Made when the first message of the group is written.
     pub(super) template: Option<Template>,
 }
 
+/// What waits of one family.
 #[derive(Debug, Default)]
-struct OfFamily {
-    withdrawals: Waiting,
-    /// The next group is the last.
-    groups: Vec<Group>,
+pub(super) struct OfFamily {
+    pub(super) withdrawals: BTreeSet<IpNet>,
+    pub(super) groups: BTreeMap<Arc<Attributes>, Group>,
 }
 
 /// All that waits.
@@ -59,85 +41,51 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn withdrawals(&mut self, family: Family) -> &mut Waiting {
-        &mut self.of(family).withdrawals
+    pub(super) fn insert(&mut self, prefix: IpNet, lack: &Lack) {
+        let family = self.of(Family::of(&prefix));
+        match lack {
+            Lack::Nothing => {}
+            Lack::Withdrawal => {
+                family.withdrawals.insert(prefix);
+            }
+            Lack::Announcement(attributes) => {
+                let group = family.groups.entry(Arc::clone(attributes)).or_default();
+                group.prefixes.insert(prefix);
+            }
+        }
     }
 
-    pub(super) fn next_group(&mut self, family: Family) -> Option<Group> {
-        self.of(family).groups.pop()
+    pub(super) fn remove(&mut self, prefix: &IpNet, lack: &Lack) {
+        let family = self.of(Family::of(prefix));
+        match lack {
+            Lack::Nothing => {}
+            Lack::Withdrawal => {
+                family.withdrawals.remove(prefix);
+            }
+            Lack::Announcement(attributes) => {
+                if let Some(group) = family.groups.get_mut(attributes) {
+                    group.prefixes.remove(prefix);
+                    if group.prefixes.is_empty() {
+                        family.groups.remove(attributes);
+                    }
+                }
+            }
+        }
     }
 
-    pub(super) fn put_back(&mut self, family: Family, group: Group) {
-        self.of(family).groups.push(group);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        [&self.v4, &self.v6]
-            .into_iter()
-            .map(|family| {
-                family.withdrawals.len()
-                    + family
-                        .groups
-                        .iter()
-                        .map(|group| group.prefixes.len())
-                        .sum::<usize>()
-            })
-            .sum()
-    }
-
-    fn of(&mut self, family: Family) -> &mut OfFamily {
+    pub(super) fn of(&mut self, family: Family) -> &mut OfFamily {
         match family {
             Family::Ipv4Unicast => &mut self.v4,
             Family::Ipv6Unicast => &mut self.v6,
         }
     }
-}
 
-/// Walks both maps side by side, once.
-pub(super) fn difference(
-    desired: &BTreeMap<IpNet, Attributes>,
-    sent: &BTreeMap<IpNet, Sent>,
-    export: &Export,
-) -> Pending {
-    let mut pending = Pending::default();
-    let mut groups: BTreeMap<(Family, &Attributes), Vec<IpNet>> = BTreeMap::new();
-    let mut desired = desired
-        .iter()
-        .filter(|(prefix, attributes)| export.check(prefix, attributes).is_ok())
-        .peekable();
-    let mut sent = sent.iter().peekable();
-    loop {
-        let order = match (desired.peek(), sent.peek()) {
-            (None, None) => break,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((wanted, _)), Some((had, _))) => wanted.cmp(had),
+    /// How many prefixes wait. Walks the groups, of which there are as many as different attributes wait.
+    pub(super) fn len(&self) -> usize {
+        let of_family = |family: &OfFamily| {
+            let announcements = family.groups.values().map(|group| group.prefixes.len());
+            family.withdrawals.len() + announcements.sum::<usize>()
         };
-        let wanted = if order.is_le() { desired.next() } else { None };
-        let had = if order.is_ge() { sent.next() } else { None };
-        match (wanted, had) {
-            (Some((_, attributes)), Some((_, had)))
-                if *attributes == *had.attributes && !had.again => {}
-            (Some((prefix, attributes)), _) => {
-                groups
-                    .entry((Family::of(prefix), attributes))
-                    .or_default()
-                    .push(*prefix);
-            }
-            (None, Some((prefix, _))) => pending
-                .withdrawals(Family::of(prefix))
-                .prefixes
-                .push(*prefix),
-            (None, None) => {}
-        }
+        of_family(&self.v4) + of_family(&self.v6)
     }
-    for ((family, attributes), prefixes) in groups.into_iter().rev() {
-        pending.of(family).groups.push(Group {
-            family,
-            attributes: Arc::new(attributes.clone()),
-            prefixes: Waiting { prefixes, done: 0 },
-            template: None,
-        });
-    }
-    pending
 }

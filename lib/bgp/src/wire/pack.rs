@@ -92,15 +92,21 @@ impl Template {
     ///
     /// # Errors
     /// None for a template that could be made, but for the type's sake.
-    pub fn pack(&self, out: &mut Vec<u8>, prefixes: &[IpNet]) -> Result<usize, EncodeError> {
-        let (count, octets) = how_many_fit(prefixes, MAX_MESSAGE_LENGTH - self.overhead());
+    pub fn pack<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        prefixes: impl IntoIterator<Item = &'a IpNet, IntoIter: Clone>,
+    ) -> Result<usize, EncodeError> {
+        let prefixes = prefixes.into_iter();
+        let room = MAX_MESSAGE_LENGTH - self.overhead();
+        let (count, octets) = how_many_fit(prefixes.clone(), room);
         if count == 0 {
             return Ok(0);
         }
         let message = Started::begin(out, MessageType::Update);
         out.extend_from_slice(&[0, 0]);
         let at = begin_field(out);
-        let chosen = prefixes.iter().take(count);
+        let chosen = prefixes.take(count);
         if let NextHop::Multiprotocol { global, link_local } = self.next_hop {
             attribute::push_mp_reach_header(
                 out,
@@ -125,16 +131,17 @@ impl Template {
 ///
 /// # Errors
 /// None in practice; see [`Template::pack`].
-pub fn pack_withdrawals(
+pub fn pack_withdrawals<'a>(
     out: &mut Vec<u8>,
     family: Family,
-    prefixes: &[IpNet],
+    prefixes: impl IntoIterator<Item = &'a IpNet, IntoIter: Clone>,
 ) -> Result<usize, EncodeError> {
+    let prefixes = prefixes.into_iter();
     let overhead = match family {
         Family::Ipv4Unicast => FRAME,
         Family::Ipv6Unicast => FRAME + 7,
     };
-    let (count, octets) = how_many_fit(prefixes, MAX_MESSAGE_LENGTH - overhead);
+    let (count, octets) = how_many_fit(prefixes.clone(), MAX_MESSAGE_LENGTH - overhead);
     if count == 0 {
         return Ok(0);
     }
@@ -142,7 +149,7 @@ pub fn pack_withdrawals(
     let at = begin_field(out);
     if family == Family::Ipv4Unicast {
         prefixes
-            .iter()
+            .clone()
             .take(count)
             .for_each(|prefix| nlri::push(out, prefix));
     }
@@ -151,7 +158,6 @@ pub fn pack_withdrawals(
     if family == Family::Ipv6Unicast {
         attribute::push_mp_unreach_header(out, family, octets)?;
         prefixes
-            .iter()
             .take(count)
             .for_each(|prefix| nlri::push(out, prefix));
     }
@@ -176,7 +182,7 @@ pub fn push_end_of_rib(out: &mut Vec<u8>, family: Family) {
 }
 
 /// How many prefixes from the first on fit into `room` octets, and how many octets they take.
-fn how_many_fit(prefixes: &[IpNet], room: usize) -> (usize, usize) {
+fn how_many_fit<'a>(prefixes: impl Iterator<Item = &'a IpNet>, room: usize) -> (usize, usize) {
     let (mut count, mut octets) = (0, 0);
     for prefix in prefixes {
         let more = nlri::encoded_length(prefix);
