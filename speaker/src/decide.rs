@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ferrolb_announcement::{
-    Endpoints, Interfaces, Route, RouteAttributes, View, Withdrawn, bgp, layer2, routes,
+    Endpoints, Interfaces, Route, RouteAttributes, Tally, Terms, View, Withdrawn, bgp, layer2,
+    route,
 };
 use ferrolb_api::ObjectKey;
 use ipnet::IpNet;
@@ -64,17 +65,31 @@ pub type Announcements = Arc<RwLock<BTreeMap<ObjectKey, Announced>>>;
 #[derive(Default)]
 pub struct Decider {
     services: Announcements,
+    addresses: Tally<IpAddr, Interfaces>,
+    prefixes: Tally<IpNet, Arc<Terms>>,
+    /// The terms in use: thousands of Services mostly share a handful, and each is held once.
+    terms: BTreeSet<Arc<Terms>>,
+}
+
+/// What may have changed in all since the protocols were told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Addresses of layer 2.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Prefixes of BGP.
+    pub prefixes: BTreeSet<IpNet>,
 }
 
 impl Decider {
     /// Decides about one Service; `None` where there is none any more. The changes are empty where nothing changes on
-    /// the wire.
+    /// the wire; what they mean for the whole is added to `touched`.
     pub fn decide(
         &mut self,
         key: &ObjectKey,
         observed: Option<&Observed>,
         endpoints: &Endpoints,
         view: &View<'_>,
+        touched: &mut Touched,
     ) -> Vec<Change> {
         let now = observed.map(|observed| Announced {
             ingress: observed.service.ingress.clone(),
@@ -82,64 +97,50 @@ impl Decider {
             bgp: bgp(view, &observed.service, endpoints),
         });
         // Most Services of a cluster are announced elsewhere or not yet: those take no room.
-        let now = now.filter(|now| now.layer2.is_ok() || now.bgp.is_ok());
-        let mut services = self
-            .services
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut now = now.filter(|now| now.layer2.is_ok() || now.bgp.is_ok());
+        let services = Arc::clone(&self.services);
+        let mut services = services.write().unwrap_or_else(PoisonError::into_inner);
         let before = services.get(key);
-        let mut changes = Vec::new();
-        for protocol in [Protocol::Layer2, Protocol::Bgp] {
-            let (old, new) = (
-                addresses(before, protocol),
-                addresses(now.as_ref(), protocol),
-            );
-            if old != new || says(before, protocol) != says(now.as_ref(), protocol) {
-                changes.push(Change {
-                    service: key.clone(),
-                    protocol,
-                    begun: new.difference(&old).copied().collect(),
-                    ended: old.difference(&new).copied().collect(),
-                });
-            }
+        let changes = changes(key, before, now.as_ref());
+        if changes.is_empty() {
+            // Reasons for saying nothing may differ; nobody but the metrics looks, and they only ask whether it is said.
+            return changes;
         }
-        match now {
+        if let Some(now) = &mut now {
+            self.share_terms(now);
+            self.say(now, touched);
+        }
+        let before = match now {
             Some(now) => services.insert(key.clone(), now),
             None => services.remove(key),
         };
+        if let Some(before) = before {
+            self.take_back(before, touched);
+        }
         changes
     }
 
-    /// Every address to answer ARP and NDP for. An address that Services share is answered where any of them is.
+    /// On which interfaces to answer ARP or NDP for an address; `None` if on none. An address that Services share is
+    /// answered where any of them is.
     #[must_use]
-    pub fn layer2(&self) -> BTreeMap<IpAddr, Interfaces> {
-        let mut all: BTreeMap<IpAddr, Interfaces> = BTreeMap::new();
-        for announced in self.read().values() {
-            let Ok(interfaces) = &announced.layer2 else {
-                continue;
-            };
-            for address in &announced.ingress {
-                let united = match all.remove(address) {
-                    Some(others) => others.union(interfaces.clone()),
-                    None => interfaces.clone(),
-                };
-                all.insert(*address, united);
-            }
-        }
-        all
+    pub fn layer2(&self, address: &IpAddr) -> Option<Interfaces> {
+        self.addresses
+            .of(address)
+            .cloned()
+            .reduce(Interfaces::union)
     }
 
-    /// The routes for one peer.
+    /// What a peer gets of one prefix.
     #[must_use]
-    pub fn routes(&self, peer: &str) -> BTreeMap<IpNet, RouteAttributes> {
-        let services = self.read();
-        routes(
-            peer,
-            services
-                .values()
-                .filter_map(|announced| announced.bgp.as_ref().ok())
-                .flatten(),
-        )
+    pub fn route(&self, peer: &str, prefix: &IpNet) -> Option<RouteAttributes> {
+        route(peer, self.prefixes.of(prefix).map(Arc::as_ref))
+    }
+
+    /// All that a peer gets.
+    pub fn routes(&self, peer: &str) -> impl Iterator<Item = (IpNet, RouteAttributes)> {
+        self.prefixes
+            .keys()
+            .filter_map(move |prefix| Some((*prefix, self.route(peer, prefix)?)))
     }
 
     /// The Services that something is announced for.
@@ -158,6 +159,64 @@ impl Decider {
         // Nothing panics while it holds the lock, and the map would be whole even then.
         self.services.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn share_terms(&mut self, announced: &mut Announced) {
+        for route in announced.bgp.iter_mut().flatten() {
+            match self.terms.get(&route.terms) {
+                Some(known) => route.terms = Arc::clone(known),
+                None => {
+                    self.terms.insert(Arc::clone(&route.terms));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, announced: &Announced, touched: &mut Touched) {
+        if let Ok(interfaces) = &announced.layer2 {
+            for address in &announced.ingress {
+                self.addresses.add(*address, interfaces.clone());
+                touched.addresses.insert(*address);
+            }
+        }
+        for route in announced.bgp.iter().flatten() {
+            self.prefixes.add(route.prefix, Arc::clone(&route.terms));
+            touched.prefixes.insert(route.prefix);
+        }
+    }
+
+    fn take_back(&mut self, announced: Announced, touched: &mut Touched) {
+        if let Ok(interfaces) = &announced.layer2 {
+            for address in &announced.ingress {
+                self.addresses.remove(address, interfaces);
+                touched.addresses.insert(*address);
+            }
+        }
+        for Route { prefix, terms } in announced.bgp.into_iter().flatten() {
+            self.prefixes.remove(&prefix, &terms);
+            touched.prefixes.insert(prefix);
+            // One count is the set's and one is `terms`.
+            if Arc::strong_count(&terms) <= 2 {
+                self.terms.remove(&terms);
+            }
+        }
+    }
+}
+
+/// How what is said of one Service changed, protocol by protocol.
+fn changes(key: &ObjectKey, before: Option<&Announced>, now: Option<&Announced>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for protocol in [Protocol::Layer2, Protocol::Bgp] {
+        let (old, new) = (addresses(before, protocol), addresses(now, protocol));
+        if old != new || says(before, protocol) != says(now, protocol) {
+            changes.push(Change {
+                service: key.clone(),
+                protocol,
+                begun: new.difference(&old).copied().collect(),
+                ended: old.difference(&new).copied().collect(),
+            });
+        }
+    }
+    changes
 }
 
 /// What is said on the wire, apart from reasons for saying nothing.
@@ -243,7 +302,7 @@ mod tests {
                 members: None,
                 ignore_exclude_label: false,
             };
-            decider.decide(&key, Some(&web), &endpoints, &view)
+            decider.decide(&key, Some(&web), &endpoints, &view, &mut Touched::default())
         };
         assert_eq!(decide(&configured(&adv)).len(), 1);
         assert!(decide(&configured(&adv)).is_empty());
@@ -285,20 +344,33 @@ mod tests {
         let mut decider = Decider::default();
         let (key_a, key_b) = (ObjectKey::new("shop", "a"), ObjectKey::new("shop", "b"));
         let (a, b) = (observed("10.0.0.1"), observed("10.0.0.1"));
-        let changes = decider.decide(&key_a, Some(&a), &endpoints, &view);
+        let (address, prefix) = (a.service.ingress[0], "10.0.0.1/32".parse().unwrap());
+        let mut touched = Touched::default();
+        let changes = decider.decide(&key_a, Some(&a), &endpoints, &view, &mut touched);
         assert_eq!(changes.len(), 2, "one for each protocol");
+        assert_eq!(
+            touched,
+            Touched {
+                addresses: [address].into(),
+                prefixes: [prefix].into()
+            }
+        );
+        let mut untouched = Touched::default();
         assert!(
             decider
-                .decide(&key_a, Some(&a), &endpoints, &view)
+                .decide(&key_a, Some(&a), &endpoints, &view, &mut untouched)
                 .is_empty()
         );
-        decider.decide(&key_b, Some(&b), &endpoints, &view);
-        decider.decide(&key_a, None, &endpoints, &view);
-        assert_eq!(decider.layer2().len(), 1);
-        assert_eq!(decider.routes("any").len(), 1);
-        let ended = decider.decide(&key_b, Some(&b), &Endpoints::default(), &view);
+        assert_eq!(untouched, Touched::default());
+        decider.decide(&key_b, Some(&b), &endpoints, &view, &mut touched);
+        decider.decide(&key_a, None, &endpoints, &view, &mut touched);
+        assert_eq!(decider.layer2(&address), Some(Interfaces::All));
+        assert!(decider.route("any", &prefix).is_some());
+        let ended = decider.decide(&key_b, Some(&b), &Endpoints::default(), &view, &mut touched);
         assert_eq!(ended[0].ended, b.service.ingress);
-        assert!(decider.layer2().is_empty() && decider.routes("any").is_empty());
+        assert_eq!(decider.layer2(&address), None);
+        assert_eq!(decider.routes("any").count(), 0);
         assert_eq!(decider.services().len(), 0);
+        assert!(decider.terms.is_empty());
     }
 }

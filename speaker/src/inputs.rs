@@ -182,7 +182,7 @@ pub struct SliceIndex {
 impl SliceIndex {
     /// Takes in a changed slice. Returns the Services that it concerns: its own, and the one that it was of before.
     pub fn update(&mut self, key: &ObjectKey, slice: Option<&Slice>) -> BTreeSet<ObjectKey> {
-        let of = |name: &str| ObjectKey::new(&*key.namespace, name);
+        let of = |name: &str| ObjectKey::new(key.namespace(), name);
         let mut concerned = BTreeSet::new();
         let after = slice.map(|slice| slice.service.clone());
         let before = match &after {
@@ -192,7 +192,7 @@ impl SliceIndex {
         if let Some(before) = before.filter(|before| Some(before) != after.as_ref()) {
             let before = of(&before);
             if let Some(slices) = self.services.get_mut(&before) {
-                slices.retain(|slice| **slice != *key.name);
+                slices.retain(|slice| **slice != *key.name());
                 if slices.is_empty() {
                     self.services.remove(&before);
                 }
@@ -202,9 +202,9 @@ impl SliceIndex {
         if let Some(after) = after {
             let after = of(&after);
             let slices = self.services.entry(after.clone()).or_default();
-            if !slices.iter().any(|slice| **slice == *key.name) {
+            if !slices.iter().any(|slice| **slice == *key.name()) {
                 slices.reserve_exact(1);
-                slices.push(key.name.as_str().into());
+                slices.push(key.name().into());
             }
             concerned.insert(after);
         }
@@ -216,7 +216,7 @@ impl SliceIndex {
     pub fn endpoints(&self, service: &ObjectKey, slices: &Store<Slice>) -> Endpoints {
         let mut endpoints = Endpoints::default();
         for name in self.services.get(service).into_iter().flatten() {
-            if let Some(slice) = slices.get(&ObjectKey::new(&*service.namespace, &**name)) {
+            if let Some(slice) = slices.get(&ObjectKey::new(service.namespace(), name)) {
                 endpoints.any |= slice.any;
                 endpoints
                     .nodes
@@ -244,7 +244,7 @@ mod tests {
             ObjectKey::new("n", "b"),
         );
         let of = |service: &ObjectKey| Slice {
-            service: service.name.as_str().into(),
+            service: service.name().into(),
             any: true,
             nodes: Box::default(),
         };

@@ -9,15 +9,14 @@ use ferrolb_announcement::{Node, View};
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{EventPublisher, EventType, Happening, Subject};
 use ferrolb_rules::Configuration;
-use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::bgp::{Attributes, Bgp, RoutesSent};
-use crate::decide::{Change, Decider, Protocol};
+use crate::bgp::{Bgp, RoutesSent};
+use crate::decide::{Change, Decider, Touched};
 use crate::inputs::{Dirty, Feeds, SliceIndex, Stores};
 use crate::layer2::{Layer2, Layer2Event};
 use crate::members::Members;
@@ -25,8 +24,9 @@ use crate::metrics::Metrics;
 use crate::peers;
 use crate::traces::Traces;
 
-/// Changes are taken in at once after a rest, and at most this often under load: deciding has a price for each round.
-const CEILING: Duration = Duration::from_millis(5);
+/// Changes are taken in at once after a rest, and at most this often under load: waking up has a price, and what comes in
+/// quick succession is often one change.
+const REST_AT_LEAST: Duration = Duration::from_millis(1);
 /// Under load a round is followed by a rest this many times as long, so that a flood of changes among thousands of
 /// Services costs a fifth of a processor and not a whole one.
 const REST: u32 = 4;
@@ -172,7 +172,7 @@ impl Run {
                 self.traces.routes_sent(&event);
             }
             if worked {
-                tokio::time::sleep((took * REST).clamp(CEILING, REST_AT_MOST)).await;
+                tokio::time::sleep((took * REST).clamp(REST_AT_LEAST, REST_AT_MOST)).await;
             }
         }
         self.leave().await;
@@ -183,7 +183,7 @@ impl Run {
         heard >= self.stores.seeds.len().max(1) || Instant::now() >= settle_by
     }
 
-    /// Takes in what changed, decides, and hands the protocols their new whole state. True if there was something.
+    /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.
     fn look(&mut self, dirty: &Dirty, members_changed: bool) -> bool {
         if dirty.everything {
             self.read_everything();
@@ -209,18 +209,20 @@ impl Run {
             services.extend(self.stores.services.snapshot().keys().cloned());
             services.extend(self.decider.services());
         }
-        let changes = self.decide(&services);
+        let (changes, touched) = self.decide(&services);
         if dirty.configuration {
             self.set_peers();
         }
-        // Each protocol takes its whole state, so it is not put together for a change that is the other's.
-        let concerns = |protocol| changes.iter().any(|change| change.protocol == protocol);
-        if dirty.everything || concerns(Protocol::Layer2) {
-            self.protocols.layer2.set(self.decider.layer2());
-        }
-        if dirty.everything || concerns(Protocol::Bgp) {
-            self.set_routes();
-        }
+        let layer2 = touched.addresses.iter();
+        self.protocols
+            .layer2
+            .change(layer2.map(|address| (*address, self.decider.layer2(address))));
+        self.protocols
+            .bgp
+            .change_routes(&touched.prefixes, |peer, prefix| {
+                let route = self.decider.route(peer, prefix)?;
+                Some(peers::attributes(&route))
+            });
         if members_changed {
             self.protocols.layer2.announce_again();
         }
@@ -231,7 +233,7 @@ impl Run {
         dirty.configuration || members_changed || !services.is_empty()
     }
 
-    fn decide(&mut self, services: &BTreeSet<ObjectKey>) -> Vec<Change> {
+    fn decide(&mut self, services: &BTreeSet<ObjectKey>) -> (Vec<Change>, Touched) {
         let view = View {
             me: &self.identity.node,
             configuration: &self.configuration,
@@ -243,14 +245,14 @@ impl Run {
             },
             ignore_exclude_label: self.identity.ignore_exclude_label,
         };
-        let mut changes = Vec::new();
+        let (mut changes, mut touched) = (Vec::new(), Touched::default());
         for key in services {
             self.metrics.updates.inc();
             let observed = self.stores.services.get(key);
             let endpoints = self.slices.endpoints(key, &self.stores.slices);
-            let decided = self
-                .decider
-                .decide(key, observed.as_deref(), &endpoints, &view);
+            let decided =
+                self.decider
+                    .decide(key, observed.as_deref(), &endpoints, &view, &mut touched);
             if let Some(observed) = observed.as_deref() {
                 for change in &decided {
                     self.traces.began(change, observed);
@@ -258,26 +260,7 @@ impl Run {
             }
             changes.extend(decided);
         }
-        changes
-    }
-
-    fn set_routes(&self) {
-        let mut all: BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>> = BTreeMap::new();
-        for peer in self.configuration.peers.keys() {
-            let routes: BTreeMap<_, _> = self
-                .decider
-                .routes(peer)
-                .iter()
-                .map(|(prefix, route)| (*prefix, peers::attributes(route)))
-                .collect();
-            // Peers mostly get the same: one map for all of them.
-            let routes = match all.values().next_back() {
-                Some(other) if **other == routes => other.clone(),
-                _ => Arc::new(routes),
-            };
-            all.insert(peer.clone(), routes);
-        }
-        self.protocols.bgp.set_routes(all);
+        (changes, touched)
     }
 
     fn set_peers(&self) {
@@ -292,7 +275,12 @@ impl Run {
                     .map(|stored| stored.value().as_ref().clone())
             },
         );
-        self.protocols.bgp.set_peers(sessions);
+        self.protocols.bgp.set_peers(sessions, |peer| {
+            let routes = self.decider.routes(peer);
+            routes
+                .map(|(prefix, route)| (prefix, peers::attributes(&route)))
+                .collect()
+        });
     }
 
     fn read_everything(&mut self) {
@@ -305,7 +293,7 @@ impl Run {
         let nodes = self.stores.nodes.snapshot();
         self.nodes = nodes
             .iter()
-            .map(|(key, node)| (key.name.clone(), node.value().as_ref().clone()))
+            .map(|(key, node)| (key.name().to_owned(), node.value().as_ref().clone()))
             .collect();
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_rules::{BgpAdvertisement, any_matches};
 use ipnet::IpNet;
@@ -9,12 +10,19 @@ use ipnet::IpNet;
 use crate::routes::RouteAttributes;
 use crate::view::{Endpoints, Service, TrafficPolicy, View, Withdrawn};
 
-/// A prefix with its attributes, for some peers.
+/// A prefix with the terms on which it is advertised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// What is advertised.
     pub prefix: IpNet,
-    /// How.
+    /// How and to whom.
+    pub terms: Arc<Terms>,
+}
+
+/// How and to whom something is advertised: what an advertisement says of every route that it makes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Terms {
+    /// The attributes of the route.
     pub attributes: RouteAttributes,
     /// The names of the peers that get it; empty means all.
     pub peers: BTreeSet<String>,
@@ -62,20 +70,22 @@ pub fn bgp(
         TrafficPolicy::Cluster if !endpoints.any => return Err(Withdrawn::NoEndpoints),
         _ => {}
     }
-    let mut routes = Vec::new();
-    for address in &service.ingress {
-        for adv in &matching {
-            let length = length_for(adv, *address);
-            let Ok(prefix) = IpNet::new(*address, length) else {
+    let mut routes = Vec::with_capacity(matching.len() * service.ingress.len());
+    for adv in &matching {
+        let terms = Arc::new(Terms {
+            attributes: RouteAttributes {
+                local_pref: adv.local_pref,
+                communities: adv.communities.clone(),
+            },
+            peers: adv.peers.clone(),
+        });
+        for address in &service.ingress {
+            let Ok(prefix) = IpNet::new(*address, length_for(adv, *address)) else {
                 continue;
             };
             routes.push(Route {
                 prefix: prefix.trunc(),
-                attributes: RouteAttributes {
-                    local_pref: adv.local_pref,
-                    communities: adv.communities.clone(),
-                },
-                peers: adv.peers.clone(),
+                terms: Arc::clone(&terms),
             });
         }
     }

@@ -8,7 +8,7 @@ use crate::view::{Endpoints, Node, Service, TrafficPolicy, View, Withdrawn};
 use crate::which_node_announces::first;
 
 /// The interfaces to answer on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interfaces {
     /// Every one that can.
     All,

@@ -1,7 +1,8 @@
 //! Which node announces which address, by which protocol and to whom?
 //!
 //! Every speaker evaluates the same rules on what it sees and finds out what it announces itself; nothing is negotiated
-//! (reference 4.2). [`layer2`] and [`bgp`] decide for one Service, [`routes`] merges what several Services say of one prefix.
+//! (reference 4.2). [`layer2`] and [`bgp`] decide for one Service. What several Services say of one address or prefix is
+//! counted in a [`Tally`]; [`route`] makes of it what a peer gets.
 //!
 //! Architecture Invariant: nothing here allocates an address. The Service's status is where allocation and announcement
 //! meet.
@@ -9,11 +10,13 @@
 mod bgp;
 mod layer2;
 mod routes;
+mod tally;
 mod view;
 mod which_node_announces;
 
-pub use bgp::{Route, bgp};
+pub use bgp::{Route, Terms, bgp};
 pub use layer2::{Interfaces, layer2};
-pub use routes::{RouteAttributes, routes};
+pub use routes::{RouteAttributes, route};
+pub use tally::Tally;
 pub use view::{Endpoints, Node, Service, TrafficPolicy, View, Withdrawn};
 pub use which_node_announces::order;

@@ -1,11 +1,10 @@
-//! What does each peer get, when several Services say something of one prefix?
+//! What does a peer get of one prefix, when several Services say something of it?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ferrolb_rules::Community;
-use ipnet::IpNet;
 
-use crate::bgp::Route;
+use crate::bgp::Terms;
 
 /// What is said of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -16,22 +15,26 @@ pub struct RouteAttributes {
     pub communities: BTreeSet<Community>,
 }
 
-/// The prefixes of one peer: those meant for it, duplicates merged. Communities are united and the local preference
-/// of the first is kept, as MetalLB does (reference 4.7, duplicate prefix); an aggregate stays while one Service in it does.
+/// The route that `peer` gets, from the different terms on which the prefix is advertised; `None` where none of them is
+/// meant for it.
+///
+/// Communities are united, as MetalLB does. Where Services differ in the local preference, MetalLB keeps the one that it
+/// meets first (reference 4.7, duplicate prefix); here it is the highest, so that every node says the same.
 #[must_use]
-pub fn routes<'a>(
+pub fn route<'a>(
     peer: &str,
-    all: impl IntoIterator<Item = &'a Route>,
-) -> BTreeMap<IpNet, RouteAttributes> {
-    let mut merged: BTreeMap<IpNet, RouteAttributes> = BTreeMap::new();
-    for route in all
+    terms: impl IntoIterator<Item = &'a Terms>,
+) -> Option<RouteAttributes> {
+    terms
         .into_iter()
-        .filter(|route| route.peers.is_empty() || route.peers.contains(peer))
-    {
-        merged
-            .entry(route.prefix)
-            .and_modify(|attributes| attributes.communities.extend(&route.attributes.communities))
-            .or_insert_with(|| route.attributes.clone());
-    }
-    merged
+        .filter(|terms| terms.peers.is_empty() || terms.peers.contains(peer))
+        .map(|terms| &terms.attributes)
+        .fold(None, |merged: Option<RouteAttributes>, attributes| {
+            let Some(mut merged) = merged else {
+                return Some(attributes.clone());
+            };
+            merged.local_pref = merged.local_pref.max(attributes.local_pref);
+            merged.communities.extend(&attributes.communities);
+            Some(merged)
+        })
 }

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_announcement::{
-    Endpoints, Interfaces, Node, Service, TrafficPolicy, View, Withdrawn, bgp, layer2, routes,
+    Endpoints, Interfaces, Node, Service, TrafficPolicy, View, Withdrawn, bgp, layer2, route,
 };
 use ferrolb_rules::{BgpAdvertisement, Configuration, L2Advertisement, Pool, Selector};
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 fn selector(key: &str, value: &str) -> Selector {
@@ -296,15 +297,14 @@ fn what_several_say_of_a_prefix_is_united_for_each_peer() {
         },
     ];
     let all = bgp(&site.view("node-a"), &service(), &endpoints(&["node-a"])).unwrap();
-    let first = routes("router-1", &all);
-    assert_eq!(first[&"10.0.0.1/32".parse().unwrap()].communities.len(), 2);
-    assert_eq!(first[&"10.0.0.0/24".parse().unwrap()].local_pref, 7);
-    assert_eq!(
-        routes("router-2", &all)[&"10.0.0.1/32".parse().unwrap()]
-            .communities
-            .len(),
-        1
-    );
+    let of = |peer: &str, prefix: &str| {
+        let prefix: IpNet = prefix.parse().unwrap();
+        let terms = all.iter().filter(|route| route.prefix == prefix);
+        route(peer, terms.map(|route| route.terms.as_ref())).unwrap()
+    };
+    assert_eq!(of("router-1", "10.0.0.1/32").communities.len(), 2);
+    assert_eq!(of("router-1", "10.0.0.0/24").local_pref, 7);
+    assert_eq!(of("router-2", "10.0.0.1/32").communities.len(), 1);
     site.configuration.bgp_advertisements[1].local_pref = 9;
     let result = bgp(&site.view("node-a"), &service(), &endpoints(&["node-a"]));
     assert_eq!(result, Err(Withdrawn::ConflictingAdvertisements));

@@ -1,10 +1,11 @@
 //! BGP sessions of this node: one task per peer, each around one [`ferrolb_bgp::Session`] and one
 //! [`ferrolb_bgp::AdjRibOut`].
 //!
-//! Desired state goes in as a whole ([`Bgp::set_peers`], [`Bgp::set_routes`]) and only differences reach the wire. A
-//! session whose specification is unchanged is never touched, and its routes outlive every other change.
+//! The peers go in as a whole ([`Bgp::set_peers`]), routes prefix by prefix ([`Bgp::change_routes`]), and only differences
+//! reach the wire. A session whose specification is unchanged is never touched, and its routes outlive every other change.
 
 mod connection;
+mod inbox;
 mod local;
 mod metrics;
 mod peer;
@@ -20,10 +21,11 @@ pub use metrics::BgpMetrics;
 pub use spec::{PeerSpec, Secret};
 pub use status::{PeerStatus, RoutesSent};
 
+use inbox::Inbox;
 use ipnet::IpNet;
-use peer::{Routes, StopReason};
+use peer::StopReason;
 use status::Board;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -49,14 +51,13 @@ pub struct Bgp {
 #[derive(Debug, Default)]
 struct Inner {
     peers: BTreeMap<String, Running>,
-    routes: BTreeMap<String, Routes>,
 }
 
 /// A peer's task, as seen from outside of it.
 #[derive(Debug)]
 struct Running {
     spec: Arc<PeerSpec>,
-    routes: watch::Sender<Routes>,
+    inbox: Arc<Inbox>,
     stop: watch::Sender<Option<StopReason>>,
     task: JoinHandle<()>,
 }
@@ -83,8 +84,12 @@ impl Bgp {
     }
 
     /// Replaces the set of peers, by name. A peer that is gone, or whose specification changed, is told so and its session
-    /// ends; one whose specification changed then starts again with the routes that it has.
-    pub fn set_peers(&self, peers: BTreeMap<String, PeerSpec>) {
+    /// ends. One that is new or changed starts with all that `routes` says of its name; one that stays is not asked for.
+    pub fn set_peers(
+        &self,
+        peers: BTreeMap<String, PeerSpec>,
+        routes: impl Fn(&str) -> BTreeMap<IpNet, Attributes>,
+    ) {
         let mut inner = self.lock();
         let gone: Vec<String> = inner
             .peers
@@ -107,27 +112,25 @@ impl Bgp {
                 running.stop.send_replace(Some(StopReason::Changed));
                 running.task
             });
-            let routes = inner.routes.get(&name).cloned().unwrap_or_default();
-            let running = self.spawn(spec, routes, before);
+            let running = self.spawn(spec, routes(&name), before);
             inner.peers.insert(name, running);
         }
     }
 
-    /// Replaces the desired routes of all peers, by name of the peer; a peer that is not named shall have none. Routes for
-    /// a peer that does not exist yet wait for it. A map that is the same `Arc` as before costs nothing.
-    pub fn set_routes(&self, routes: BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>>) {
-        let mut inner = self.lock();
-        for (name, running) in &inner.peers {
-            let desired = routes.get(name).cloned().unwrap_or_default();
-            running.routes.send_if_modified(|current| {
-                let differs = !Arc::ptr_eq(current, &desired) && **current != *desired;
-                if differs {
-                    *current = desired;
-                }
-                differs
-            });
+    /// Hands every peer its routes of the prefixes that changed: `route` says what the peer of this name gets, `None` for
+    /// nothing. What changes nothing for a peer costs it no message.
+    pub fn change_routes(
+        &self,
+        prefixes: &BTreeSet<IpNet>,
+        route: impl Fn(&str, &IpNet) -> Option<Attributes>,
+    ) {
+        if prefixes.is_empty() {
+            return;
         }
-        inner.routes = routes;
+        for (name, running) in &self.lock().peers {
+            let changes = prefixes.iter().map(|prefix| (*prefix, route(name, prefix)));
+            running.inbox.put(changes);
+        }
     }
 
     /// How each peer is doing, by name; changes wake the receiver.
@@ -141,9 +144,14 @@ impl Bgp {
         self.tasks.wait().await;
     }
 
-    fn spawn(&self, spec: PeerSpec, routes: Routes, before: Option<JoinHandle<()>>) -> Running {
+    fn spawn(
+        &self,
+        spec: PeerSpec,
+        routes: BTreeMap<IpNet, Attributes>,
+        before: Option<JoinHandle<()>>,
+    ) -> Running {
         let spec = Arc::new(spec);
-        let (routes_sender, routes) = watch::channel(routes);
+        let inbox = Arc::new(Inbox::default());
         let (stop_sender, stop) = watch::channel(None);
         let peer = peer::Peer::new(peer::Setting {
             spec: Arc::clone(&spec),
@@ -151,7 +159,7 @@ impl Bgp {
             metrics: self.metrics.for_peer(&spec),
             board: self.board.clone(),
             events: self.events.clone(),
-            routes,
+            inbox: Arc::clone(&inbox),
             stop,
             shutdown: self.shutdown.clone(),
         });
@@ -160,11 +168,11 @@ impl Bgp {
                 // The session before says goodbye first, or the peer would see two of us at once.
                 let _ = before.await;
             }
-            peer.run().await;
+            peer.run(routes).await;
         });
         Running {
             spec,
-            routes: routes_sender,
+            inbox,
             stop: stop_sender,
             task,
         }

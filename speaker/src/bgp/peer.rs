@@ -4,6 +4,7 @@
 //! while little waits for the kernel.
 
 use super::connection::{self, Connection};
+use super::inbox::Inbox;
 use super::metrics::PeerMetrics;
 use super::spec::PeerSpec;
 use super::status::{Board, PeerStatus, RoutesSent};
@@ -23,9 +24,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// The desired routes of a peer.
-pub(super) type Routes = Arc<BTreeMap<IpNet, Attributes>>;
 
 /// No more is fetched from the adj-RIB-out while this many octets wait for the kernel.
 const ENOUGH_WAITING: usize = 64 * 1024;
@@ -52,7 +50,7 @@ pub(super) struct Setting {
     pub(super) metrics: PeerMetrics,
     pub(super) board: Board,
     pub(super) events: mpsc::Sender<RoutesSent>,
-    pub(super) routes: watch::Receiver<Routes>,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) stop: watch::Receiver<Option<StopReason>>,
     pub(super) shutdown: CancellationToken,
 }
@@ -99,10 +97,10 @@ impl Peer {
         }
     }
 
-    /// Runs until told to stop, and until the peer was told too.
-    pub(super) async fn run(mut self) {
-        self.rib
-            .set_desired(self.setting.routes.borrow_and_update().clone());
+    /// Runs until told to stop, and until the peer was told too. `routes` is what the peer shall have at first.
+    pub(super) async fn run(mut self, routes: BTreeMap<IpNet, Attributes>) {
+        self.rib.set_desired(&routes);
+        drop(routes);
         self.input(Input::Start);
         loop {
             self.write();
@@ -113,8 +111,9 @@ impl Peer {
                     break;
                 }
                 Wakeup::RoutesChanged => {
-                    let routes = self.setting.routes.borrow_and_update().clone();
-                    self.rib.set_desired(routes);
+                    for (prefix, attributes) in self.setting.inbox.take() {
+                        self.rib.set(prefix, attributes.as_ref());
+                    }
                     self.count_not_advertised();
                 }
                 Wakeup::Dialled(conn, result) => self.dialled(conn, result),
@@ -169,7 +168,7 @@ impl Peer {
                 Some(StopReason::Changed) => Wakeup::Stop(Cease::ConfigurationChange, ""),
                 Some(StopReason::Removed) | None => Wakeup::Stop(Cease::PeerDeconfigured, ""),
             },
-            Ok(()) = self.setting.routes.changed() => Wakeup::RoutesChanged,
+            () = self.setting.inbox.filled() => Wakeup::RoutesChanged,
             () = timer => Wakeup::Deadline,
             (conn, result) = dialling => Wakeup::Dialled(conn, result),
             result = ready => Wakeup::Ready(result.map(drop)),
@@ -401,13 +400,13 @@ impl Peer {
         }
     }
 
-    /// Walks all desired routes, so it is done when they or the session change and not when something is sent.
+    /// What the session cannot carry changes with the routes and with the session, not when something is sent.
     fn count_not_advertised(&mut self) {
-        let mut refused = self.rib.not_advertised().peekable();
+        let mut refused = self.rib.not_advertised();
+        self.status.prefixes_not_advertised = refused.len();
         let first = refused
-            .peek()
+            .next()
             .map(|(prefix, reason)| format!("{prefix}: {reason}"));
-        self.status.prefixes_not_advertised = refused.count();
         if first.is_some() && first != self.status.not_advertised_because {
             tracing::warn!(
                 peer = %self.name,

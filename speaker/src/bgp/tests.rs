@@ -7,6 +7,7 @@ use super::socket::set_md5;
 use super::*;
 use ferrolb_bgp::wire::{Context, Message, Notification, Update};
 use router::{Router, router_open, soon};
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -16,6 +17,8 @@ const PEER_AS: u32 = 64513;
 
 struct Speaker {
     bgp: Bgp,
+    /// What every peer shall have.
+    routes: RefCell<BTreeMap<IpNet, Attributes>>,
     events: mpsc::Receiver<RoutesSent>,
     registry: prometheus_client::registry::Registry,
     shutdown: CancellationToken,
@@ -27,6 +30,7 @@ fn speaker() -> Speaker {
     let (bgp, events) = Bgp::start("node-1", &BgpMetrics::new(&mut registry), shutdown.clone());
     Speaker {
         bgp,
+        routes: RefCell::default(),
         events,
         registry,
         shutdown,
@@ -34,6 +38,20 @@ fn speaker() -> Speaker {
 }
 
 impl Speaker {
+    fn set_peers(&self, peers: BTreeMap<String, PeerSpec>) {
+        self.bgp.set_peers(peers, |_| self.routes.borrow().clone());
+    }
+
+    fn set_routes(&self, routes: BTreeMap<IpNet, Attributes>) {
+        let former = self.routes.replace(routes);
+        let routes = self.routes.borrow();
+        let differs = |prefix: &&IpNet| former.get(*prefix) != routes.get(*prefix);
+        let all = former.keys().chain(routes.keys());
+        let prefixes = all.filter(differs).copied().collect();
+        self.bgp
+            .change_routes(&prefixes, |_, prefix| routes.get(prefix).cloned());
+    }
+
     async fn wait_for(
         &self,
         what: &str,
@@ -79,12 +97,11 @@ fn peers(spec: &PeerSpec) -> BTreeMap<String, PeerSpec> {
     BTreeMap::from([(spec.name.clone(), spec.clone())])
 }
 
-fn routes(prefixes: &[&str]) -> BTreeMap<String, Arc<BTreeMap<IpNet, Attributes>>> {
-    let routes = prefixes
+fn routes(prefixes: &[&str]) -> BTreeMap<IpNet, Attributes> {
+    prefixes
         .iter()
         .map(|prefix| (net(prefix), Attributes::default()))
-        .collect();
-    BTreeMap::from([("router".to_owned(), Arc::new(routes))])
+        .collect()
 }
 
 fn net(text: &str) -> IpNet {
@@ -95,12 +112,12 @@ fn net(text: &str) -> IpNet {
 async fn routes_that_were_desired_before_the_session_are_sent_when_it_is_up() {
     let mut speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_routes(routes(&[
+    speaker.set_routes(routes(&[
         "198.51.100.1/32",
         "198.51.100.2/32",
         "2001:db8::1/128",
     ]));
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_peers(peers(&spec));
     let (mut router, open) = Router::established(&listener).await;
     assert_eq!(
         (open.asn(), open.hold_time, open.router_id),
@@ -159,8 +176,8 @@ async fn routes_that_were_desired_before_the_session_are_sent_when_it_is_up() {
 async fn only_differences_are_sent_and_other_changes_leave_the_session_alone() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&spec));
-    speaker.bgp.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_peers(peers(&spec));
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
     let (mut router, _) = Router::established(&listener).await;
     assert_eq!(router.initial_routes().await, [net("198.51.100.1/32")]);
 
@@ -177,18 +194,17 @@ async fn only_differences_are_sent_and_other_changes_leave_the_session_alone() {
             ..other
         },
     );
-    speaker.bgp.set_peers(two);
-    speaker.bgp.set_peers(peers(&spec));
-    speaker.bgp.set_routes(routes(&["198.51.100.1/32"]));
-    speaker.bgp.set_routes(routes(&["198.51.100.2/32"]));
+    speaker.set_peers(two);
+    speaker.set_peers(peers(&spec));
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_routes(routes(&["198.51.100.2/32"]));
     let gone = router.update().await;
     assert_eq!((gone.withdrawn.len(), gone.announced.len()), (1, 0));
     assert_eq!(
         router.update().await.announced,
         ["198.51.100.2/32".parse().unwrap()]
     );
-    // A peer that is not named any more has no routes.
-    speaker.bgp.set_routes(BTreeMap::new());
+    speaker.set_routes(BTreeMap::new());
     assert_eq!(
         router.update().await.withdrawn,
         ["198.51.100.2/32".parse().unwrap()]
@@ -199,11 +215,11 @@ async fn only_differences_are_sent_and_other_changes_leave_the_session_alone() {
 async fn a_changed_specification_restarts_the_session_with_its_routes() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_routes(routes(&["198.51.100.1/32"]));
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     router.initial_routes().await;
-    speaker.bgp.set_peers(peers(&PeerSpec {
+    speaker.set_peers(peers(&PeerSpec {
         hold_time: Some(Duration::from_secs(30)),
         ..spec
     }));
@@ -222,7 +238,7 @@ async fn a_changed_specification_restarts_the_session_with_its_routes() {
 async fn a_removed_peer_is_told_and_forgotten() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     speaker
         .wait_for("session", |all| {
@@ -230,7 +246,7 @@ async fn a_removed_peer_is_told_and_forgotten() {
                 .is_some_and(|p| p.state == State::Established)
         })
         .await;
-    speaker.bgp.set_peers(BTreeMap::new());
+    speaker.set_peers(BTreeMap::new());
     assert_eq!(
         router.notification().await.to_string(),
         "cease: peer de-configured (6/3)"
@@ -249,7 +265,7 @@ async fn a_removed_peer_is_told_and_forgotten() {
 async fn the_end_of_the_speaker_is_told_to_every_peer_before_it_ends() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     speaker
         .wait_for("session", |all| {
@@ -276,7 +292,7 @@ async fn the_end_of_the_speaker_is_told_to_every_peer_before_it_ends() {
 async fn a_peer_that_takes_nothing_does_not_hold_up_the_end() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_peers(peers(&spec));
     let (_router, _) = Router::established(&listener).await;
     speaker
         .wait_for("session", |all| {
@@ -298,8 +314,8 @@ async fn a_peer_that_takes_nothing_does_not_hold_up_the_end() {
 async fn garbage_is_answered_and_the_session_comes_back() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_routes(routes(&["198.51.100.1/32"]));
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     router.initial_routes().await;
     router.send_bytes(b"GET / HTTP/1.1\r\n\r\n").await;
@@ -323,7 +339,7 @@ async fn garbage_is_answered_and_the_session_comes_back() {
 async fn a_peer_in_the_wrong_as_is_refused_and_the_status_says_so() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&PeerSpec {
+    speaker.set_peers(peers(&PeerSpec {
         peer_asn: PeerAs::Exact(65000),
         ..spec
     }));
@@ -347,7 +363,7 @@ async fn a_peer_in_the_wrong_as_is_refused_and_the_status_says_so() {
 async fn what_the_peer_said_last_stays_in_the_status_while_it_closes_without_a_word() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     let notification = Notification::cease(
         ferrolb_bgp::wire::Cease::AdministrativeShutdown,
@@ -370,8 +386,8 @@ async fn what_the_peer_said_last_stays_in_the_status_while_it_closes_without_a_w
 async fn a_route_refresh_brings_all_routes_again() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_routes(routes(&["198.51.100.1/32"]));
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     router.initial_routes().await;
     router
@@ -386,7 +402,7 @@ async fn a_route_refresh_brings_all_routes_again() {
 async fn an_address_that_the_node_does_not_have_is_named_in_the_status() {
     let speaker = speaker();
     let (_listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&PeerSpec {
+    speaker.set_peers(peers(&PeerSpec {
         source_address: Some("192.0.2.99".parse().unwrap()),
         ..spec
     }));
@@ -405,7 +421,7 @@ async fn a_source_address_is_where_the_connection_comes_from() {
     let (listener, spec) = listener().await;
     let source: IpAddr = "127.0.0.5".parse().unwrap();
     let router_id = Some(Ipv4Addr::new(1, 2, 3, 4));
-    speaker.bgp.set_peers(peers(&PeerSpec {
+    speaker.set_peers(peers(&PeerSpec {
         source_address: Some(source),
         router_id,
         ..spec
@@ -428,11 +444,11 @@ async fn a_password_must_be_the_same_on_both_sides() {
             ..spec(listener.local_addr().unwrap())
         };
         let first = speaker();
-        first.bgp.set_peers(peers(&right));
+        first.set_peers(peers(&right));
         let (_router, _) = Router::established(&listener).await;
 
         let second = speaker();
-        second.bgp.set_peers(peers(&PeerSpec {
+        second.set_peers(peers(&PeerSpec {
             password: Some(Secret::new("wrong")),
             ..right
         }));
@@ -461,7 +477,7 @@ fn a_password_shows_nowhere() {
 async fn a_password_that_is_too_long_is_refused_with_its_limit() {
     let speaker = speaker();
     let (_listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&PeerSpec {
+    speaker.set_peers(peers(&PeerSpec {
         password: Some(Secret::new(&"x".repeat(81))),
         ..spec
     }));
@@ -477,7 +493,7 @@ async fn a_password_that_is_too_long_is_refused_with_its_limit() {
 async fn a_flood_of_routes_is_forgotten_and_ours_still_go_out() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     router.initial_routes().await;
     // 100,000 routes, a few hundred in each message.
@@ -506,7 +522,7 @@ async fn a_flood_of_routes_is_forgotten_and_ours_still_go_out() {
         );
     }
     soon("room for the flood", router.send_bytes(&flood)).await;
-    speaker.bgp.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
     assert_eq!(
         router.update().await.announced,
         ["198.51.100.1/32".parse().unwrap()]
@@ -531,11 +547,8 @@ async fn ten_thousand_routes_reach_the_peer_within_a_second_and_one_more_at_once
             )
         })
         .collect();
-    speaker.bgp.set_routes(BTreeMap::from([(
-        "router".to_owned(),
-        Arc::new(many.clone()),
-    )]));
-    speaker.bgp.set_peers(peers(&spec));
+    speaker.set_routes(many.clone());
+    speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
     let from = Instant::now();
     assert_eq!(router.initial_routes().await.len(), 10_000);
@@ -549,9 +562,9 @@ async fn ten_thousand_routes_reach_the_peer_within_a_second_and_one_more_at_once
     for n in 0..50u8 {
         let prefix = format!("198.51.100.{n}/32");
         many.insert(net(&prefix), Attributes::default());
-        let desired = BTreeMap::from([("router".to_owned(), Arc::new(many.clone()))]);
+        let desired = many.clone();
         let from = Instant::now();
-        speaker.bgp.set_routes(desired);
+        speaker.set_routes(desired);
         assert_eq!(router.update().await.announced, [prefix.parse().unwrap()]);
         slowest = slowest.max(from.elapsed());
     }

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use regex::Regex;
@@ -51,28 +51,44 @@ type Announcements = BTreeMap<IpAddr, Interfaces>;
 /// What is announced, as the answering tasks see it.
 #[derive(Default)]
 struct Wanted {
-    announcements: RwLock<Arc<Announcements>>,
+    announcements: RwLock<Announcements>,
+    /// What changed since the loop last looked: each address with what was announced of it then.
+    changed: Mutex<BTreeMap<IpAddr, Option<Interfaces>>>,
     /// Whether what is announced already shall be announced again.
     again: AtomicBool,
-    changed: Notify,
+    notify: Notify,
 }
 
 impl Wanted {
-    fn announcements(&self) -> Arc<Announcements> {
-        Arc::clone(
-            &self
-                .announcements
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+    /// What is announced. Hold it for one look only: changes wait meanwhile.
+    fn announcements(&self) -> RwLockReadGuard<'_, Announcements> {
+        // Nothing panics while it holds the lock, and the map would be whole even then.
+        self.announcements
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, announcements: Announcements) {
-        *self
+    fn change(&self, changes: impl IntoIterator<Item = (IpAddr, Option<Interfaces>)>) {
+        let mut announcements = self
             .announcements
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(announcements);
-        self.changed.notify_one();
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        for (ip, interfaces) in changes {
+            let before = match interfaces {
+                Some(interfaces) => announcements.insert(ip, interfaces),
+                None => announcements.remove(&ip),
+            };
+            changed.entry(ip).or_insert(before);
+        }
+        if !changed.is_empty() {
+            self.notify.notify_one();
+        }
+    }
+
+    /// What changed since the last call.
+    fn take_changed(&self) -> BTreeMap<IpAddr, Option<Interfaces>> {
+        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -109,10 +125,10 @@ impl Layer2 {
         Ok((Self { wanted, interfaces }, events))
     }
 
-    /// Sets all that is to be announced. When this returns, the addresses that are gone are no longer answered for and
-    /// the new ones are; their gratuitous bursts follow at once.
-    pub fn set(&self, announcements: BTreeMap<IpAddr, Interfaces>) {
-        self.wanted.set(announcements);
+    /// Changes what is announced of some addresses: on which interfaces, or not at all. When this returns, the addresses
+    /// that are gone are no longer answered for and the new ones are; their gratuitous bursts follow at once.
+    pub fn change(&self, changes: impl IntoIterator<Item = (IpAddr, Option<Interfaces>)>) {
+        self.wanted.change(changes);
     }
 
     /// Announces everything once more, with a burst as for a new address.
@@ -121,7 +137,7 @@ impl Layer2 {
     /// for the last: it goes quiet when it hears of us, but what it said stays in the caches of neighbours.
     pub fn announce_again(&self) {
         self.wanted.again.store(true, Ordering::Relaxed);
-        self.wanted.changed.notify_one();
+        self.wanted.notify.notify_one();
     }
 
     /// The names of the interfaces on which requests can be answered.
@@ -137,6 +153,22 @@ mod tests {
 
     fn only(names: &[&str]) -> Interfaces {
         Interfaces::Only(names.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_change_remembers_what_was_announced_when_the_loop_last_looked() {
+        let wanted = Wanted::default();
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        wanted.change([(ip, Some(Interfaces::All))]);
+        wanted.change([(ip, Some(only(&["eth0"])))]);
+        assert_eq!(wanted.announcements().get(&ip), Some(&only(&["eth0"])));
+        assert_eq!(wanted.take_changed(), BTreeMap::from([(ip, None)]));
+        wanted.change([(ip, None)]);
+        assert!(wanted.announcements().is_empty());
+        assert_eq!(
+            wanted.take_changed(),
+            BTreeMap::from([(ip, Some(only(&["eth0"])))])
+        );
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! One interface in use: its sockets, the tasks that answer on them, its multicast groups.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferrolb_neighbor::{ARP_REQUESTS, NEIGHBOR_SOLICITATIONS, Responder, SockFilter, Verdict};
@@ -10,11 +9,11 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
-use super::Wanted;
 use super::links::Link;
 use super::metrics::Layer2Metrics;
 use super::multicast::Groups;
 use super::packet_socket::PacketSocket;
+use super::{Interfaces, Wanted};
 
 /// Longer than any frame that is answered; the rest of a longer one is of no interest.
 const LONGEST_FRAME: usize = 2048;
@@ -89,11 +88,22 @@ impl Port {
         } == *link
     }
 
-    /// Joins and leaves multicast groups; says whether all went well.
-    pub(super) fn set_groups(&mut self, wanted: &BTreeSet<Ipv6Addr>) -> bool {
+    /// Takes in on which interfaces an address is announced now, if on any: requests for it come to a group of its own.
+    pub(super) fn announced(&mut self, ip: IpAddr, interfaces: Option<&Interfaces>) {
+        let IpAddr::V6(ip) = ip else { return };
+        if interfaces.is_some_and(|interfaces| interfaces.contain(&self.link.name)) {
+            self.groups.want(ip);
+        } else {
+            self.groups.release(ip);
+        }
+    }
+
+    /// Joins and leaves the multicast groups that changed; says whether all went well. What did not is tried again by the
+    /// next call.
+    pub(super) fn join_groups(&mut self) -> bool {
         self.ndp
             .as_ref()
-            .is_none_or(|ndp| self.groups.set(wanted, &ndp.socket))
+            .is_none_or(|ndp| self.groups.settle(&ndp.socket))
     }
 
     /// Sends one gratuitous round for `ip` and returns how many frames the kernel took.
@@ -158,9 +168,9 @@ async fn answer(
                 return;
             }
         };
-        let announcements = wanted.announcements();
         let announced = |ip| {
-            announcements
+            wanted
+                .announcements()
                 .get(&ip)
                 .is_some_and(|interfaces| interfaces.contain(&name))
         };

@@ -1,12 +1,12 @@
 //! The loop that keeps what is wanted and what is there in step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ferrolb_neighbor::{GratuitousSchedule, solicited_node_groups};
+use ferrolb_neighbor::GratuitousSchedule;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::links::Links;
 use super::metrics::Layer2Metrics;
 use super::port::{Context, Port};
-use super::{Announcements, Interfaces, Layer2Event, Wanted};
+use super::{Layer2Event, Wanted};
 
 /// Pause before what could not be opened or joined is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -28,12 +28,8 @@ pub(super) struct Run {
     links: watch::Receiver<Links>,
     ports: BTreeMap<u32, Port>,
     schedule: GratuitousSchedule,
-    /// The announcements that schedule and groups follow already.
-    carried_out: Arc<Announcements>,
     /// New announcements of which nothing has been sent yet.
     unsent: BTreeSet<IpAddr>,
-    /// Ports or announcements have changed since the groups were joined.
-    groups_changed: bool,
     /// When to try again what has failed.
     again: Option<Instant>,
     events: mpsc::Sender<Layer2Event>,
@@ -59,9 +55,7 @@ impl Run {
             links,
             ports: BTreeMap::new(),
             schedule: GratuitousSchedule::default(),
-            carried_out: Arc::default(),
             unsent: BTreeSet::new(),
-            groups_changed: false,
             again: None,
             events,
             interfaces,
@@ -74,7 +68,7 @@ impl Run {
             let deadline = self.schedule.deadline().into_iter().chain(self.again).min();
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = wanted.changed.notified() => self.take_announcements(),
+                () = wanted.notify.notified() => self.take_announcements(),
                 Ok(()) = self.links.changed() => self.take_links(),
                 Some(index) = self.failed.recv() => self.close(index),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
@@ -85,34 +79,41 @@ impl Run {
             }
             // Joining many groups takes the kernel a while, and nobody waits for it as for the first frame.
             self.send_due().await;
-            if std::mem::take(&mut self.groups_changed) {
-                self.join_groups();
-            }
+            self.join_groups();
         }
     }
 
     fn take_announcements(&mut self) {
         let now = Instant::now();
-        let again = self.context.wanted.again.swap(false, Ordering::Relaxed);
-        let wanted = self.context.wanted.announcements();
-        let before = std::mem::replace(&mut self.carried_out, Arc::clone(&wanted));
-        for ip in before.keys().filter(|ip| !wanted.contains_key(ip)) {
-            self.schedule.withdraw(*ip);
-            self.unsent.remove(ip);
+        let wanted = Arc::clone(&self.context.wanted);
+        if wanted.again.swap(false, Ordering::Relaxed) {
+            for ip in wanted.announcements().keys() {
+                self.schedule.restart(*ip, now);
+            }
         }
-        for (&ip, interfaces) in wanted.iter() {
-            match before.get(&ip) {
-                None => {
+        // Taken first: what changes between the two is seen again at the next look.
+        let changed = wanted.take_changed();
+        let announcements = wanted.announcements();
+        for (ip, before) in changed {
+            let announced = announcements.get(&ip);
+            match (&before, announced) {
+                (None, Some(_)) => {
                     self.schedule.announce(ip, now);
                     self.unsent.insert(ip);
                 }
-                Some(former) if again || interfaces.reach_beyond(former) => {
+                (Some(former), Some(interfaces)) if interfaces.reach_beyond(former) => {
                     self.schedule.restart(ip, now);
                 }
-                Some(_) => {}
+                (_, None) => {
+                    self.schedule.withdraw(ip);
+                    self.unsent.remove(&ip);
+                }
+                (Some(_), Some(_)) => {}
+            }
+            for port in self.ports.values_mut() {
+                port.announced(ip, announced);
             }
         }
-        self.groups_changed = true;
     }
 
     /// Opens and closes ports after the kernel's interfaces. What is announced on an interface that is new or has got
@@ -120,6 +121,7 @@ impl Run {
     fn take_links(&mut self) {
         let links = self.links.borrow_and_update().clone();
         let context = &self.context;
+        let announcements = context.wanted.announcements();
         self.ports.retain(|index, port| {
             let stays = links.get(index).is_some_and(|link| port.fits(link));
             if !stays {
@@ -140,7 +142,10 @@ impl Run {
                 continue;
             }
             match Port::open(index, link.clone(), context) {
-                Ok(port) => {
+                Ok(mut port) => {
+                    for (ip, interfaces) in announcements.iter() {
+                        port.announced(*ip, Some(interfaces));
+                    }
                     info!(
                         interface = link.name,
                         arp = link.arp,
@@ -156,7 +161,7 @@ impl Run {
                 }
             }
         }
-        self.groups_changed = true;
+        drop(announcements);
         self.announce_on(&woken);
         self.tell_interfaces();
     }
@@ -182,34 +187,16 @@ impl Run {
 
     fn announce_on(&mut self, names: &[String]) {
         let now = Instant::now();
-        for (&ip, interfaces) in self.carried_out.iter() {
+        for (ip, interfaces) in self.context.wanted.announcements().iter() {
             if names.iter().any(|name| interfaces.contain(name)) {
-                self.schedule.restart(ip, now);
+                self.schedule.restart(*ip, now);
             }
         }
     }
 
     fn join_groups(&mut self) {
-        let mut of_all: Option<BTreeSet<Ipv6Addr>> = None;
-        let everywhere = self
-            .carried_out
-            .values()
-            .all(|interfaces| *interfaces == Interfaces::All);
         for port in self.ports.values_mut() {
-            let announced = |name: &str| {
-                let here = self
-                    .carried_out
-                    .iter()
-                    .filter(|(_, interfaces)| interfaces.contain(name));
-                solicited_node_groups(here.map(|(&ip, _)| ip))
-            };
-            // Mostly everything is announced everywhere; then the groups need to be found once only.
-            let joined = if everywhere {
-                port.set_groups(of_all.get_or_insert_with(|| announced("")))
-            } else {
-                port.set_groups(&announced(&port.link.name))
-            };
-            if !joined {
+            if !port.join_groups() {
                 self.again = Some(Instant::now() + AGAIN);
             }
         }
@@ -222,8 +209,8 @@ impl Run {
                 tokio::task::yield_now().await;
             }
             // Looked up anew each time: it may have been withdrawn while others were sent.
-            let announcements = self.context.wanted.announcements();
-            let Some(interfaces) = announcements.get(&ip) else {
+            let interfaces = self.context.wanted.announcements().get(&ip).cloned();
+            let Some(interfaces) = interfaces else {
                 continue;
             };
             let mut sent = 0;
