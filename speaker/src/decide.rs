@@ -264,7 +264,7 @@ mod tests {
                 traffic_policy: TrafficPolicy::Cluster,
                 shares_address: true,
             },
-            uid: String::new(),
+            uid: "".into(),
             traceparent: None,
         }
     }

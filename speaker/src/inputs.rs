@@ -14,7 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use tokio::sync::Notify;
 
-use crate::project::{self, Key, Observed, Slice};
+use crate::project::{self, Key, NodeSets, Observed, Slice};
 
 /// One store for each kind.
 #[derive(Clone)]
@@ -55,6 +55,7 @@ impl Stores {
             member_labels,
             member_port,
         } = scope;
+        let node_sets = NodeSets::default();
         Stores {
             services: watch(
                 Api::<core::Service>::all(client.clone()),
@@ -64,7 +65,7 @@ impl Stores {
             slices: watch(
                 Api::<EndpointSlice>::all(client.clone()),
                 WatchConfig::streamed(),
-                project::slice,
+                move |object: &EndpointSlice| project::slice(object, &node_sets),
             ),
             nodes: watch(
                 Api::<core::Node>::all(client.clone()),
@@ -174,25 +175,28 @@ impl Feeds {
 #[derive(Default)]
 pub struct SliceIndex {
     /// Mostly one slice each, so a list: a set would take ten times the room.
-    services: BTreeMap<ObjectKey, Vec<Box<str>>>,
-    /// The name of the Service of each slice; both are in one namespace.
-    slices: BTreeMap<ObjectKey, Box<str>>,
+    services: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    /// The Service of each slice; both are in one namespace.
+    slices: BTreeMap<ObjectKey, ObjectKey>,
 }
 
 impl SliceIndex {
     /// Takes in a changed slice. Returns the Services that it concerns: its own, and the one that it was of before.
     pub fn update(&mut self, key: &ObjectKey, slice: Option<&Slice>) -> BTreeSet<ObjectKey> {
-        let of = |name: &str| ObjectKey::new(key.namespace(), name);
         let mut concerned = BTreeSet::new();
-        let after = slice.map(|slice| slice.service.clone());
+        let after = slice.map(|slice| {
+            let service = ObjectKey::new(key.namespace(), &slice.service);
+            // The copy that is there already, so that there is one piece of memory for it.
+            let known = self.services.get_key_value(&service);
+            known.map_or(service.clone(), |(known, _)| known.clone())
+        });
         let before = match &after {
             Some(after) => self.slices.insert(key.clone(), after.clone()),
             None => self.slices.remove(key),
         };
         if let Some(before) = before.filter(|before| Some(before) != after.as_ref()) {
-            let before = of(&before);
             if let Some(slices) = self.services.get_mut(&before) {
-                slices.retain(|slice| **slice != *key.name());
+                slices.retain(|slice| slice != key);
                 if slices.is_empty() {
                     self.services.remove(&before);
                 }
@@ -200,11 +204,10 @@ impl SliceIndex {
             concerned.insert(before);
         }
         if let Some(after) = after {
-            let after = of(&after);
             let slices = self.services.entry(after.clone()).or_default();
-            if !slices.iter().any(|slice| **slice == *key.name()) {
+            if !slices.contains(key) {
                 slices.reserve_exact(1);
-                slices.push(key.name().into());
+                slices.push(key.clone());
             }
             concerned.insert(after);
         }
@@ -215,8 +218,8 @@ impl SliceIndex {
     #[must_use]
     pub fn endpoints(&self, service: &ObjectKey, slices: &Store<Slice>) -> Endpoints {
         let mut endpoints = Endpoints::default();
-        for name in self.services.get(service).into_iter().flatten() {
-            if let Some(slice) = slices.get(&ObjectKey::new(service.namespace(), name)) {
+        for key in self.services.get(service).into_iter().flatten() {
+            if let Some(slice) = slices.get(key) {
                 endpoints.any |= slice.any;
                 endpoints
                     .nodes
@@ -246,7 +249,7 @@ mod tests {
         let of = |service: &ObjectKey| Slice {
             service: service.name().into(),
             any: true,
-            nodes: Box::default(),
+            nodes: Arc::default(),
         };
         let mut index = SliceIndex::default();
         assert_eq!(

@@ -1,6 +1,8 @@
 //! Objects of the API server, reduced to what announcing reads.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrolb_announcement::{Node, Service, TrafficPolicy};
 use ferrolb_api::annotations;
@@ -19,9 +21,9 @@ pub struct Observed {
     /// What announcing reads.
     pub service: Service,
     /// The uid, for events.
-    pub uid: String,
+    pub uid: Box<str>,
     /// The trace that the change belongs to.
-    pub traceparent: Option<String>,
+    pub traceparent: Option<Box<str>>,
 }
 
 /// One EndpointSlice.
@@ -32,7 +34,30 @@ pub struct Slice {
     /// Whether some endpoint can serve.
     pub any: bool,
     /// The nodes of those that can, sorted.
-    pub nodes: Box<[Box<str>]>,
+    pub nodes: NodeSet,
+}
+
+/// Names of nodes, sorted.
+pub type NodeSet = Arc<[Box<str>]>;
+
+/// The sets of nodes in use, each held once: thousands of Services mostly have their endpoints on a few.
+#[derive(Default)]
+pub struct NodeSets(Mutex<BTreeSet<NodeSet>>);
+
+impl NodeSets {
+    fn share(&self, nodes: Vec<Box<str>>) -> NodeSet {
+        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sets.get(nodes.as_slice()) {
+            return Arc::clone(known);
+        }
+        // Each time that their number has doubled, those go that nobody has any more.
+        if sets.len().is_power_of_two() {
+            sets.retain(|set| Arc::strong_count(set) > 1);
+        }
+        let shared: NodeSet = nodes.into();
+        sets.insert(Arc::clone(&shared));
+        shared
+    }
 }
 
 /// The TCP-MD5 key in a Secret; never shown.
@@ -72,14 +97,17 @@ pub fn service(object: &core::Service, class: Option<&str>) -> Option<Observed> 
                 .find(object.annotations())
                 .is_some(),
         },
-        uid: object.uid().unwrap_or_default(),
-        traceparent: object.annotations().get(annotations::TRACEPARENT).cloned(),
+        uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+        traceparent: object
+            .annotations()
+            .get(annotations::TRACEPARENT)
+            .map(|text| text.as_str().into()),
     })
 }
 
 /// An EndpointSlice of a Service. An endpoint can serve when ready is absent or true, or serving is true (reference 4.1).
 #[must_use]
-pub fn slice(object: &EndpointSlice) -> Option<Slice> {
+pub fn slice(object: &EndpointSlice, sets: &NodeSets) -> Option<Slice> {
     let service = object.labels().get(SERVICE_LABEL)?;
     let can_serve = object.endpoints.iter().filter(|endpoint| {
         let conditions = endpoint.conditions.as_ref();
@@ -102,7 +130,7 @@ pub fn slice(object: &EndpointSlice) -> Option<Slice> {
     Some(Slice {
         service: service.as_str().into(),
         any,
-        nodes: nodes.into(),
+        nodes: sets.share(nodes),
     })
 }
 
@@ -150,7 +178,7 @@ mod tests {
                 "addressType": "IPv4", "ports": [], "endpoints": endpoints,
             }))
             .unwrap();
-            slice(&object).unwrap()
+            slice(&object, &NodeSets::default()).unwrap()
         };
         let endpoint = |conditions: serde_json::Value, node: &str| json!({"addresses": ["10.1.0.1"], "conditions": conditions, "nodeName": node});
         let slice = slice_of(json!([
@@ -168,6 +196,19 @@ mod tests {
             }
         );
         assert!(!slice_of(json!([endpoint(json!({"ready": false}), "a")])).any);
+    }
+
+    #[test]
+    fn equal_sets_of_nodes_are_one_and_unused_ones_go() {
+        let sets = NodeSets::default();
+        let of = |name: &str| sets.share(vec![name.into()]);
+        let (one, same) = (of("a"), of("a"));
+        assert!(Arc::ptr_eq(&one, &same));
+        for n in 0..1000 {
+            of(&format!("gone-{n}"));
+        }
+        assert!(sets.0.lock().unwrap().len() < 10);
+        assert!(Arc::ptr_eq(&one, &of("a")));
     }
 
     #[test]

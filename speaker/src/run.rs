@@ -327,7 +327,7 @@ impl Run {
         }
         if let Some(observed) = self.stores.services.get(service) {
             self.events.publish(Happening {
-                subject: Subject::of::<Service>(service, observed.uid.clone()),
+                subject: Subject::of::<Service>(service, observed.uid.to_string()),
                 event_type: EventType::Normal,
                 reason: "nodeAssigned".to_owned(),
                 message: format!(

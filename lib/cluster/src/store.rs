@@ -24,7 +24,8 @@ pub struct Store<T> {
 /// One object: its projection, and the version that a write based on it must name.
 pub struct Stored<T> {
     value: Arc<T>,
-    resource_version: Arc<str>,
+    /// Absent in a store whose reader never writes.
+    resource_version: Option<Arc<str>>,
 }
 
 impl<T> Stored<T> {
@@ -34,9 +35,10 @@ impl<T> Stored<T> {
     }
 
     /// `metadata.resourceVersion` as last seen. It moves on silently when an update changed nothing that the
-    /// projection reads, so a decision made on the projection is still a decision on this version.
+    /// projection reads, so a decision made on the projection is still a decision on this version. Empty in a store that
+    /// keeps none ([`crate::WatchConfig::streamed`]).
     pub fn resource_version(&self) -> &str {
-        &self.resource_version
+        self.resource_version.as_deref().unwrap_or_default()
     }
 }
 
@@ -58,7 +60,7 @@ impl<T> Clone for Stored<T> {
 
 impl<T: std::fmt::Debug> std::fmt::Debug for Stored<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}@{}", self.value, self.resource_version)
+        write!(f, "{:?}@{}", self.value, self.resource_version())
     }
 }
 
@@ -180,6 +182,8 @@ pub struct StoreWriter<T> {
     inner: Arc<Inner<T>>,
     /// The list under way: complete only at [`Self::list_done`].
     listing: Option<State<T>>,
+    /// Whether versions are kept.
+    versions: bool,
 }
 
 /// A store that is filled through its writer. Processes use [`crate::watch()`]; tests of deciders fill one by hand.
@@ -198,12 +202,23 @@ pub fn store<T: PartialEq>(kind: impl Into<String>) -> (StoreWriter<T>, Store<T>
         StoreWriter {
             inner: inner.clone(),
             listing: None,
+            versions: true,
         },
         Store { inner, task: None },
     )
 }
 
 impl<T: PartialEq> StoreWriter<T> {
+    /// For a reader that never writes: versions take a tenth of a store of small projections.
+    pub fn without_versions(mut self) -> Self {
+        self.versions = false;
+        self
+    }
+
+    fn version(&self, text: &str) -> Option<Arc<str>> {
+        self.versions.then(|| text.into())
+    }
+
     /// A list begins. What an unfinished list brought is forgotten; readers go on seeing the last complete state.
     pub fn list_begins(&mut self) {
         self.listing = Some(State {
@@ -214,6 +229,7 @@ impl<T: PartialEq> StoreWriter<T> {
 
     /// One object of the list. `None` when the projection does not want it.
     pub fn listed(&mut self, key: ObjectKey, resource_version: &str, value: Option<T>) {
+        let resource_version = self.version(resource_version);
         let Some(listing) = self.listing.as_mut() else {
             return;
         };
@@ -223,11 +239,11 @@ impl<T: PartialEq> StoreWriter<T> {
             // The old projection is kept so that a list does not hold everything twice.
             Some(known) if *known.value == value => Stored {
                 value: known.value,
-                resource_version: resource_version.into(),
+                resource_version,
             },
             _ => Stored {
                 value: Arc::new(value),
-                resource_version: resource_version.into(),
+                resource_version,
             },
         };
         Arc::get_mut(&mut listing.map).map(|map| map.insert(key, stored));
@@ -273,12 +289,13 @@ impl<T: PartialEq> StoreWriter<T> {
             // The projection does not want it (any more): to its readers it is gone.
             return self.deleted(&key);
         };
+        let resource_version = self.version(resource_version);
         let mut state = write(&self.inner.state);
         let mended = state.broken.remove(&key).is_some();
         let map = Arc::make_mut(&mut state.map);
         let changed = match map.get_mut(&key) {
             Some(known) if *known.value == value => {
-                known.resource_version = resource_version.into();
+                known.resource_version = resource_version;
                 false
             }
             _ => {
@@ -286,7 +303,7 @@ impl<T: PartialEq> StoreWriter<T> {
                     key.clone(),
                     Stored {
                         value: Arc::new(value),
-                        resource_version: resource_version.into(),
+                        resource_version,
                     },
                 );
                 true

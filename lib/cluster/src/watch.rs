@@ -41,8 +41,8 @@ impl WatchConfig {
     }
 
     /// The list is streamed from the API server's cache, one object at a time: cheapest for the server and for our
-    /// memory, but may start a little in the past. For the many readers of a DaemonSet. Falls back to pages where the
-    /// server does not offer it.
+    /// memory, but may start a little in the past. For the many readers of a DaemonSet, who write nothing: versions are
+    /// not kept. Falls back to pages where the server does not offer it.
     pub fn streamed() -> Self {
         Self {
             streamed: true,
@@ -133,7 +133,10 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     T: PartialEq + Send + Sync + 'static,
 {
-    let (writer, store) = store(kind.clone());
+    let (mut writer, store) = store(kind.clone());
+    if config.streamed {
+        writer = writer.without_versions();
+    }
     let task = tokio::spawn(keep_up(api, config, kind, open, writer));
     store.with_task(AbortOnDrop(task.abort_handle()))
 }
