@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, Runtime};
 
@@ -29,16 +28,9 @@ impl Site {
             .enable_all()
             .build()?;
         let path = run.directory.join("credentials/admin.kubeconfig");
-        let client = runtime.block_on(async {
-            let mut config = kube::Config::from_custom_kubeconfig(
-                Kubeconfig::read_from(&path)?,
-                &KubeConfigOptions::default(),
-            )
-            .await?;
-            config.connect_timeout = Some(Duration::from_secs(2));
-            config.read_timeout = Some(Duration::from_secs(30));
-            anyhow::Ok(kube::Client::try_from(config)?)
-        })?;
+        // Not kube's own client with its read timeout: that one also ends connections that are idle for as long, and a
+        // request that begins at that moment fails with "connection error: timed out".
+        let client = runtime.block_on(ferrolb_cluster::connect(Some(&path)))?;
         Ok(Self {
             run,
             client,
