@@ -28,7 +28,6 @@ use status::Board;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +50,8 @@ pub struct Bgp {
 #[derive(Debug, Default)]
 struct Inner {
     peers: BTreeMap<String, Running>,
+    /// Peers that were told to end and may not have.
+    leaving: Vec<(Arc<PeerSpec>, CancellationToken)>,
 }
 
 /// A peer's task, as seen from outside of it.
@@ -59,7 +60,8 @@ struct Running {
     spec: Arc<PeerSpec>,
     inbox: Arc<Inbox>,
     stop: watch::Sender<Option<StopReason>>,
-    task: JoinHandle<()>,
+    /// Cancelled when the task has ended.
+    ended: CancellationToken,
 }
 
 impl Bgp {
@@ -91,29 +93,36 @@ impl Bgp {
         routes: impl Fn(&str) -> BTreeMap<IpNet, Attributes>,
     ) {
         let mut inner = self.lock();
-        let gone: Vec<String> = inner
-            .peers
-            .keys()
-            .filter(|name| !peers.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in gone {
-            if let Some(running) = inner.peers.remove(&name) {
-                running.stop.send_replace(Some(StopReason::Removed));
-            }
-        }
-        for (name, spec) in peers {
-            let before = match inner.peers.get(&name) {
-                Some(running) if *running.spec == spec => continue,
-                Some(_) => inner.peers.remove(&name),
-                None => None,
+        inner.leaving.retain(|(_, ended)| !ended.is_cancelled());
+        let Inner {
+            peers: running,
+            leaving,
+        } = &mut *inner;
+        running.retain(|name, running| {
+            let reason = match peers.get(name) {
+                Some(spec) if *running.spec == *spec => return true,
+                Some(_) => StopReason::Changed,
+                None => StopReason::Removed,
             };
-            let before = before.map(|running| {
-                running.stop.send_replace(Some(StopReason::Changed));
-                running.task
-            });
-            let running = self.spawn(spec, routes(&name), before);
-            inner.peers.insert(name, running);
+            running.stop.send_replace(Some(reason));
+            leaving.push((Arc::clone(&running.spec), running.ended.clone()));
+            false
+        });
+        for (name, spec) in peers {
+            if running.contains_key(&name) {
+                continue;
+            }
+            // Whoever had the name or the address says goodbye first: the peer would see two of us at once, and status and
+            // figures of the new one would be taken for the old one's.
+            let before = leaving
+                .iter()
+                .filter(|(other, _)| {
+                    other.name == name || other.socket_address() == spec.socket_address()
+                })
+                .map(|(_, ended)| ended.clone())
+                .collect();
+            let peer = self.spawn(spec, routes(&name), before);
+            running.insert(name, peer);
         }
     }
 
@@ -148,33 +157,35 @@ impl Bgp {
         &self,
         spec: PeerSpec,
         routes: BTreeMap<IpNet, Attributes>,
-        before: Option<JoinHandle<()>>,
+        before: Vec<CancellationToken>,
     ) -> Running {
         let spec = Arc::new(spec);
         let inbox = Arc::new(Inbox::default());
         let (stop_sender, stop) = watch::channel(None);
-        let peer = peer::Peer::new(peer::Setting {
+        let ended = CancellationToken::new();
+        let (metrics, guard) = (self.metrics.clone(), ended.clone().drop_guard());
+        let setting = peer::Setting {
             spec: Arc::clone(&spec),
             node_name: Arc::clone(&self.node_name),
-            metrics: self.metrics.for_peer(&spec),
             board: self.board.clone(),
             events: self.events.clone(),
             inbox: Arc::clone(&inbox),
             stop,
             shutdown: self.shutdown.clone(),
-        });
-        let task = self.tasks.spawn(async move {
-            if let Some(before) = before {
-                // The session before says goodbye first, or the peer would see two of us at once.
-                let _ = before.await;
+        };
+        self.tasks.spawn(async move {
+            for other in before {
+                other.cancelled().await;
             }
-            peer.run(routes).await;
+            let metrics = metrics.for_peer(&setting.spec);
+            peer::Peer::new(setting, metrics).run(routes).await;
+            drop(guard);
         });
         Running {
             spec,
             inbox,
             stop: stop_sender,
-            task,
+            ended,
         }
     }
 

@@ -47,7 +47,6 @@ pub(super) enum StopReason {
 pub(super) struct Setting {
     pub(super) spec: Arc<PeerSpec>,
     pub(super) node_name: Arc<str>,
-    pub(super) metrics: PeerMetrics,
     pub(super) board: Board,
     pub(super) events: mpsc::Sender<RoutesSent>,
     pub(super) inbox: Arc<Inbox>,
@@ -60,6 +59,7 @@ type Dialling = Pin<Box<dyn Future<Output = io::Result<(TcpStream, Endpoint)>> +
 /// The task of one peer.
 pub(super) struct Peer {
     setting: Setting,
+    metrics: PeerMetrics,
     name: Arc<str>,
     session: Session,
     rib: AdjRibOut,
@@ -82,7 +82,7 @@ enum Wakeup {
 }
 
 impl Peer {
-    pub(super) fn new(setting: Setting) -> Peer {
+    pub(super) fn new(setting: Setting, metrics: PeerMetrics) -> Peer {
         let name: Arc<str> = setting.spec.name.as_str().into();
         Peer {
             session: Session::new(setting.spec.session_config(), rand::random()),
@@ -94,6 +94,7 @@ impl Peer {
             farewells: TaskTracker::new(),
             name,
             setting,
+            metrics,
         }
     }
 
@@ -124,11 +125,13 @@ impl Peer {
         }
         self.farewells.close();
         self.farewells.wait().await;
-        if *self.setting.stop.borrow() != Some(StopReason::Changed) {
+        let why = *self.setting.stop.borrow();
+        if why != Some(StopReason::Changed) {
             self.setting.board.erase(&self.name);
         }
-        if *self.setting.stop.borrow() == Some(StopReason::Removed) {
-            self.setting.metrics.remove();
+        // What follows after a change begins its figures anew, under another address perhaps.
+        if why.is_some() {
+            self.metrics.remove();
         }
     }
 
@@ -236,7 +239,7 @@ impl Peer {
                 };
                 connection.push(&batch.bytes);
                 connection.mark(batch.announced);
-                self.setting.metrics.updates(batch.messages);
+                self.metrics.updates(batch.messages);
                 queued = true;
             }
             let conn = connection.conn;
@@ -332,7 +335,7 @@ impl Peer {
                 );
                 self.rib
                     .established(Export::new(self.setting.spec.my_asn, &negotiated));
-                self.setting.metrics.session_up(true);
+                self.metrics.session_up(true);
                 self.told = None;
                 self.status.negotiated = Some(negotiated);
                 self.count_not_advertised();
@@ -363,7 +366,7 @@ impl Peer {
     fn ended(&mut self, was_established: bool, reason: &EndReason) {
         if was_established {
             self.rib.down();
-            self.setting.metrics.session_up(false);
+            self.metrics.session_up(false);
             self.status.negotiated = None;
             self.count_not_advertised();
         }
@@ -421,8 +424,7 @@ impl Peer {
     fn publish(&mut self) {
         self.status.prefixes_sent = self.rib.advertised();
         self.status.prefixes_pending = self.rib.pending();
-        self.setting
-            .metrics
+        self.metrics
             .prefixes(self.status.prefixes_sent, self.status.prefixes_pending);
         self.setting.board.write(&self.name, &self.status);
     }

@@ -262,6 +262,60 @@ async fn a_removed_peer_is_told_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_removed_and_made_again_at_once_has_status_and_figures_of_its_own() {
+    let speaker = speaker();
+    let (listener, spec) = listener().await;
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_peers(peers(&spec));
+    let (mut router, _) = Router::established(&listener).await;
+    router.initial_routes().await;
+    speaker.set_peers(BTreeMap::new());
+    // Under another name, which the address must wait for as well.
+    let again = PeerSpec {
+        name: "router-again".to_owned(),
+        ..spec
+    };
+    speaker.set_peers(peers(&again));
+    assert_eq!(
+        router.notification().await.to_string(),
+        "cease: peer de-configured (6/3)"
+    );
+    drop(router);
+    let (mut router, _) = Router::established(&listener).await;
+    assert_eq!(router.initial_routes().await, [net("198.51.100.1/32")]);
+    let mut status = speaker.bgp.status();
+    let of_both = status.wait_for(|all| {
+        !all.contains_key("router")
+            && all
+                .get("router-again")
+                .is_some_and(|p| p.state == State::Established)
+    });
+    soon("status of the new one alone", of_both).await.unwrap();
+    let metrics = speaker.metrics();
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line.starts_with("metallb_bgp_session_up{") && line.ends_with(" 1")),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_peer_whose_address_changes_leaves_no_figures_behind() {
+    let speaker = speaker();
+    let (first, spec) = listener().await;
+    let (second, other) = listener().await;
+    speaker.set_peers(peers(&spec));
+    let (router, _) = Router::established(&first).await;
+    speaker.set_peers(peers(&other));
+    drop(router);
+    let (_router, _) = Router::established(&second).await;
+    let former = spec.socket_address().to_string();
+    let metrics = speaker.metrics();
+    assert!(!metrics.contains(&former), "{former} in\n{metrics}");
+}
+
+#[tokio::test]
 async fn the_end_of_the_speaker_is_told_to_every_peer_before_it_ends() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
