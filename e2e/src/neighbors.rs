@@ -34,6 +34,28 @@ pub fn who_answers(run: &Run, address: &str) -> Result<Vec<&'static str>> {
     Ok(names)
 }
 
+/// The machine that the client's kernel would send packets for this address to, without asking anew.
+pub fn cached(run: &Run, address: &str) -> Result<Option<&'static str>> {
+    let text = host::run(
+        "ip",
+        &[
+            "-n",
+            &run.namespace(CLIENT_L2.name),
+            "neighbor",
+            "show",
+            address,
+            "dev",
+            "eth0",
+        ],
+    )?;
+    let words: Vec<_> = text.split_whitespace().collect();
+    let mac = words.windows(2).find_map(|pair| match pair {
+        ["lladdr", mac] => Some(*mac),
+        _ => None,
+    });
+    Ok(mac.and_then(machine_of))
+}
+
 /// A neighbor solicitation (RFC 4861 section 4.3), and who sent an advertisement for its target.
 ///
 /// By hand, because ndisc6 ignores answers that come from a node's link-local address.

@@ -62,6 +62,21 @@ pub fn with_accepted(
         .collect()
 }
 
+/// The condition of an object that cannot be read. What else its status says cannot be read either.
+#[must_use]
+pub fn unreadable(generation: Option<i64>, error: &str, now: &Time) -> Condition {
+    Condition {
+        type_: ACCEPTED.to_owned(),
+        status: status::FALSE.to_owned(),
+        reason: reason::UNREADABLE.to_owned(),
+        message: format!(
+            "The object cannot be read and is not in use; write it again as its schema says: {error}"
+        ),
+        observed_generation: generation,
+        last_transition_time: now.clone(),
+    }
+}
+
 /// The status of a pool: its counters, zero while it is not in force, and its conditions.
 #[must_use]
 pub fn pool_status(

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use crate::conditions::{pool_status, with_accepted};
+use crate::unreadable::Unreadable;
 
 /// A status that shall be written: kind, object, version and merge patch.
 pub type StatusWrite = (&'static str, ObjectKey, String, Value);
@@ -22,6 +23,7 @@ pub type StatusWrite = (&'static str, ObjectKey, String, Value);
 pub fn outdated(
     stores: &ConfigurationStores,
     refusals: &[Refusal],
+    unreadable: &Unreadable,
     counters: impl Fn(&str) -> Option<PoolCounters>,
     now: &Time,
 ) -> Vec<StatusWrite> {
@@ -36,6 +38,10 @@ pub fn outdated(
         |kind: &str, name: &str| by_object.get(&(kind, name)).cloned().unwrap_or_default();
     let mut writes = Vec::new();
     for (key, stored) in stores.pools.snapshot().iter() {
+        // The last that could be read of it is still in force, but its status says what is wrong with it now.
+        if unreadable.contains("IPAddressPool", key) {
+            continue;
+        }
         let existing = stored.status.clone().unwrap_or_default();
         let conditions = with_accepted(
             &existing.conditions,
@@ -60,6 +66,7 @@ pub fn outdated(
                 $kind,
                 |object| object.status.as_ref().map(|status| &status.conditions),
                 &refused,
+                unreadable,
                 now,
                 &mut writes,
             );
@@ -78,10 +85,15 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
     kind: &'static str,
     conditions: impl Fn(&Stored<K>) -> Option<&Vec<Condition>>,
     refused: &impl Fn(&str, &str) -> Vec<&'r Refusal>,
+    unreadable: &Unreadable,
     now: &Time,
     writes: &mut Vec<StatusWrite>,
 ) {
-    for (key, stored) in store.snapshot().iter() {
+    let snapshot = store.snapshot();
+    let readable = snapshot
+        .iter()
+        .filter(|(key, _)| !unreadable.contains(kind, key));
+    for (key, stored) in readable {
         let existing = conditions(stored).map_or(&[][..], Vec::as_slice);
         let wanted = with_accepted(
             existing,
@@ -100,13 +112,26 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
     }
 }
 
-/// Writes statuses. True if all are written; what is not will be seen as outdated again.
-pub async fn write(writer: &Writer, leadership: &Leadership, writes: Vec<StatusWrite>) -> bool {
+/// What became of statuses.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Whether all are written or their objects gone.
+    pub all: bool,
+    /// The objects whose status is written, or refused by the API server for good.
+    pub settled: Vec<(&'static str, ObjectKey)>,
+}
+
+/// Writes statuses. What is not written will be seen as outdated again.
+pub async fn write(writer: &Writer, leadership: &Leadership, writes: Vec<StatusWrite>) -> Written {
     use ferrolb_api::{v1beta1, v1beta2};
-    let mut all = true;
+    let mut written = Written {
+        all: true,
+        settled: Vec::new(),
+    };
     for (kind, key, version, change) in writes {
         if !leadership.leads() {
-            return false;
+            written.all = false;
+            return written;
         }
         let outcome = match kind {
             "IPAddressPool" => {
@@ -141,16 +166,21 @@ pub async fn write(writer: &Writer, leadership: &Leadership, writes: Vec<StatusW
             }
         };
         match outcome {
-            Outcome::Done(_) | Outcome::Gone => {}
+            Outcome::Done(_) | Outcome::Gone => written.settled.push((kind, key)),
             Outcome::Conflict => {
                 debug!(kind, object = %key, "the object changed meanwhile");
-                all = false;
+                written.all = false;
             }
-            Outcome::Invalid(reason) | Outcome::Unavailable(reason) => {
+            // The same again would be refused again; the next change of the object is the next occasion.
+            Outcome::Invalid(reason) => {
+                warn!(kind, object = %key, %reason, "the API server refuses the status");
+                written.settled.push((kind, key));
+            }
+            Outcome::Unavailable(reason) => {
                 warn!(kind, object = %key, %reason, "the status is not written; trying again");
-                all = false;
+                written.all = false;
             }
         }
     }
-    all
+    written
 }

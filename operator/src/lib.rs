@@ -22,3 +22,4 @@ pub mod membership_secret;
 pub mod metrics;
 pub mod project;
 pub mod run;
+pub mod unreadable;

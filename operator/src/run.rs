@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{
-    ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher, EventType,
-    Happening, KeyedBackoff, Leadership, Status, Store, Subject, WatchConfig, Writer, watch,
+    ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
+    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
 };
 use ferrolb_rules::{Configuration, Refusal};
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::carry_out::{Again, CarryOut};
-use crate::configuration;
+use crate::configuration::{self, Written};
 use crate::decide::{Decider, Seen, order};
 use crate::metrics::Metrics;
 use crate::project::{Observed, observe};
+use crate::unreadable::Unreadable;
 
 /// Statuses of pools follow their counters at most this often, so that a thousand new Services are not a thousand
 /// writes to each pool.
@@ -92,10 +93,10 @@ pub struct Run {
     in_force: Option<Configuration>,
     refusals: Vec<Refusal>,
     /// The statuses of configured objects, while they are written.
-    status_write: JoinSet<bool>,
+    status_write: JoinSet<Written>,
     retry: KeyedBackoff<ObjectKey>,
     retry_at: BTreeSet<(Instant, ObjectKey)>,
-    reported_broken: BTreeSet<(String, ObjectKey, String)>,
+    unreadable: Unreadable,
 }
 
 struct Feeds {
@@ -130,7 +131,7 @@ impl Run {
             status_write: JoinSet::new(),
             retry: KeyedBackoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             retry_at: BTreeSet::new(),
-            reported_broken: BTreeSet::new(),
+            unreadable: Unreadable::default(),
         }
     }
 
@@ -174,7 +175,7 @@ impl Run {
                 () = feeds.notify.notified() => {}
                 (key, again) = self.carry_out.next() => self.ended(key, &again),
                 Some(written) = self.status_write.join_next() => {
-                    if !written.unwrap_or(false) {
+                    if !self.statuses_written(&written.unwrap_or_default()) {
                         status_due = Some(last_status + STATUS_EVERY);
                     }
                 }
@@ -289,26 +290,9 @@ impl Run {
             self.decider.use_configuration(&configuration);
             self.in_force = Some(configuration);
         }
-        let broken: BTreeSet<_> = self.stores.configuration.broken().into_iter().collect();
-        for (kind, key, error) in broken.difference(&self.reported_broken) {
-            self.events.publish(Happening {
-                subject: Subject {
-                    api_version: if kind == "BGPPeer" {
-                        "metallb.io/v1beta2"
-                    } else {
-                        "metallb.io/v1beta1"
-                    }
-                    .to_owned(),
-                    kind: kind.clone(),
-                    key: key.clone(),
-                    uid: String::new(),
-                },
-                event_type: EventType::Warning,
-                reason: ferrolb_api::conditions::reason::UNREADABLE.to_owned(),
-                message: format!("The object cannot be read and is not in use: {error}"),
-            });
+        for happening in self.unreadable.take(self.stores.configuration.broken()) {
+            self.events.publish(happening);
         }
-        self.reported_broken = broken;
         changed
     }
 
@@ -333,22 +317,33 @@ impl Run {
             .collect();
         self.metrics.pools(&pools);
         let now = Time(Timestamp::now());
-        let writes = configuration::outdated(
+        let counters = |pool: &str| {
+            pools
+                .iter()
+                .find(|(name, _)| name == pool)
+                .map(|(_, counters)| *counters)
+        };
+        let mut writes = configuration::outdated(
             &self.stores.configuration,
             &self.refusals,
-            |pool| {
-                pools
-                    .iter()
-                    .find(|(name, _)| name == pool)
-                    .map(|(_, counters)| *counters)
-            },
+            &self.unreadable,
+            counters,
             &now,
         );
+        writes.extend(self.unreadable.writes(counters, &now));
         if !writes.is_empty() {
             let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
             self.status_write
                 .spawn(async move { configuration::write(&writer, &leadership, writes).await });
         }
+    }
+
+    /// Takes in what became of the statuses. True if all of them are done with.
+    fn statuses_written(&mut self, written: &Written) -> bool {
+        for object in &written.settled {
+            self.unreadable.settled(object);
+        }
+        written.all
     }
 
     /// Ends what was begun, within a bound: a write under way when the lease is given back could meet the next leader's.

@@ -30,6 +30,12 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         group: "bad-input",
+        name: "unreadable-object",
+        doc: "an object from the time of another schema is Accepted=False with the parser's words and stops nothing else",
+        run: unreadable,
+    },
+    Scenario {
+        group: "bad-input",
         name: "address-outside-every-pool",
         doc: "a Service that asks for a foreign address gets an event that names the pools",
         run: outside,
@@ -78,13 +84,17 @@ fn unparsable(site: &Site) -> Result<String> {
     Ok(String::new())
 }
 
-fn got_in_earlier(site: &Site) -> Result<String> {
+/// Without an endpoint the API server passes over the webhook, as its failurePolicy says. It comes back after the scenario.
+fn take_webhook_away(site: &Site) -> Result<()> {
     let webhook = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook");
     site.patch(&webhook, &json!({"spec": {"replicas": 0}}))?;
     site.wait_for("the webhook is gone", Duration::from_secs(40), || {
         Ok(super::workloads::pods(site, "webhook")?.is_empty())
-    })?;
-    // Without an endpoint the API server passes over the webhook, as its failurePolicy says.
+    })
+}
+
+fn got_in_earlier(site: &Site) -> Result<String> {
+    take_webhook_away(site)?;
     site.wait("the pool gets in", Duration::from_secs(20), || {
         site.apply(&objects::pool("broken", &["10.99.0.300-10.99.0.400"]).to_string())
             .map(Some)
@@ -112,6 +122,70 @@ fn got_in_earlier(site: &Site) -> Result<String> {
         &objects::service("beside-a-broken-pool", "layer2"),
     )?;
     site.addresses("beside-a-broken-pool", 1)?;
+    Ok(message)
+}
+
+/// Where a Community's list of aliases stands in the schema.
+const COMMUNITY_LIST: &str =
+    "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/communities";
+
+fn unreadable(site: &Site) -> Result<String> {
+    take_webhook_away(site)?;
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/communities.metallb.io";
+    let ours = site.get(definition)?.context("no CRD")?;
+    let list = ours
+        .pointer(COMMUNITY_LIST)
+        .context("no list of aliases in the CRD")?
+        .clone();
+    let replace = |schema: &serde_json::Value| {
+        let patch = json!([{"op": "replace", "path": COMMUNITY_LIST, "value": schema}]);
+        site.kubectl(&[
+            "patch",
+            "crd",
+            "communities.metallb.io",
+            "--type=json",
+            "-p",
+            &patch.to_string(),
+        ])
+    };
+    replace(&json!({"type": "string"}))?;
+    let odd = json!({
+        "apiVersion": "metallb.io/v1beta1", "kind": "Community",
+        "metadata": {"name": "odd", "namespace": SYSTEM, "labels": {objects::LABEL: "yes"}},
+        "spec": {"communities": "64512:1"},
+    });
+    let applied = site.wait(
+        "the other schema is in force",
+        Duration::from_secs(20),
+        || Ok(site.apply(&odd.to_string()).ok()),
+    );
+    replace(&list)?;
+    applied?;
+    let path = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/communities/odd");
+    let message = site.wait(
+        "the object is Accepted=False",
+        Duration::from_secs(20),
+        || {
+            let object = site.get(&path)?.context("the object is gone")?;
+            let accepted = condition(&object, "Accepted");
+            Ok(accepted
+                .filter(|accepted| {
+                    accepted["status"] == "False" && accepted["reason"] == "Unreadable"
+                })
+                .map(|accepted| accepted["message"].as_str().unwrap_or_default().to_owned()))
+        },
+    )?;
+    ensure!(
+        message.contains("64512:1"),
+        "the message does not name the value: {message}"
+    );
+    site.create(
+        "/api/v1/namespaces/default/services",
+        &objects::service("beside-an-unreadable-object", "layer2"),
+    )?;
+    site.addresses("beside-an-unreadable-object", 1)?;
+    site.delete(&path)?;
     Ok(message)
 }
 

@@ -39,6 +39,12 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         group: "layer2",
+        name: "node-returns",
+        doc: "a node that was cut off comes back; the client's neighbour cache follows while it asks every 5 ms",
+        run: node_returns,
+    },
+    Scenario {
+        group: "layer2",
         name: "malformed-frames-are-dropped",
         doc: "malformed ARP and NDP frames are counted and dropped; answering goes on",
         run: malformed,
@@ -183,6 +189,31 @@ fn node_loss(site: &Site) -> Result<String> {
     Ok(format!(
         "{node} lost, {successor} took over; the client waited {} ms",
         seen.longest_gap.as_millis()
+    ))
+}
+
+fn node_returns(site: &Site) -> Result<String> {
+    let (address, node) = announced(site, "returning")?;
+    let (_, successor) = lose_announcer(site, "returning", &address, node)?;
+    // The link is back. The client keeps its entry in use, so that nothing but the announcer's own frames moves it; it is
+    // not asked by ARP before, because an answer would.
+    let client = Prober::start(&site.run, CLIENT_L2.name, address.parse()?, 80)?;
+    let moved = site.wait_for(
+        "the client's cache names the node that is back",
+        LIMIT,
+        || Ok(neighbors::cached(&site.run, &address)? == Some(node)),
+    );
+    let seen = client.finish()?;
+    moved?;
+    ensure!(
+        announcer(site, &address)? == node,
+        "the order of nodes puts {node} first, and it is back"
+    );
+    Ok(format!(
+        "from {node} to {successor} and back; on the way back the client waited {} ms and lost {} of {}",
+        seen.longest_gap.as_millis(),
+        seen.lost,
+        seen.sent
     ))
 }
 

@@ -1,5 +1,6 @@
 //! What people configured: the objects of our kinds in our namespace, watched.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferrolb_api::v1beta1::{
@@ -8,12 +9,12 @@ use ferrolb_api::v1beta1::{
 use ferrolb_api::v1beta2::BGPPeer;
 use ferrolb_rules::{Configuration, Objects, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
 use kube::core::DeserializeGuard;
+use kube::{Api, Resource};
 use tokio::sync::Notify;
 
 use crate::changes::ChangeFeed;
-use crate::store::{Snapshot, Store};
+use crate::store::{Broken, Snapshot, Store};
 use crate::watch::{WatchConfig, watch_guarded};
 use crate::{Client, ObjectKey};
 
@@ -130,22 +131,25 @@ impl ConfigurationStores {
         })
     }
 
-    /// Objects that the API server holds and that do not parse: kind, key and the parser's words.
+    /// Objects that the API server holds and that do not parse, by kind and key.
     #[must_use]
-    pub fn broken(&self) -> Vec<(String, ObjectKey, String)> {
-        fn of<T>(store: &Store<T>) -> impl Iterator<Item = (String, ObjectKey, String)> {
-            let kind = store.kind().to_owned();
+    pub fn broken(&self) -> BTreeMap<(&'static str, ObjectKey), Broken> {
+        fn of<K: Resource<DynamicType = ()>>(
+            kind: &'static str,
+            store: &Store<K>,
+        ) -> impl Iterator<Item = ((&'static str, ObjectKey), Broken)> {
+            debug_assert_eq!(kind, K::kind(&()));
             store
                 .broken()
                 .into_iter()
-                .map(move |(key, error)| (kind.clone(), key, error))
+                .map(move |(key, broken)| ((kind, key), broken))
         }
-        of(&self.pools)
-            .chain(of(&self.l2_advertisements))
-            .chain(of(&self.bgp_advertisements))
-            .chain(of(&self.peers))
-            .chain(of(&self.bfd_profiles))
-            .chain(of(&self.communities))
+        of("IPAddressPool", &self.pools)
+            .chain(of("L2Advertisement", &self.l2_advertisements))
+            .chain(of("BGPAdvertisement", &self.bgp_advertisements))
+            .chain(of("BGPPeer", &self.peers))
+            .chain(of("BFDProfile", &self.bfd_profiles))
+            .chain(of("Community", &self.communities))
             .collect()
     }
 }

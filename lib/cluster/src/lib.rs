@@ -32,7 +32,7 @@ pub use events::{EventPublisher, EventType, Happening, Subject};
 pub use ferrolb_api::ObjectKey;
 pub use lease::{Election, Ended, Leadership, Timing};
 pub use list::list;
-pub use store::{Store, StoreWriter, Stored, store};
+pub use store::{Broken, Store, StoreWriter, Stored, store};
 pub use watch::{WatchConfig, watch, watch_guarded};
 pub use writes::{Outcome, Writer};
 

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::{Notify, watch};
 
 use ferrolb_api::ObjectKey;
@@ -64,6 +65,36 @@ impl<T: std::fmt::Debug> std::fmt::Debug for Stored<T> {
     }
 }
 
+/// An object that the API server holds and that cannot be read as its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The parser's words.
+    pub error: String,
+    /// `metadata.uid`, for events.
+    pub uid: String,
+    /// `metadata.generation`, for conditions.
+    pub generation: Option<i64>,
+    /// `metadata.resourceVersion` as last seen.
+    pub resource_version: String,
+}
+
+impl Broken {
+    /// The complaint about an object with this metadata.
+    pub fn new(metadata: &ObjectMeta, error: String) -> Self {
+        Broken {
+            error,
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation: metadata.generation,
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Whether the same is wrong with the same state of the object, whatever became of its status.
+    fn is_known_as(&self, known: &Broken) -> bool {
+        self.error == known.error && self.uid == known.uid && self.generation == known.generation
+    }
+}
+
 /// The map of a store at one moment.
 pub type Snapshot<T> = Arc<BTreeMap<ObjectKey, Stored<T>>>;
 
@@ -77,7 +108,7 @@ struct Inner<T> {
 
 struct State<T> {
     map: Snapshot<T>,
-    broken: BTreeMap<ObjectKey, String>,
+    broken: BTreeMap<ObjectKey, Broken>,
 }
 
 pub(crate) struct AbortOnDrop(pub(crate) tokio::task::AbortHandle);
@@ -124,14 +155,10 @@ impl<T> Store<T> {
         self.len() == 0
     }
 
-    /// The objects that the API server holds and we cannot parse, with the parser's words. An object that parsed
-    /// earlier keeps its last good projection until it is deleted.
-    pub fn broken(&self) -> Vec<(ObjectKey, String)> {
-        read(&self.inner.state)
-            .broken
-            .iter()
-            .map(|(key, error)| (key.clone(), error.clone()))
-            .collect()
+    /// The objects that the API server holds and we cannot parse. An object that parsed earlier keeps its last good
+    /// projection until it is deleted.
+    pub fn broken(&self) -> BTreeMap<ObjectKey, Broken> {
+        read(&self.inner.state).broken.clone()
     }
 
     /// Whether the first list is complete. Nothing may be decided before: an empty store would withdraw every route.
@@ -250,16 +277,16 @@ impl<T: PartialEq> StoreWriter<T> {
     }
 
     /// One object of the list that does not parse.
-    pub fn listed_broken(&mut self, key: ObjectKey, error: String) {
+    pub fn listed_broken(&mut self, key: ObjectKey, broken: Broken) {
         let known = read(&self.inner.state).map.get(&key).cloned();
-        self.report_broken(&key, &error);
+        self.report_broken(&key, &broken);
         let Some(listing) = self.listing.as_mut() else {
             return;
         };
         if let Some(known) = known {
             Arc::get_mut(&mut listing.map).map(|map| map.insert(key.clone(), known));
         }
-        listing.broken.insert(key, error);
+        listing.broken.insert(key, broken);
     }
 
     /// The list is complete: it replaces everything, and what it does not name is reported as changed (vanished).
@@ -316,9 +343,10 @@ impl<T: PartialEq> StoreWriter<T> {
     }
 
     /// One object was changed into something that does not parse.
-    pub fn applied_broken(&mut self, key: ObjectKey, error: String) {
-        if self.report_broken(&key, &error) {
-            write(&self.inner.state).broken.insert(key.clone(), error);
+    pub fn applied_broken(&mut self, key: ObjectKey, broken: Broken) {
+        let new = self.report_broken(&key, &broken);
+        write(&self.inner.state).broken.insert(key.clone(), broken);
+        if new {
             self.tell(&key);
         }
     }
@@ -343,14 +371,14 @@ impl<T: PartialEq> StoreWriter<T> {
         self.inner.connected.load(Ordering::Relaxed)
     }
 
-    /// Logs a parse failure once for each new wording; whether it was new.
-    fn report_broken(&self, key: &ObjectKey, error: &str) -> bool {
+    /// Logs a parse failure once for each state of the object; whether it was new.
+    fn report_broken(&self, key: &ObjectKey, broken: &Broken) -> bool {
         let known = read(&self.inner.state)
             .broken
             .get(key)
-            .is_some_and(|known| known == error);
+            .is_some_and(|known| broken.is_known_as(known));
         if !known {
-            tracing::warn!(kind = %self.inner.kind, object = %key, %error, "an object does not parse and is set aside");
+            tracing::warn!(kind = %self.inner.kind, object = %key, error = broken.error, "an object does not parse and is set aside");
         }
         !known
     }
@@ -384,7 +412,11 @@ fn differing<T: PartialEq>(old: &State<T>, new: &State<T>) -> BTreeSet<ObjectKey
     keys.extend(
         new.broken
             .iter()
-            .filter(|(key, error)| old.broken.get(*key) != Some(*error))
+            .filter(|(key, broken)| {
+                old.broken
+                    .get(*key)
+                    .is_none_or(|known| !broken.is_known_as(known))
+            })
             .map(|(key, _)| key.clone()),
     );
     keys.extend(
@@ -511,18 +543,26 @@ mod tests {
         listed(&mut writer, &[("a", "1", 1)]);
         let feed = store.subscribe();
         feed.take();
-        writer.applied_broken(key("a"), "missing field `spec`".into());
-        writer.applied_broken(key("a"), "missing field `spec`".into());
+        let broken = |error: &str, version: &str| Broken {
+            error: error.to_owned(),
+            uid: "u".to_owned(),
+            generation: Some(2),
+            resource_version: version.to_owned(),
+        };
+        writer.applied_broken(key("a"), broken("missing field `spec`", "2"));
         assert_eq!(names(&feed.take()), ["a"]);
+        // A status that was written on it is no news, but the next write must name the version.
+        writer.applied_broken(key("a"), broken("missing field `spec`", "3"));
+        assert!(feed.take().is_empty());
         assert_eq!(
             store.broken(),
-            [(key("a"), "missing field `spec`".to_owned())]
+            BTreeMap::from([(key("a"), broken("missing field `spec`", "3"))])
         );
         assert_eq!(*store.get(&key("a")).unwrap(), 1);
 
         writer.list_begins();
-        writer.listed_broken(key("a"), "missing field `spec`".into());
-        writer.listed_broken(key("b"), "invalid type".into());
+        writer.listed_broken(key("a"), broken("missing field `spec`", "4"));
+        writer.listed_broken(key("b"), broken("invalid type", "4"));
         writer.list_done();
         assert_eq!(names(&feed.take()), ["b"]);
         assert_eq!(

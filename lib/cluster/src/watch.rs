@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
 use crate::key_of;
-use crate::store::{AbortOnDrop, Store, StoreWriter, store};
+use crate::store::{AbortOnDrop, Broken, Store, StoreWriter, store};
 
 /// The first pause after a failure. Short: most failures are one API server of several going away.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -115,13 +115,13 @@ where
         K::kind(&()).into_owned(),
         move |object: DeserializeGuard<K>| match object.0 {
             Ok(object) => Ok(project(&object)),
-            Err(invalid) => Err(invalid.error),
+            Err(invalid) => Err(Broken::new(&invalid.metadata, invalid.error)),
         },
     )
 }
 
 /// What became of one object: a projection, nothing wanted, or a parser's complaint.
-type Opened<T> = Result<Option<T>, String>;
+type Opened<T> = Result<Option<T>, Broken>;
 
 fn start<K, T>(
     api: Api<K>,
@@ -219,7 +219,7 @@ where
             );
             match open(object) {
                 Ok(value) => writer.listed(key, &version, value),
-                Err(error) => writer.listed_broken(key, error),
+                Err(broken) => writer.listed_broken(key, broken),
             }
         }
         Event::InitDone => writer.list_done(),
@@ -230,7 +230,7 @@ where
             );
             match open(object) {
                 Ok(value) => writer.applied(key, &version, value),
-                Err(error) => writer.applied_broken(key, error),
+                Err(broken) => writer.applied_broken(key, broken),
             }
         }
         Event::Delete(object) => writer.deleted(&key_of(object.meta())),
