@@ -16,22 +16,32 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Asks once (ARP for IPv4, NDP for IPv6) and returns the machines that answered.
 pub fn who_answers(run: &Run, address: &str) -> Result<Vec<&'static str>> {
-    let macs: Vec<String> = if address.contains(':') {
-        let address = address.parse()?;
-        prober::run_in(run, CLIENT_L2.name, move || solicit(address))?
-    } else {
-        let seconds = PATIENCE.as_secs_f64().to_string();
-        let arguments = ["-r", "-c", "1", "-w", &seconds, "-i", "eth0", address];
-        // Ends unsuccessfully when nobody answers.
-        let text = host::run_in(&run.namespace(CLIENT_L2.name), "arping", &arguments);
-        text.unwrap_or_default()
+    if !address.contains(':') {
+        return Ok(who_answers_arp(run, CLIENT_L2.name, address));
+    }
+    let address = address.parse()?;
+    let macs = prober::run_in(run, CLIENT_L2.name, move || solicit(address))?;
+    Ok(machines_of(&macs))
+}
+
+/// Asks once by ARP from some machine on the segment, whose own cache is the only one that the answer changes.
+pub fn who_answers_arp(run: &Run, place: &str, address: &str) -> Vec<&'static str> {
+    let seconds = PATIENCE.as_secs_f64().to_string();
+    let arguments = ["-r", "-c", "1", "-w", &seconds, "-i", "eth0", address];
+    // Ends unsuccessfully when nobody answers.
+    let text = host::run_in(&run.namespace(place), "arping", &arguments).unwrap_or_default();
+    machines_of(
+        &text
             .split_whitespace()
             .map(str::to_owned)
-            .collect()
-    };
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn machines_of(macs: &[String]) -> Vec<&'static str> {
     let mut names: Vec<_> = macs.iter().filter_map(|mac| machine_of(mac)).collect();
     names.sort_unstable();
-    Ok(names)
+    names
 }
 
 /// The machine that the client's kernel would send packets for this address to, without asking anew.

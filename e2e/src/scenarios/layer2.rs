@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Scenario;
 use crate::cluster::{Site, service_path};
-use crate::plan::{CLIENT_L2, NODES};
+use crate::plan::{CLIENT_L2, NODES, ROUTER};
 use crate::prober::Prober;
 use crate::{neighbors, network, objects, prober};
 
@@ -139,8 +139,19 @@ pub fn keep_servers_away(site: &Site, service: &str, node: &str) -> Result<()> {
     })
 }
 
-/// Cuts the announcing node's link while a client asks, and returns the outage and who took over.
+/// Cuts the announcing node's link while a client asks, puts it back, and returns the outage and who took over.
 pub fn lose_announcer(
+    site: &Site,
+    service: &str,
+    address: &str,
+    node: &'static str,
+) -> Result<(prober::Seen, &'static str)> {
+    let lost = cut_announcer(site, service, address, node)?;
+    network::set_link(&site.run, node, true)?;
+    Ok(lost)
+}
+
+fn cut_announcer(
     site: &Site,
     service: &str,
     address: &str,
@@ -171,9 +182,7 @@ pub fn lose_announcer(
         || Ok(answers(site).unwrap_or(false)),
     )?;
     std::thread::sleep(Duration::from_millis(500)); // and for a while after it
-    let seen = client.finish()?;
-    network::set_link(&site.run, node, true)?;
-    Ok((seen, successor))
+    Ok((client.finish()?, successor))
 }
 
 fn node_loss(site: &Site) -> Result<String> {
@@ -194,21 +203,26 @@ fn node_loss(site: &Site) -> Result<String> {
 
 fn node_returns(site: &Site) -> Result<String> {
     let (address, node) = announced(site, "returning")?;
-    let (_, successor) = lose_announcer(site, "returning", &address, node)?;
-    // The link is back. The client keeps its entry in use, so that nothing but the announcer's own frames moves it; it is
-    // not asked by ARP before, because an answer would.
-    let client = Prober::start(&site.run, CLIENT_L2.name, address.parse()?, 80)?;
-    let moved = site.wait_for(
-        "the client's cache names the node that is back",
-        LIMIT,
-        || Ok(neighbors::cached(&site.run, &address)? == Some(node)),
-    );
-    let seen = client.finish()?;
-    moved?;
+    let (_, successor) = cut_announcer(site, "returning", &address, node)?;
     ensure!(
-        announcer(site, &address)? == node,
-        "the order of nodes puts {node} first, and it is back"
+        neighbors::cached(&site.run, &address)? == Some(successor),
+        "the client's cache does not name {successor}"
     );
+    // The client keeps its entry in use, so that nothing but the announcer's frames moves it. Who owns the address is asked
+    // from another machine: an answer to the client would move its entry too.
+    let client = Prober::start(&site.run, CLIENT_L2.name, address.parse()?, 80)?;
+    network::set_link(&site.run, node, true)?;
+    let followed = site
+        .wait_for("the node that is back is the only owner", LIMIT, || {
+            Ok(neighbors::who_answers_arp(&site.run, ROUTER.name, &address) == [node])
+        })
+        .and_then(|()| {
+            site.wait_for("the client's cache names it", LIMIT, || {
+                Ok(neighbors::cached(&site.run, &address)? == Some(node))
+            })
+        });
+    let seen = client.finish()?;
+    followed?;
     Ok(format!(
         "from {node} to {successor} and back; on the way back the client waited {} ms and lost {} of {}",
         seen.longest_gap.as_millis(),
