@@ -1,8 +1,7 @@
 //! FerroLB's operator. See the library for what it does.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +15,7 @@ use ferrolb_operator::membership_secret;
 use ferrolb_operator::metrics::Metrics;
 use ferrolb_operator::project::{Observed, observe};
 use ferrolb_operator::run::{Run, Stores};
-use ferrolb_serving::{Readiness, Telemetry, health, metrics, plain_http, shutdown};
+use ferrolb_serving::{Aside, Readiness, Telemetry, shutdown};
 use k8s_openapi::api::core::v1::Service;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +55,8 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
     let readiness = Readiness::default();
     let complete = stores.clone();
     readiness.require("stores complete", move || complete.is_ready());
-    serve_http(&flags, readiness, registry, &shutdown).await?;
+    let everywhere = Ipv6Addr::UNSPECIFIED.into();
+    let _aside = Aside::start(&flags.common, everywhere, readiness, registry, &shutdown).await?;
 
     let timing = Timing::new(
         flags.lease_duration,
@@ -125,34 +125,6 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
-}
-
-async fn serve_http(
-    flags: &Flags,
-    readiness: Readiness,
-    registry: Registry,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    if let Some(address) = flags
-        .common
-        .health_address(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
-    {
-        let listener = plain_http::listen(address, "probes").await?;
-        tokio::spawn(plain_http::serve(
-            listener,
-            health::router(readiness),
-            shutdown.clone(),
-        ));
-    }
-    if let Some(address) = flags.common.metrics_bind_address.0 {
-        let listener = plain_http::listen(address, "metrics").await?;
-        tokio::spawn(plain_http::serve(
-            listener,
-            metrics::router(Arc::new(registry)),
-            shutdown.clone(),
-        ));
-    }
-    Ok(())
 }
 
 /// Every Service of ours, read with quorum, tried again until it succeeds; `None` when told to stop.

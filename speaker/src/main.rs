@@ -1,14 +1,13 @@
 //! FerroLB's speaker. See the library for what it does.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use ferrolb_cluster::{EventPublisher, connect};
-use ferrolb_serving::{Readiness, Telemetry, health, metrics, plain_http, shutdown};
+use ferrolb_serving::{Aside, Readiness, Telemetry, shutdown};
 use ferrolb_speaker::bgp::{Bgp, BgpMetrics};
 use ferrolb_speaker::decide::Decider;
 use ferrolb_speaker::flags::Flags;
@@ -80,7 +79,9 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let complete = stores.clone();
     readiness.require("stores complete", move || complete.is_ready());
-    serve_http(&flags, readiness, registry, &shutdown).await?;
+    // The host's network is ours too: what is for the kubelet stays on the loopback interface.
+    let inside = Ipv4Addr::LOCALHOST.into();
+    let _aside = Aside::start(&flags.common, inside, readiness, registry, &shutdown).await?;
 
     let events = EventPublisher::start(client, "metallb-speaker", flags.node_name.clone());
     let identity = Identity {
@@ -142,30 +143,4 @@ fn read_key(directory: &Path) -> anyhow::Result<Vec<u8>> {
     let key = std::fs::read(&file)
         .with_context(|| format!("read the membership key {}", file.display()))?;
     Ok(key.trim_ascii_end().to_vec())
-}
-
-async fn serve_http(
-    flags: &Flags,
-    readiness: Readiness,
-    registry: Registry,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    // The host's network is ours too: what is for the kubelet stays on the loopback interface.
-    if let Some(address) = flags.common.health_address(IpAddr::V4(Ipv4Addr::LOCALHOST)) {
-        let listener = plain_http::listen(address, "probes").await?;
-        tokio::spawn(plain_http::serve(
-            listener,
-            health::router(readiness),
-            shutdown.clone(),
-        ));
-    }
-    if let Some(address) = flags.common.metrics_bind_address.0 {
-        let listener = plain_http::listen(address, "metrics").await?;
-        tokio::spawn(plain_http::serve(
-            listener,
-            metrics::router(Arc::new(registry)),
-            shutdown.clone(),
-        ));
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use axum::Router;
 use ferrolb_cluster::Client;
 use ferrolb_serving::tls::{SwappableCertificate, server_config};
-use ferrolb_serving::{Readiness, health, https, metrics, plain_http, shutdown};
+use ferrolb_serving::{Aside, Readiness, https, plain_http, shutdown};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -60,33 +60,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let webhook = Webhook::new(&client, &namespace, certificate, figures, &readiness);
 
     let probes_end = CancellationToken::new();
-    let mut aside = Vec::new();
-    if let Some(address) = flags.common.health_address(Ipv6Addr::UNSPECIFIED.into()) {
-        let listener = plain_http::listen(address, "probes").await?;
-        aside.push(tokio::spawn(plain_http::serve(
-            listener,
-            health::router(readiness),
-            probes_end.clone(),
-        )));
-    }
-    if let Some(address) = flags.common.metrics_bind_address.0 {
-        let listener = plain_http::listen(address, "metrics").await?;
-        aside.push(tokio::spawn(plain_http::serve(
-            listener,
-            metrics::router(Arc::new(registry)),
-            probes_end.clone(),
-        )));
-    }
+    let everywhere = Ipv6Addr::UNSPECIFIED.into();
+    let aside = Aside::start(&flags.common, everywhere, readiness, registry, &probes_end).await?;
 
     let served = webhook.serve(listener, signalled, LINGER).await;
     follow.abort();
     probes_end.cancel();
-    for server in aside {
-        server
-            .await
-            .context("serving probes and metrics")?
-            .context("serving probes and metrics")?;
-    }
+    aside.ended().await.context("serving probes and metrics")?;
     served.context("serving the API server's calls")
 }
 

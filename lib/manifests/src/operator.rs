@@ -1,8 +1,7 @@
 //! The operator: two replicas, one of which leads.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{Component, Installation, pod, ports};
 
@@ -26,18 +25,6 @@ impl Installation {
             termination_grace_period_seconds: Some(10),
             ..PodSpec::default()
         };
-        Deployment {
-            metadata: self.metadata(component, component.name()),
-            spec: Some(DeploymentSpec {
-                replicas: Some(2),
-                selector: LabelSelector {
-                    match_labels: Some(component.selector()),
-                    ..LabelSelector::default()
-                },
-                template: pod::template(component, spec),
-                ..DeploymentSpec::default()
-            }),
-            ..Deployment::default()
-        }
+        pod::two_replicas(self, component, spec)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
     ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec,
@@ -159,6 +160,27 @@ pub(crate) fn ready(host: Option<&str>) -> Option<Probe> {
         failure_threshold: Some(3),
         ..Probe::default()
     })
+}
+
+/// A Deployment of two such pods.
+pub(crate) fn two_replicas(
+    installation: &Installation,
+    component: Component,
+    spec: PodSpec,
+) -> Deployment {
+    Deployment {
+        metadata: installation.metadata(component, component.name()),
+        spec: Some(DeploymentSpec {
+            replicas: Some(2),
+            selector: LabelSelector {
+                match_labels: Some(component.selector()),
+                ..LabelSelector::default()
+            },
+            template: template(component, spec),
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
 }
 
 fn ask(path: &str, host: Option<&str>) -> HTTPGetAction {

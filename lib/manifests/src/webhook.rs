@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     RuleWithOperations, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration,
     WebhookClientConfig,
 };
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -119,19 +119,7 @@ impl Installation {
             termination_grace_period_seconds: Some(20),
             ..PodSpec::default()
         };
-        Deployment {
-            metadata: self.metadata(component, component.name()),
-            spec: Some(DeploymentSpec {
-                replicas: Some(2),
-                selector: LabelSelector {
-                    match_labels: Some(component.selector()),
-                    ..LabelSelector::default()
-                },
-                template: pod::template(component, spec),
-                ..DeploymentSpec::default()
-            }),
-            ..Deployment::default()
-        }
+        pod::two_replicas(self, component, spec)
     }
 
     /// How API servers reach the webhook.

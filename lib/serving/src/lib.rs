@@ -3,6 +3,7 @@
 //! Architecture invariants: nothing here knows Kubernetes or networking beyond a listening socket, and a process that
 //! leaves tracing and metrics off pays nothing for them.
 
+pub mod aside;
 pub mod flags;
 pub mod health;
 pub mod https;
@@ -13,6 +14,7 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 
+pub use aside::Aside;
 pub use flags::{CommonFlags, LogLevel};
 pub use health::Readiness;
 pub use telemetry::{Telemetry, set_parent_from_traceparent, traceparent_of};
