@@ -188,7 +188,7 @@ fn holder(server: &ApiServer) -> String {
         .unwrap_or_default()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_of_two_leads_and_a_clean_end_hands_over_at_once() {
     let server = ApiServer::default();
     let (stop_a, stop_b) = (CancellationToken::new(), CancellationToken::new());
@@ -200,7 +200,7 @@ async fn one_of_two_leads_and_a_clean_end_hands_over_at_once() {
     tokio::time::sleep(Duration::from_millis(2200)).await;
     assert!(a.leads() && !b.leads());
 
-    let handed = std::time::Instant::now();
+    let handed = tokio::time::Instant::now();
     stop_a.cancel();
     soon(b.elected()).await;
     let took = handed.elapsed();
@@ -215,7 +215,7 @@ async fn one_of_two_leads_and_a_clean_end_hands_over_at_once() {
     assert_eq!(holder(&server), "");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_cannot_renew_ends_before_a_follower_takes_over() {
     let server = ApiServer::default();
     let stop = CancellationToken::new();
@@ -240,7 +240,7 @@ async fn a_leader_that_cannot_renew_ends_before_a_follower_takes_over() {
     stop.cancel();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_outage_shorter_than_the_deadline_costs_no_leadership() {
     let server = ApiServer::default();
     let stop = CancellationToken::new();
@@ -255,7 +255,7 @@ async fn an_outage_shorter_than_the_deadline_costs_no_leadership() {
     assert_eq!(a_ended.await.unwrap(), Ended::Released);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_whose_lease_is_taken_or_deleted_ends() {
     let server = ApiServer::default();
     let stop = CancellationToken::new();

@@ -63,7 +63,7 @@ impl Leadership {
     /// Whether a write may set out now. Asks the clock too: a process that was stopped for a minute finds here that
     /// it leads no more, before any timer of its own had a chance to run.
     pub fn leads(&self) -> bool {
-        matches!(*self.role.borrow(), Role::Leading { until } if Instant::now() < until)
+        matches!(*self.role.borrow(), Role::Leading { until } if now() < until)
     }
 
     /// Waits until this process leads.
@@ -86,7 +86,7 @@ impl Leadership {
 
     /// A leader for ever, for tests and for tools that run alone.
     pub fn alone() -> Self {
-        let until = Instant::now() + std::time::Duration::from_secs(u64::from(u32::MAX));
+        let until = now() + std::time::Duration::from_secs(u64::from(u32::MAX));
         Self {
             role: watch::channel(Role::Leading { until }).1,
         }
@@ -193,7 +193,7 @@ impl Candidate {
             look = !before || self.troubled;
             let until = self.elector.leads_until();
             let pause = match until {
-                Some(until) => pause.min(until.saturating_duration_since(Instant::now())),
+                Some(until) => pause.min(until.saturating_duration_since(now())),
                 None => pause,
             };
             tokio::select! {
@@ -204,7 +204,7 @@ impl Candidate {
                     look = true;
                 }
             }
-            if until.is_some_and(|until| Instant::now() >= until) {
+            if until.is_some_and(|until| now() >= until) {
                 return Ended::Lost;
             }
         }
@@ -216,7 +216,7 @@ impl Candidate {
         match read {
             Ok(Ok(lease)) => {
                 self.elector
-                    .observed(lease.as_ref().map(view), Instant::now());
+                    .observed(lease.as_ref().map(view), now());
                 self.fine();
                 Progress::Decide
             }
@@ -226,7 +226,7 @@ impl Candidate {
     }
 
     async fn act(&mut self) -> Progress {
-        match self.elector.decide(Instant::now()) {
+        match self.elector.decide(now()) {
             Action::Wait(pause) => Progress::Pause(pause),
             Action::GiveUp => Progress::Lost,
             Action::Create => {
@@ -249,7 +249,7 @@ impl Candidate {
 
     async fn write(&mut self, lease: Lease, create: bool) -> Progress {
         let (api, params) = (self.api.clone(), PostParams::default());
-        let sent = Instant::now();
+        let sent = now();
         let write = async {
             match create {
                 true => api.create(&params, &lease).await,
@@ -259,7 +259,7 @@ impl Candidate {
         match tokio::time::timeout(self.patience(), write).await {
             Ok(Ok(lease)) => {
                 let first = self.elector.leads_until().is_none();
-                self.elector.wrote(view(&lease), sent, Instant::now());
+                self.elector.wrote(view(&lease), sent, now());
                 self.fine();
                 if let Some(until) = self.elector.leads_until() {
                     self.role.send_replace(Role::Leading { until });
@@ -281,7 +281,7 @@ impl Candidate {
     fn patience(&self) -> std::time::Duration {
         let request = self.election.timing.request();
         match self.elector.leads_until() {
-            Some(until) => request.min(until.saturating_duration_since(Instant::now())),
+            Some(until) => request.min(until.saturating_duration_since(now())),
             None => request,
         }
     }
@@ -383,4 +383,9 @@ fn view(lease: &Lease) -> LeaseView {
             u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0),
         ),
     }
+}
+
+/// The monotonic clock; that of the runtime, so that tests can stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
