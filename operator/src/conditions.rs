@@ -3,24 +3,27 @@
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::conditions::{ACCEPTED, reason, status};
 use ferrolb_api::v1beta1::IPAddressPoolStatus;
+use ferrolb_api::v1beta2::BGPPeer;
 use ferrolb_rules::Refusal;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The conditions of an object, `Accepted` brought up to date and the others as they are.
 ///
-/// `lastTransitionTime` moves only when the answer does, so an unchanged object is not written again.
+/// `caveat` is said beside `Accepted=True`. `lastTransitionTime` moves only when the answer does, so an unchanged object is not written again.
 #[must_use]
 pub fn with_accepted(
     existing: &[Condition],
     generation: Option<i64>,
     refusals: &[&Refusal],
+    caveat: Option<&str>,
     now: &Time,
 ) -> Vec<Condition> {
     let (answer, word, message) = if refusals.is_empty() {
+        let rules = "The object follows every rule.";
         (
             status::TRUE,
             reason::ACCEPTED,
-            "The object follows every rule.".to_owned(),
+            caveat.map_or(rules.to_owned(), |caveat| format!("{rules} {caveat}")),
         )
     } else {
         let conflict = refusals
@@ -77,6 +80,36 @@ pub fn unreadable(generation: Option<i64>, error: &str, now: &Time) -> Condition
     }
 }
 
+/// What a peer asks for that speakers of this version do not do, as a sentence.
+#[must_use]
+pub fn not_carried_out(peer: &BGPPeer) -> Option<String> {
+    let spec = &peer.spec;
+    let asked = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    let fields: Vec<&str> = [
+        (asked(&spec.interface), "spec.interface"),
+        (asked(&spec.vrf), "spec.vrf"),
+        (asked(&spec.bfd_profile), "spec.bfdProfile"),
+        (
+            spec.enable_graceful_restart == Some(true),
+            "spec.enableGracefulRestart",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(asked, field)| asked.then_some(field))
+    .collect();
+    // A session elsewhere, or over another table of routes, would be another session than the one asked for.
+    let none = fields
+        .iter()
+        .any(|field| ["spec.interface", "spec.vrf"].contains(field));
+    (!fields.is_empty()).then(|| {
+        format!(
+            "This version of FerroLB does not carry out {} yet{}.",
+            fields.join(", "),
+            if none { " and opens no session" } else { "" }
+        )
+    })
+}
+
 /// The status of a pool: its counters, zero while it is not in force, and its conditions.
 #[must_use]
 pub fn pool_status(
@@ -105,12 +138,12 @@ mod tests {
 
     #[test]
     fn the_time_moves_only_when_the_answer_does() {
-        let first = with_accepted(&[], Some(1), &[], &at(100));
+        let first = with_accepted(&[], Some(1), &[], None, &at(100));
         assert_eq!(
             (first[0].status.as_str(), first[0].observed_generation),
             ("True", Some(1))
         );
-        let second = with_accepted(&first, Some(2), &[], &at(200));
+        let second = with_accepted(&first, Some(2), &[], None, &at(200));
         assert_eq!(second[0].last_transition_time, at(100));
         assert_eq!(second[0].observed_generation, Some(2));
         let refusal = Refusal::new(
@@ -119,7 +152,7 @@ mod tests {
             "spec.addresses[0]",
             "invalid CIDR \"x\"",
         );
-        let third = with_accepted(&second, Some(3), &[&refusal], &at(300));
+        let third = with_accepted(&second, Some(3), &[&refusal], None, &at(300));
         assert_eq!(
             (third[0].status.as_str(), third[0].reason.as_str()),
             ("False", "Invalid")
@@ -129,10 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_peer_asks_for_in_vain_is_said() {
+        let mut peer = BGPPeer::new("router", Default::default());
+        assert_eq!(not_carried_out(&peer), None);
+        peer.spec.bfd_profile = Some("fast".to_owned());
+        peer.spec.vrf = Some("red".to_owned());
+        let caveat = not_carried_out(&peer);
+        assert_eq!(
+            caveat.as_deref(),
+            Some(
+                "This version of FerroLB does not carry out spec.vrf, spec.bfdProfile yet and opens no session."
+            )
+        );
+        let conditions = with_accepted(&[], Some(1), &[], caveat.as_deref(), &at(1));
+        assert!(conditions[0].status == "True" && conditions[0].message.contains("spec.vrf"));
+    }
+
+    #[test]
     fn conditions_of_others_stay() {
-        let mut other = with_accepted(&[], Some(1), &[], &at(1));
+        let mut other = with_accepted(&[], Some(1), &[], None, &at(1));
         other[0].type_ = "Programmed".to_owned();
-        let both = with_accepted(&other, Some(1), &[], &at(2));
+        let both = with_accepted(&other, Some(1), &[], None, &at(2));
         assert_eq!(both.len(), 2);
     }
 }

@@ -12,7 +12,7 @@ use kube::Resource;
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use crate::conditions::{pool_status, with_accepted};
+use crate::conditions::{not_carried_out, pool_status, with_accepted};
 use crate::unreadable::Unreadable;
 
 /// A status that shall be written: kind, object, version and merge patch.
@@ -47,6 +47,7 @@ pub fn outdated(
             &existing.conditions,
             stored.metadata.generation,
             &refused("IPAddressPool", key.name()),
+            None,
             now,
         );
         let wanted = pool_status(counters(key.name()), conditions);
@@ -60,23 +61,23 @@ pub fn outdated(
         }
     }
     macro_rules! kind {
-        ($store:ident, $kind:literal) => {
-            accepted(
+        ($store:ident, $kind:literal, $caveat:expr) => {
+            writes.extend(accepted(
                 &stores.$store,
                 $kind,
                 |object| object.status.as_ref().map(|status| &status.conditions),
+                $caveat,
                 &refused,
                 unreadable,
                 now,
-                &mut writes,
-            );
+            ));
         };
     }
-    kind!(l2_advertisements, "L2Advertisement");
-    kind!(bgp_advertisements, "BGPAdvertisement");
-    kind!(peers, "BGPPeer");
-    kind!(bfd_profiles, "BFDProfile");
-    kind!(communities, "Community");
+    kind!(l2_advertisements, "L2Advertisement", |_| None);
+    kind!(bgp_advertisements, "BGPAdvertisement", |_| None);
+    kind!(peers, "BGPPeer", not_carried_out);
+    kind!(bfd_profiles, "BFDProfile", |_| None);
+    kind!(communities, "Community", |_| None);
     writes
 }
 
@@ -84,11 +85,12 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
     store: &Store<K>,
     kind: &'static str,
     conditions: impl Fn(&Stored<K>) -> Option<&Vec<Condition>>,
+    caveat: impl Fn(&K) -> Option<String>,
     refused: &impl Fn(&str, &str) -> Vec<&'r Refusal>,
     unreadable: &Unreadable,
     now: &Time,
-    writes: &mut Vec<StatusWrite>,
-) {
+) -> Vec<StatusWrite> {
+    let mut writes = Vec::new();
     let snapshot = store.snapshot();
     let readable = snapshot
         .iter()
@@ -99,6 +101,7 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
             existing,
             stored.meta().generation,
             &refused(kind, key.name()),
+            caveat(stored).as_deref(),
             now,
         );
         if existing != wanted {
@@ -110,6 +113,7 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
             ));
         }
     }
+    writes
 }
 
 /// What became of statuses.

@@ -215,8 +215,7 @@ impl Candidate {
         let read = tokio::time::timeout(self.patience(), api.get_opt(&self.election.name)).await;
         match read {
             Ok(Ok(lease)) => {
-                self.elector
-                    .observed(lease.as_ref().map(view), now());
+                self.elector.observed(lease.as_ref().map(view), now());
                 self.fine();
                 Progress::Decide
             }
