@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The conditions of an object, `Accepted` brought up to date and the others as they are.
 ///
-/// `caveat` is said beside `Accepted=True`. `lastTransitionTime` moves only when the answer does, so an unchanged object is not written again.
+/// `caveat` is said beside the answer. `lastTransitionTime` moves only when the answer does, so an unchanged object is not written again.
 #[must_use]
 pub fn with_accepted(
     existing: &[Condition],
@@ -26,13 +26,18 @@ pub fn with_accepted(
             caveat.map_or(rules.to_owned(), |caveat| format!("{rules} {caveat}")),
         )
     } else {
-        let conflict = refusals
+        let conflict = refusals.iter().all(|refusal| refusal.conflict);
+        // A condition holds 32,768 characters at most, and nobody mends hundreds of problems at a time.
+        let mut sentences: Vec<String> = refusals
             .iter()
-            .all(|refusal| refusal.reason.contains("overlaps"));
-        let sentences: Vec<String> = refusals
-            .iter()
-            .map(|refusal| format!("{}: {}", refusal.field, refusal.reason))
+            .take(SENTENCES_AT_MOST)
+            .map(|refusal| clipped(&format!("{}: {}", refusal.field, refusal.reason)))
             .collect();
+        if refusals.len() > SENTENCES_AT_MOST {
+            let more = refusals.len() - SENTENCES_AT_MOST;
+            sentences.push(format!("and {more} more problems of this kind"));
+        }
+        sentences.extend(caveat.map(ToOwned::to_owned));
         (
             status::FALSE,
             if conflict {
@@ -77,6 +82,18 @@ pub fn unreadable(generation: Option<i64>, error: &str, now: &Time) -> Condition
         ),
         observed_generation: generation,
         last_transition_time: now.clone(),
+    }
+}
+
+/// Problems that a condition names.
+const SENTENCES_AT_MOST: usize = 20;
+/// The length of a sentence, in characters; it may quote what somebody wrote.
+const SENTENCE_AT_MOST: usize = 1000;
+
+fn clipped(sentence: &str) -> String {
+    match sentence.char_indices().nth(SENTENCE_AT_MOST) {
+        Some((at, _)) => format!("{}…", sentence.get(..at).unwrap_or_default()),
+        None => sentence.to_owned(),
     }
 }
 
@@ -176,6 +193,24 @@ mod tests {
         );
         let conditions = with_accepted(&[], Some(1), &[], caveat.as_deref(), &at(1));
         assert!(conditions[0].status == "True" && conditions[0].message.contains("spec.vrf"));
+    }
+
+    #[test]
+    fn a_thousand_problems_fit_into_a_condition() {
+        let all: Vec<Refusal> = (0..1000)
+            .map(|n| {
+                Refusal::new(
+                    "IPAddressPool",
+                    "p",
+                    format!("spec.addresses[{n}]"),
+                    "x".repeat(5000),
+                )
+            })
+            .collect();
+        let conditions = with_accepted(&[], Some(1), &all.iter().collect::<Vec<_>>(), None, &at(1));
+        let message = &conditions[0].message;
+        assert!(message.chars().count() < 32_768);
+        assert!(message.ends_with("and 980 more problems of this kind"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::fmt::Debug;
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{ConfigurationStores, Leadership, Outcome, Store, Stored, Writer};
-use ferrolb_rules::Refusal;
+use ferrolb_rules::{LastGood, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
@@ -23,6 +23,7 @@ pub type StatusWrite = (&'static str, ObjectKey, String, Value);
 pub fn outdated(
     stores: &ConfigurationStores,
     refusals: &[Refusal],
+    last_good: &LastGood,
     unreadable: &Unreadable,
     counters: impl Fn(&str) -> Option<PoolCounters>,
     now: &Time,
@@ -36,6 +37,10 @@ pub fn outdated(
     }
     let refused =
         |kind: &str, name: &str| by_object.get(&(kind, name)).cloned().unwrap_or_default();
+    let kept = |kind: &'static str, name: &str| {
+        let kept = last_good.keeps(kind, name);
+        kept.then(|| "What it said before it broke a rule stays in force.".to_owned())
+    };
     let mut writes = Vec::new();
     for (key, stored) in stores.pools.snapshot().iter() {
         // The last that could be read of it is still in force, but its status says what is wrong with it now.
@@ -47,7 +52,7 @@ pub fn outdated(
             &existing.conditions,
             stored.metadata.generation,
             &refused("IPAddressPool", key.name()),
-            None,
+            kept("IPAddressPool", key.name()).as_deref(),
             now,
         );
         let wanted = pool_status(counters(key.name()), conditions);
@@ -73,9 +78,17 @@ pub fn outdated(
             ));
         };
     }
-    kind!(l2_advertisements, "L2Advertisement", |_| None);
-    kind!(bgp_advertisements, "BGPAdvertisement", |_| None);
-    kind!(peers, "BGPPeer", not_carried_out);
+    kind!(l2_advertisements, "L2Advertisement", |advertisement| kept(
+        "L2Advertisement",
+        &advertisement.name_any()
+    ));
+    kind!(
+        bgp_advertisements,
+        "BGPAdvertisement",
+        |advertisement| kept("BGPAdvertisement", &advertisement.name_any())
+    );
+    kind!(peers, "BGPPeer", |peer| kept("BGPPeer", &peer.name_any())
+        .or_else(|| not_carried_out(peer)));
     kind!(bfd_profiles, "BFDProfile", |_| None);
     kind!(communities, "Community", |_| None);
     writes

@@ -114,6 +114,11 @@ impl Decider {
         effects
     }
 
+    /// Every Service that holds an address or waits for one, as far as is known here: some may be gone.
+    pub fn known(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.allocator.known()
+    }
+
     /// The Services that wait for an address, if one became free since the last call.
     pub fn to_retry(&mut self) -> Vec<ObjectKey> {
         self.allocator.to_retry()

@@ -9,7 +9,7 @@ use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
     KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
 };
-use ferrolb_rules::{Configuration, Refusal};
+use ferrolb_rules::{Configuration, LastGood, Refusal};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -92,6 +92,8 @@ pub struct Run {
     /// What is in force, to tell a change of it from a change of a status that we wrote ourselves.
     in_force: Option<Configuration>,
     refusals: Vec<Refusal>,
+    /// What objects that break a rule said before.
+    last_good: LastGood,
     /// The statuses of configured objects, while they are written.
     status_write: JoinSet<Written>,
     retry: KeyedBackoff<ObjectKey>,
@@ -128,6 +130,7 @@ impl Run {
             metrics,
             in_force: None,
             refusals: Vec::new(),
+            last_good: LastGood::default(),
             status_write: JoinSet::new(),
             retry: KeyedBackoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             retry_at: BTreeSet::new(),
@@ -220,7 +223,16 @@ impl Run {
             let snapshot = self.stores.services.snapshot();
             let mut known: Vec<_> = snapshot.iter().collect();
             known.sort_by(|(_, one), (_, other)| order(one).cmp(&order(other)));
-            known.into_iter().map(|(key, _)| key.clone()).collect()
+            // First those that are gone: a set of changes that says "all" does not name them, nor does any change name one
+            // that went between the reading of all Services and the first look.
+            let gone: BTreeSet<_> = self
+                .decider
+                .known()
+                .filter(|key| !snapshot.contains_key(*key))
+                .cloned()
+                .collect();
+            let known = known.into_iter().map(|(key, _)| key.clone());
+            gone.into_iter().chain(known).collect()
         } else {
             self.oldest_first(changes.keys.iter().cloned().collect())
         };
@@ -276,7 +288,7 @@ impl Run {
 
     /// Brings what people configured into force. True if that changes anything for Services.
     fn read_configuration(&mut self) -> bool {
-        let (configuration, refusals) = self.stores.configuration.read();
+        let (configuration, refusals) = self.stores.configuration.read(&mut self.last_good);
         for refusal in refusals
             .iter()
             .filter(|refusal| !self.refusals.contains(refusal))
@@ -326,6 +338,7 @@ impl Run {
         let mut writes = configuration::outdated(
             &self.stores.configuration,
             &self.refusals,
+            &self.last_good,
             &self.unreadable,
             counters,
             &now,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferrolb_announcement::{Node, View};
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{EventPublisher, EventType, Happening, Subject};
-use ferrolb_rules::Configuration;
+use ferrolb_rules::{Configuration, LastGood};
 use k8s_openapi::api::core::v1::Service;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -78,6 +78,8 @@ pub struct Run {
     decider: Decider,
     slices: SliceIndex,
     configuration: Configuration,
+    /// What objects that break a rule said before.
+    last_good: LastGood,
     nodes: BTreeMap<String, Node>,
     members: Option<Arc<BTreeSet<String>>>,
     /// False until the other speakers are heard of: until then this one may be wrong about who stands first.
@@ -114,6 +116,7 @@ impl Run {
             decider,
             slices: SliceIndex::default(),
             configuration: Configuration::default(),
+            last_good: LastGood::default(),
             nodes: BTreeMap::new(),
             members,
             began: false,
@@ -284,7 +287,7 @@ impl Run {
     }
 
     fn read_everything(&mut self) {
-        let (configuration, refusals) = self.stores.configuration.read();
+        let (configuration, refusals) = self.stores.configuration.read(&mut self.last_good);
         for refusal in &refusals {
             warn!(%refusal, "an object is set aside");
         }

@@ -112,7 +112,9 @@ fn judge_object(kind: Kind, question: &Question, known: &Known) -> Answer {
                 pools: &pools,
                 ..Objects::default()
             });
-            advertisements::check_bgp(advertisement, configuration.pools.values())
+            let others = known.bgp_advertisements.snapshot();
+            let others = others.values().map(|other| &**other);
+            advertisements::check_bgp(advertisement, configuration.pools.values(), others)
         }),
         Kind::BGPPeer => {
             let mut answer = with(kind, object, |peer: &BGPPeer| peers::check_peer(peer));

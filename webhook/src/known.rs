@@ -1,6 +1,6 @@
 //! The objects that a new one is judged beside: those of our own namespace, reduced to what rules read.
 
-use ferrolb_api::v1beta1::{Community, IPAddressPool};
+use ferrolb_api::v1beta1::{BGPAdvertisement, Community, IPAddressPool};
 use ferrolb_api::v1beta2::BGPPeer;
 use ferrolb_cluster::{Client, Store, WatchConfig, watch_guarded};
 use ferrolb_serving::Readiness;
@@ -12,6 +12,8 @@ use kube::Api;
 pub struct Known {
     /// Pools, for overlaps and for the aggregation lengths of BGPAdvertisements.
     pub pools: Store<IPAddressPool>,
+    /// BGPAdvertisements, for local preferences that contradict each other.
+    pub bgp_advertisements: Store<BGPAdvertisement>,
     /// Communities, for aliases that stand twice.
     pub communities: Store<Community>,
     /// The BFDProfile of each BGPPeer, so that one in use is not deleted.
@@ -31,6 +33,17 @@ impl Known {
                     Some(IPAddressPool {
                         metadata: identity(&pool.metadata),
                         spec: pool.spec.clone(),
+                        status: None,
+                    })
+                },
+            ),
+            bgp_advertisements: watch_guarded(
+                Api::namespaced(client.clone(), namespace),
+                config(),
+                |advertisement: &BGPAdvertisement| {
+                    Some(BGPAdvertisement {
+                        metadata: identity(&advertisement.metadata),
+                        spec: advertisement.spec.clone(),
                         status: None,
                     })
                 },
@@ -61,17 +74,24 @@ impl Known {
 
     /// Whether every store is complete, so that an answer is one.
     pub fn is_complete(&self) -> bool {
-        self.pools.is_ready() && self.communities.is_ready() && self.bfd_profile_of_peer.is_ready()
+        self.pools.is_ready()
+            && self.bgp_advertisements.is_ready()
+            && self.communities.is_ready()
+            && self.bfd_profile_of_peer.is_ready()
     }
 
     /// Makes readiness depend on each store.
     pub fn require(&self, readiness: &Readiness) {
         let Self {
             pools,
+            bgp_advertisements,
             communities,
             bfd_profile_of_peer,
         } = self.clone();
         readiness.require("IPAddressPools are listed", move || pools.is_ready());
+        readiness.require("BGPAdvertisements are listed", move || {
+            bgp_advertisements.is_ready()
+        });
         readiness.require("Communities are listed", move || communities.is_ready());
         readiness.require("BGPPeers are listed", move || {
             bfd_profile_of_peer.is_ready()

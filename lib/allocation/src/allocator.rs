@@ -95,6 +95,13 @@ impl Allocator {
         self.waiting.retain(|(_, waiting)| waiting != key);
     }
 
+    /// Every Service that holds an address or waits for one.
+    pub fn known(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.held
+            .keys()
+            .chain(self.waiting.iter().map(|(_, key)| key))
+    }
+
     /// The Services that wait for an address, oldest first, if one became free since the last call.
     pub fn to_retry(&mut self) -> Vec<ObjectKey> {
         if std::mem::take(&mut self.freed) {

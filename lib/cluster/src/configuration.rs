@@ -7,7 +7,7 @@ use ferrolb_api::v1beta1::{
     BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement,
 };
 use ferrolb_api::v1beta2::BGPPeer;
-use ferrolb_rules::{Configuration, Objects, Refusal};
+use ferrolb_rules::{Configuration, LastGood, Objects, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
@@ -110,9 +110,8 @@ impl ConfigurationStores {
         ])
     }
 
-    /// What is in force now, and what is set aside.
-    #[must_use]
-    pub fn read(&self) -> (Configuration, Vec<Refusal>) {
+    /// What is in force now, beside what was in force `before`, and what is set aside.
+    pub fn read(&self, before: &mut LastGood) -> (Configuration, Vec<Refusal>) {
         let (pools, l2_advertisements, bgp_advertisements, peers, bfd_profiles, communities) = (
             self.pools.snapshot(),
             self.l2_advertisements.snapshot(),
@@ -121,7 +120,7 @@ impl ConfigurationStores {
             self.bfd_profiles.snapshot(),
             self.communities.snapshot(),
         );
-        Configuration::from_objects(&Objects {
+        before.read(&Objects {
             pools: &values(&pools),
             l2_advertisements: &values(&l2_advertisements),
             bgp_advertisements: &values(&bgp_advertisements),

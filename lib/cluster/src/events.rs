@@ -14,10 +14,18 @@ use tokio::time::Instant;
 
 use ferrolb_api::ObjectKey;
 
+use crate::backoff::Backoff;
 use crate::writes::{Outcome, Writer};
 
-/// Events that wait to be written. More are dropped and counted: they inform, they do not decide.
+/// Events of each type that wait to be written. More are dropped and counted: they inform, they do not decide.
 const WAITING_AT_MOST: usize = 512;
+/// How often an event that nobody takes is tried, with pauses from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`]: about a minute, which
+/// an API server that restarts needs. An event that cannot be written at all must not hold up the others for ever.
+const ATTEMPTS: usize = 12;
+/// The first pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Different events that are remembered so that a repetition updates a count instead of making a new object.
 const REMEMBERED_AT_MOST: usize = 1024;
 /// A repetition within this time belongs to the event that is there.
@@ -86,7 +94,8 @@ pub struct Happening {
 /// Publishes events in the background; never blocks and never fails its caller.
 #[derive(Debug, Clone)]
 pub struct EventPublisher {
-    queue: mpsc::Sender<Happening>,
+    warnings: mpsc::Sender<Happening>,
+    normal: mpsc::Sender<Happening>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -94,7 +103,8 @@ impl EventPublisher {
     /// Starts the worker. `component` is what people filter by (`metallb-controller`, `metallb-speaker`), `host` the
     /// node or pod that reports. The worker ends once the last handle is dropped and the queue is empty.
     pub fn start(client: Client, component: impl Into<String>, host: impl Into<String>) -> Self {
-        let (queue, waiting) = mpsc::channel(WAITING_AT_MOST);
+        let (warnings, waiting_warnings) = mpsc::channel(WAITING_AT_MOST);
+        let (normal, waiting_normal) = mpsc::channel(WAITING_AT_MOST);
         let worker = Worker {
             writer: Writer::new(client),
             component: component.into(),
@@ -102,18 +112,22 @@ impl EventPublisher {
             known: HashMap::new(),
             made: 0,
         };
-        tokio::spawn(worker.run(waiting));
+        tokio::spawn(worker.run(waiting_warnings, waiting_normal));
         Self {
-            queue,
+            warnings,
+            normal,
             dropped: Arc::default(),
         }
     }
 
     /// Queues an event.
     pub fn publish(&self, happening: Happening) {
-        if self.queue.try_send(happening).is_err()
-            && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
-        {
+        // A flood of good news must not push out what somebody has to act on.
+        let queue = match happening.event_type {
+            EventType::Normal => &self.normal,
+            EventType::Warning => &self.warnings,
+        };
+        if queue.try_send(happening).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
                 waiting = WAITING_AT_MOST,
                 "too many events are waiting for the API server; dropping new ones"
@@ -144,10 +158,20 @@ struct Known {
 }
 
 impl Worker {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Happening>) {
-        while let Some(happening) = waiting.recv().await {
+    async fn run(
+        mut self,
+        mut warnings: mpsc::Receiver<Happening>,
+        mut normal: mpsc::Receiver<Happening>,
+    ) {
+        loop {
+            let happening = tokio::select! {
+                biased;
+                Some(happening) = warnings.recv() => happening,
+                Some(happening) = normal.recv() => happening,
+                else => return,
+            };
             self.report(happening).await;
-            if !waiting.is_empty() {
+            if !warnings.is_empty() || !normal.is_empty() {
                 tokio::time::sleep(REST).await;
             }
         }
@@ -177,10 +201,22 @@ impl Worker {
         self.made += 1;
         let event = self.event(&happening);
         let name = event.metadata.name.clone().unwrap_or_default();
-        let outcome = self
-            .writer
-            .create(namespace(&happening.subject), &event)
-            .await;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut attempts = 1;
+        let outcome = loop {
+            let outcome = self
+                .writer
+                .create(namespace(&happening.subject), &event)
+                .await;
+            match outcome {
+                // An attempt that seemed to fail had come through.
+                Outcome::Conflict if attempts > 1 => break Outcome::Done(String::new()),
+                Outcome::Unavailable(_) if attempts < ATTEMPTS => {}
+                outcome => break outcome,
+            }
+            attempts += 1;
+            tokio::time::sleep(backoff.failed()).await;
+        };
         failed(&happening, &outcome);
         if outcome.is_done() {
             self.remember(

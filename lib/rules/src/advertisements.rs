@@ -83,21 +83,33 @@ pub fn check_l2(candidate: &api::L2Advertisement) -> Vec<Refusal> {
     parse_l2(candidate).err().unwrap_or_default()
 }
 
-/// What is wrong with a BGPAdvertisement beside these pools.
+/// What is wrong with a BGPAdvertisement beside these pools and `others`, among which it may be itself.
 ///
 /// An alias that no Community defines is not refused here: the Community may be applied later (reference 2.2).
 #[must_use]
 pub fn check_bgp<'a>(
     candidate: &api::BGPAdvertisement,
     pools: impl IntoIterator<Item = &'a Pool>,
+    others: impl IntoIterator<Item = &'a api::BGPAdvertisement>,
 ) -> Vec<Refusal> {
-    match parse_bgp(candidate, None) {
-        Ok(advertisement) => pools
-            .into_iter()
-            .filter_map(|pool| check_aggregation(&advertisement, pool))
-            .collect(),
-        Err(refusals) => refusals,
-    }
+    let advertisement = match parse_bgp(candidate, None) {
+        Ok(advertisement) => advertisement,
+        Err(refusals) => return refusals,
+    };
+    let others: Vec<_> = others
+        .into_iter()
+        .filter(|other| other.metadata.name != candidate.metadata.name)
+        .filter_map(|other| parse_bgp(other, None).ok())
+        .collect();
+    pools
+        .into_iter()
+        .flat_map(|pool| {
+            let aggregation = check_aggregation(&advertisement, pool);
+            aggregation
+                .into_iter()
+                .chain(check_local_pref(&advertisement, &others, pool))
+        })
+        .collect()
 }
 
 pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement, Vec<Refusal>> {
@@ -284,6 +296,50 @@ pub(crate) fn check_aggregation(advertisement: &BgpAdvertisement, pool: &Pool) -
             )
         })
     })
+}
+
+/// Refuses a local preference other than the one that another advertisement gives to the same routes of `pool`
+/// (reference 2.3).
+pub(crate) fn check_local_pref(
+    advertisement: &BgpAdvertisement,
+    others: &[BgpAdvertisement],
+    pool: &Pool,
+) -> Option<Refusal> {
+    if !advertisement.pools.selects(pool) {
+        return None;
+    }
+    let other = others
+        .iter()
+        .find(|other| other.pools.selects(pool) && contradict(advertisement, other, pool))?;
+    let refusal = Refusal::new(
+        "BGPAdvertisement",
+        &advertisement.name,
+        "spec.localPref",
+        format!(
+            "invalid local preference {}: local preference {} was already set for the same routes of pool {:?} by \
+             BGPAdvertisement {:?}; give both the same, or different peers, nodes or aggregation lengths",
+            advertisement.local_pref, other.local_pref, pool.name, other.name
+        ),
+    );
+    Some(refusal.conflicting())
+}
+
+/// Whether two advertisements give one route of `pool` two local preferences, as far as can be told without knowing nodes
+/// and Services: where both select some, what they have in common is found out when routes are made.
+fn contradict(one: &BgpAdvertisement, other: &BgpAdvertisement, pool: &Pool) -> bool {
+    let has = |family| pool.ranges.iter().any(|range| range.family() == family);
+    let same_v4 = has(Family::V4) && one.aggregation_length == other.aggregation_length;
+    let same_v6 = has(Family::V6) && one.aggregation_length_v6 == other.aggregation_length_v6;
+    let peers_apart =
+        !one.peers.is_empty() && !other.peers.is_empty() && one.peers.is_disjoint(&other.peers);
+    let nodes_may_differ =
+        !one.nodes.is_empty() && !other.nodes.is_empty() && one.nodes != other.nodes;
+    one.local_pref != other.local_pref
+        && (same_v4 || same_v6)
+        && !peers_apart
+        && !nodes_may_differ
+        && one.services.is_empty()
+        && other.services.is_empty()
 }
 
 fn names_once(list: &[String], field: &str, refuse: &mut impl FnMut(String, String)) {

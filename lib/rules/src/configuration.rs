@@ -7,11 +7,13 @@ use ferrolb_api::v1beta1::{
     BFDProfile, BGPAdvertisement, Community as CommunityObject, IPAddressPool,
 };
 use ferrolb_api::{v1beta1, v1beta2};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::advertisements::{self, Aliases, BgpAdvertisement, L2Advertisement};
 use crate::communities::Community;
 use crate::fields;
+use crate::last_good::LastGood;
 use crate::peers::{self, Peer};
 use crate::pools::{self, Pool, Taken};
 use crate::refusal::Refusal;
@@ -51,63 +53,64 @@ impl Configuration {
     /// would not take over anything new at all, reference 2.6). Of two pools that overlap the older stays in force.
     #[must_use]
     pub fn from_objects(objects: &Objects<'_>) -> (Configuration, Vec<Refusal>) {
+        LastGood::default().read(objects)
+    }
+
+    /// Reads all objects beside what was in force `before`. What is in force and unchanged comes first, so that a mistake in
+    /// another object takes nothing from it; then the older object. Returns also which objects stay in force as they were.
+    pub(crate) fn read(
+        objects: &Objects<'_>,
+        before: &LastGood,
+    ) -> (Configuration, Vec<Refusal>, Vec<(&'static str, String)>) {
         let mut configuration = Configuration::default();
         let mut refusals = Vec::new();
-        let mut oldest_first = objects.pools.to_vec();
-        oldest_first.sort_by_key(|pool| {
-            (
-                pool.creation_timestamp().map(|time| time.0),
-                pool.name_any(),
-            )
-        });
-        let mut taken = Taken::default();
-        for object in oldest_first {
-            let conflicts = taken.conflicts(object);
-            match pools::parse(object) {
-                Ok(pool) if conflicts.is_empty() => {
-                    for (text, range) in object.spec.addresses.iter().zip(&pool.ranges) {
-                        taken.insert(&pool.name, text, *range);
-                    }
-                    configuration.pools.insert(pool.name.clone(), pool);
-                }
-                Ok(_) => refusals.extend(conflicts),
-                Err(wrong) => refusals.extend(wrong.into_iter().chain(conflicts)),
-            }
-        }
+        let mut kept = Vec::new();
+        configuration.read_pools(objects.pools, before, &mut refusals, &mut kept);
         let (aliases, wrong) = aliases(objects.communities);
         refusals.extend(wrong);
         for object in objects.bfd_profiles {
             refusals.extend(check_bfd_profile(object));
         }
         for object in objects.l2_advertisements {
+            const KIND: &str = "L2Advertisement";
+            let former = || {
+                let all = &before.configuration.l2_advertisements;
+                named(all, &object.name_any(), |former| &former.name)
+            };
             match advertisements::parse_l2(object) {
                 Ok(advertisement) => configuration.l2_advertisements.push(advertisement),
-                Err(wrong) => refusals.extend(wrong),
-            }
-        }
-        for object in objects.bgp_advertisements {
-            match advertisements::parse_bgp(object, Some(&aliases)) {
-                Ok(mut advertisement) => {
-                    // A pool that does not fit is left out; the advertisement goes on for the others.
-                    for pool in configuration.pools.values() {
-                        if let Some(refusal) =
-                            advertisements::check_aggregation(&advertisement, pool)
-                        {
-                            refusals.push(refusal);
-                            advertisement.pools.left_out.insert(pool.name.clone());
-                        }
+                Err(wrong) => {
+                    refusals.extend(wrong);
+                    if let Some(former) = former().filter(|_| before.knows(KIND, *object)) {
+                        configuration.l2_advertisements.push(former.clone());
+                        kept.push((KIND, former.name.clone()));
                     }
-                    configuration.bgp_advertisements.push(advertisement);
                 }
-                Err(wrong) => refusals.extend(wrong),
             }
         }
+        configuration.read_bgp_advertisements(
+            objects.bgp_advertisements,
+            &aliases,
+            before,
+            &mut refusals,
+            &mut kept,
+        );
         for object in objects.peers {
+            const KIND: &str = "BGPPeer";
             match peers::parse(object) {
                 Ok(peer) => {
                     configuration.peers.insert(peer.name.clone(), peer);
                 }
-                Err(wrong) => refusals.extend(wrong),
+                Err(wrong) => {
+                    refusals.extend(wrong);
+                    let former = before.configuration.peers.get(&object.name_any());
+                    if let Some(former) = former.filter(|_| before.knows(KIND, *object)) {
+                        configuration
+                            .peers
+                            .insert(former.name.clone(), former.clone());
+                        kept.push((KIND, former.name.clone()));
+                    }
+                }
             }
         }
         configuration
@@ -116,7 +119,113 @@ impl Configuration {
         configuration
             .bgp_advertisements
             .sort_by(|one, other| one.name.cmp(&other.name));
-        (configuration, refusals)
+        (configuration, refusals, kept)
+    }
+
+    fn read_pools(
+        &mut self,
+        objects: &[&IPAddressPool],
+        before: &LastGood,
+        refusals: &mut Vec<Refusal>,
+        kept: &mut Vec<(&'static str, String)>,
+    ) {
+        const KIND: &str = "IPAddressPool";
+        let mut in_turn: Vec<_> = objects
+            .iter()
+            .map(|object| {
+                let former = before.configuration.pools.get(&object.name_any());
+                let former = former.filter(|_| before.knows(KIND, *object));
+                (*object, pools::parse(object), former)
+            })
+            .collect();
+        in_turn.sort_by_cached_key(|(object, parsed, former)| {
+            // What stays as it was, what will have to, what changes, what is new.
+            let rank = match (former, parsed) {
+                (Some(former), Ok(pool)) if pool == *former => 0,
+                (Some(_), Err(_)) => 1,
+                (Some(_), Ok(_)) => 2,
+                (None, _) => 3,
+            };
+            (rank, age(*object))
+        });
+        let mut taken = Taken::default();
+        for (object, parsed, former) in in_turn {
+            let conflicts = taken.conflicts(object);
+            match parsed {
+                Ok(pool) if conflicts.is_empty() => {
+                    for (text, range) in object.spec.addresses.iter().zip(&pool.ranges) {
+                        taken.insert(&pool.name, text, *range);
+                    }
+                    self.pools.insert(pool.name.clone(), pool);
+                    continue;
+                }
+                Ok(_) => refusals.extend(conflicts),
+                Err(wrong) => refusals.extend(wrong.into_iter().chain(conflicts)),
+            }
+            // Another may have taken its addresses while it was out of force.
+            let free = |former: &&Pool| former.ranges.iter().all(|range| taken.is_free(*range));
+            if let Some(former) = former.filter(free) {
+                for range in &former.ranges {
+                    taken.insert(&former.name, &range.to_string(), *range);
+                }
+                self.pools.insert(former.name.clone(), former.clone());
+                kept.push((KIND, former.name.clone()));
+            }
+        }
+    }
+
+    fn read_bgp_advertisements(
+        &mut self,
+        objects: &[&BGPAdvertisement],
+        aliases: &Aliases,
+        before: &LastGood,
+        refusals: &mut Vec<Refusal>,
+        kept: &mut Vec<(&'static str, String)>,
+    ) {
+        const KIND: &str = "BGPAdvertisement";
+        let mut in_turn = Vec::new();
+        for object in objects {
+            let all = &before.configuration.bgp_advertisements;
+            let former = named(all, &object.name_any(), |former| &former.name);
+            // Which pools do not fit is found out anew.
+            let former = former
+                .filter(|_| before.knows(KIND, *object))
+                .map(|former| {
+                    let mut former = former.clone();
+                    former.pools.left_out.clear();
+                    former
+                });
+            let (advertisement, unchanged) = match advertisements::parse_bgp(object, Some(aliases))
+            {
+                Ok(advertisement) => {
+                    let unchanged = former.as_ref() == Some(&advertisement);
+                    (advertisement, unchanged)
+                }
+                Err(wrong) => {
+                    refusals.extend(wrong);
+                    let Some(former) = former else { continue };
+                    kept.push((KIND, former.name.clone()));
+                    (former, true)
+                }
+            };
+            in_turn.push(((!unchanged, age(*object)), advertisement));
+        }
+        in_turn.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (_, mut advertisement) in in_turn {
+            // A pool that does not fit is left out; the advertisement goes on for the others.
+            for pool in self.pools.values() {
+                let refusal =
+                    advertisements::check_aggregation(&advertisement, pool).or_else(|| {
+                        let others = &self.bgp_advertisements;
+                        advertisements::check_local_pref(&advertisement, others, pool)
+                    });
+                if let Some(refusal) = refusal {
+                    refusals.push(refusal);
+                    advertisement.pools.left_out.insert(pool.name.clone());
+                }
+            }
+            self.bgp_advertisements.push(advertisement);
+        }
     }
 
     /// The one pool that all of `addresses` are in.
@@ -150,6 +259,17 @@ impl Configuration {
     }
 }
 
+/// Older objects first; the name breaks a tie.
+fn age(object: &impl ResourceExt) -> (Option<Timestamp>, String) {
+    let created = object.creation_timestamp().map(|time| time.0);
+    (created, object.name_any())
+}
+
+/// The entry of this name.
+fn named<'a, T>(all: &'a [T], name: &str, of: impl Fn(&T) -> &str) -> Option<&'a T> {
+    all.iter().find(|entry| of(entry) == name)
+}
+
 /// What is wrong with a BFDProfile.
 #[must_use]
 pub fn check_bfd_profile(candidate: &BFDProfile) -> Vec<Refusal> {
@@ -177,12 +297,7 @@ pub fn check_community<'a>(
 /// The aliases of all Community objects; one alias may be defined once only (reference 1.7).
 fn aliases(objects: &[&CommunityObject]) -> (Aliases, Vec<Refusal>) {
     let mut oldest_first = objects.to_vec();
-    oldest_first.sort_by_key(|object| {
-        (
-            object.creation_timestamp().map(|time| time.0),
-            object.name_any(),
-        )
-    });
+    oldest_first.sort_by_cached_key(|object| age(*object));
     aliases_in_order(&oldest_first)
 }
 

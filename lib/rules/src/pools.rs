@@ -223,7 +223,7 @@ impl Taken {
             };
             if let Some((pool, other)) = self.overlapping(range).or_else(|| own.overlapping(range))
             {
-                refusals.push(Refusal::new(
+                let refusal = Refusal::new(
                     KIND,
                     &name,
                     format!("spec.addresses[{index}]"),
@@ -231,11 +231,21 @@ impl Taken {
                         "CIDR {text:?} in pool {name:?} overlaps with already defined CIDR {other:?} of pool {pool:?}; \
                          remove the addresses from one of the two"
                     ),
-                ));
+                );
+                refusals.push(if pool == name {
+                    refusal
+                } else {
+                    refusal.conflicting()
+                });
             }
             own.insert(&name, text, range);
         }
         refusals
+    }
+
+    /// Whether nothing that is taken has an address in common with `range`.
+    pub(crate) fn is_free(&self, range: AddressRange) -> bool {
+        self.overlapping(range).is_none()
     }
 
     /// The pool and text of an entry that has an address in common with `range`.

@@ -13,6 +13,8 @@ pub struct Refusal {
     pub field: String,
     /// A sentence with the value, the rule that it breaks and the remedy.
     pub reason: String,
+    /// Whether it is another object that the object contradicts, and not a rule for itself.
+    pub conflict: bool,
 }
 
 impl Refusal {
@@ -28,6 +30,16 @@ impl Refusal {
             name: name.to_owned(),
             field: field.into(),
             reason: reason.to_string(),
+            conflict: false,
+        }
+    }
+
+    /// The same, for a contradiction with another object.
+    #[must_use]
+    pub fn conflicting(self) -> Self {
+        Refusal {
+            conflict: true,
+            ..self
         }
     }
 }

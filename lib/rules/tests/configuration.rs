@@ -208,7 +208,7 @@ fn advertisements_are_refused_where_they_contradict_themselves_or_a_pool() {
         ..Objects::default()
     });
     let check = |spec: Value| -> Vec<String> {
-        check_bgp(&object("adv", OLD, spec), configuration.pools.values())
+        check_bgp(&object("adv", OLD, spec), configuration.pools.values(), [])
             .iter()
             .map(ToString::to_string)
             .collect()

@@ -1,0 +1,155 @@
+//! An edit that breaks an object leaves in force what it said before, and takes nothing from others.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use ferrolb_api::v1beta1::{
+    BGPAdvertisement, BGPAdvertisementSpec, Community, CommunityAlias, CommunitySpec,
+    IPAddressPool, IPAddressPoolSpec,
+};
+use ferrolb_api::v1beta2::{BGPPeer, BGPPeerSpec};
+use ferrolb_rules::{Configuration, LastGood, Objects};
+
+fn pool(name: &str, addresses: &[&str]) -> IPAddressPool {
+    let spec = IPAddressPoolSpec {
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    let mut pool = IPAddressPool::new(name, spec);
+    pool.metadata.uid = Some(format!("uid of {name}"));
+    pool
+}
+
+fn advertisement(name: &str, local_pref: i64) -> BGPAdvertisement {
+    let spec = BGPAdvertisementSpec {
+        local_pref: Some(local_pref),
+        ..Default::default()
+    };
+    BGPAdvertisement::new(name, spec)
+}
+
+fn pools(last_good: &mut LastGood, pools: &[&IPAddressPool]) -> (Configuration, usize) {
+    let (configuration, refusals) = last_good.read(&Objects {
+        pools,
+        ..Objects::default()
+    });
+    (configuration, refusals.len())
+}
+
+#[test]
+fn a_pool_made_anew_under_the_name_has_no_former_form() {
+    let mut last_good = LastGood::default();
+    pools(&mut last_good, &[&pool("p", &["10.0.0.0/24"])]);
+    let mut other = pool("p", &["nonsense"]);
+    let (configuration, refusals) = pools(&mut last_good, &[&other]);
+    assert_eq!((configuration.pools.len(), refusals), (1, 1));
+    assert!(last_good.keeps("IPAddressPool", "p"));
+    other.metadata.uid = Some("another".to_owned());
+    let (configuration, refusals) = pools(&mut last_good, &[&other]);
+    assert_eq!((configuration.pools.len(), refusals), (0, 1));
+    assert!(!last_good.keeps("IPAddressPool", "p"));
+}
+
+#[test]
+fn the_former_addresses_of_a_broken_pool_are_not_given_to_a_new_one() {
+    let mut last_good = LastGood::default();
+    pools(&mut last_good, &[&pool("p", &["10.0.0.0/24"])]);
+    let broken = pool("p", &["10.0.0.0/24", "nonsense"]);
+    pools(&mut last_good, &[&broken]);
+    let new = pool("a-new-one", &["10.0.0.128/25"]);
+    let (configuration, refusals) = pools(&mut last_good, &[&new, &broken]);
+    assert_eq!(refusals, 2, "the mistake and the overlap");
+    assert_eq!(configuration.pools.keys().collect::<Vec<_>>(), ["p"]);
+    // Once mended, all is as if nothing had been.
+    let mended = pool("p", &["10.0.1.0/24"]);
+    let (configuration, refusals) = pools(&mut last_good, &[&new, &mended]);
+    assert_eq!((configuration.pools.len(), refusals), (2, 0));
+}
+
+#[test]
+fn an_advertisement_outlives_the_community_that_it_names() {
+    let alias = CommunityAlias {
+        name: "blue".to_owned(),
+        value: "64512:1".to_owned(),
+    };
+    let community = Community::new(
+        "c",
+        CommunitySpec {
+            communities: vec![alias],
+        },
+    );
+    let mut adv = advertisement("adv", 0);
+    adv.spec.communities = vec!["blue".to_owned()];
+    let mut last_good = LastGood::default();
+    let mut read = |communities: &[&Community]| {
+        last_good.read(&Objects {
+            bgp_advertisements: &[&adv],
+            communities,
+            ..Objects::default()
+        })
+    };
+    let (with, refusals) = read(&[&community]);
+    assert!(refusals.is_empty());
+    let (without, refusals) = read(&[]);
+    assert_eq!(refusals.len(), 1);
+    assert_eq!(without.bgp_advertisements, with.bgp_advertisements);
+}
+
+#[test]
+fn a_peer_that_is_broken_by_an_edit_keeps_its_session() {
+    let mut peer = BGPPeer::new(
+        "router",
+        BGPPeerSpec {
+            my_asn: 64512,
+            peer_asn: Some(64513),
+            peer_address: Some("192.0.2.1".to_owned()),
+            ..Default::default()
+        },
+    );
+    let mut last_good = LastGood::default();
+    let mut read = |peer: &BGPPeer| {
+        last_good.read(&Objects {
+            peers: &[peer],
+            ..Objects::default()
+        })
+    };
+    let (before, _) = read(&peer);
+    peer.spec.peer_address = Some("nonsense".to_owned());
+    let (after, refusals) = read(&peer);
+    assert_eq!((refusals.len(), &after.peers), (1, &before.peers));
+}
+
+#[test]
+fn a_second_local_preference_for_the_same_routes_is_refused_and_leaves_the_first_in_force() {
+    let pool = pool("p", &["10.0.0.0/24"]);
+    let (one, other) = (
+        advertisement("z-first", 100),
+        advertisement("a-second", 200),
+    );
+    let mut last_good = LastGood::default();
+    let mut read = |all: &[&BGPAdvertisement]| {
+        last_good.read(&Objects {
+            pools: &[&pool],
+            bgp_advertisements: all,
+            ..Objects::default()
+        })
+    };
+    assert!(read(&[&one]).1.is_empty());
+    let (configuration, refusals) = read(&[&other, &one]);
+    assert_eq!(
+        (
+            refusals.len(),
+            refusals[0].name.as_str(),
+            refusals[0].field.as_str()
+        ),
+        (1, "a-second", "spec.localPref"),
+        "what is in force comes first, whatever its name"
+    );
+    let covering: Vec<&str> = configuration
+        .bgp_advertisements_of(&configuration.pools["p"])
+        .map(|adv| adv.name.as_str())
+        .collect();
+    assert_eq!(covering, ["z-first"]);
+    // Different peers, or another length, and both can be.
+    let mut apart = other.clone();
+    apart.spec.aggregation_length = 24;
+    assert!(read(&[&apart, &one]).1.is_empty());
+}

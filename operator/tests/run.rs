@@ -1,0 +1,161 @@
+//! The whole loop against an API server in memory: what changes, what is written.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::time::Duration;
+
+use ferrolb_cluster::{EventPublisher, Leadership};
+use ferrolb_operator::metrics::Metrics;
+use ferrolb_operator::project::{Observed, observe};
+use ferrolb_operator::run::{Run, Stores};
+use ferrolb_testing::{ApiServer, objects};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+const SERVICES: &str = "api/v1/services";
+const NAMESPACES: &str = "api/v1/namespaces";
+const EVENTS: &str = "api/v1/events";
+const POOLS: &str = "apis/metallb.io/v1beta1/ipaddresspools";
+const SYSTEM: &str = "metallb-system";
+
+fn start(server: &ApiServer, recorded: Vec<Observed>) -> CancellationToken {
+    let client = server.client();
+    let stop = CancellationToken::new();
+    let run = Run::new(
+        &client,
+        Stores::watch(&client, SYSTEM, None),
+        EventPublisher::start(client.clone(), "metallb-controller", "operator-1"),
+        Leadership::alone(),
+        Metrics::register(&mut Registry::default()),
+        false,
+    );
+    tokio::spawn(run.run(recorded, stop.clone()));
+    stop
+}
+
+fn pool(name: &str, addresses: &[&str], created: &str) -> Value {
+    let mut pool = objects::pool(SYSTEM, name, addresses);
+    pool["metadata"]["creationTimestamp"] = json!(created);
+    pool["metadata"]["uid"] = json!(name);
+    pool
+}
+
+fn address(server: &ApiServer, service: &str) -> Option<String> {
+    let service = server.get(SERVICES, "default", service)?;
+    let ip = &service["status"]["loadBalancer"]["ingress"][0]["ip"];
+    ip.as_str().map(str::to_owned)
+}
+
+/// Waits until it holds. The clock of these tests stands still while anything has something to do, so the minute is one of
+/// nothing but waiting.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..12_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it never came true: {what}");
+}
+
+/// Lets everything happen that is going to.
+async fn rest() {
+    tokio::time::sleep(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_deleted_while_everything_is_decided_again_gives_its_address_back() {
+    let server = ApiServer::default();
+    server.put(POOLS, pool("p", &["10.0.0.1/32"], "2026-01-01T00:00:00Z"));
+    server.put(SERVICES, objects::service("default", "a"));
+    let _stop = start(&server, Vec::new());
+    until("a has the address", || address(&server, "a").is_some()).await;
+    // Both are seen in one look.
+    server.delete(SERVICES, "default", "a");
+    server.put(
+        NAMESPACES,
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}),
+    );
+    rest().await;
+    server.put(SERVICES, objects::service("default", "b"));
+    until("b gets it", || address(&server, "b").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_deleted_while_the_leader_changes_gives_its_address_back() {
+    let server = ApiServer::default();
+    server.put(POOLS, pool("p", &["10.0.0.1/32"], "2026-01-01T00:00:00Z"));
+    let mut gone = objects::service("default", "gone");
+    gone["status"] = json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}});
+    let gone = observe(&serde_json::from_value(gone).unwrap(), None).unwrap();
+    let _stop = start(&server, vec![gone]);
+    rest().await;
+    server.put(SERVICES, objects::service("default", "b"));
+    until("b gets it", || address(&server, "b").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_in_use_that_is_broken_by_an_edit_keeps_its_services() {
+    let server = ApiServer::default();
+    let good = ["10.0.0.1-10.0.0.9"];
+    server.put(POOLS, pool("p", &good, "2026-01-01T00:00:00Z"));
+    server.put(SERVICES, objects::service("default", "a"));
+    let _stop = start(&server, Vec::new());
+    until("a has an address", || address(&server, "a").is_some()).await;
+    let broken = ["10.0.0.1-10.0.0.9", "10.0.1.0-10.0.1.300"];
+    server.put(POOLS, pool("p", &broken, "2026-01-01T00:00:00Z"));
+    let accepted = || {
+        let pool = server.get(POOLS, SYSTEM, "p").unwrap();
+        pool["status"]["conditions"][0].clone()
+    };
+    until("the pool is not accepted", || {
+        accepted()["status"] == "False"
+    })
+    .await;
+    let message = accepted()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("spec.addresses[1]") && message.contains("stays in force"),
+        "{message}"
+    );
+    rest().await;
+    assert_eq!(address(&server, "a").as_deref(), Some("10.0.0.1"));
+    // And new Services are served from what is in force.
+    server.put(SERVICES, objects::service("default", "b"));
+    until("b has an address", || address(&server, "b").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mistake_in_an_older_pool_takes_nothing_from_a_younger_one() {
+    let server = ApiServer::default();
+    let (old, young) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+    server.put(POOLS, pool("older", &["10.0.5.1-10.0.5.9"], old));
+    server.put(POOLS, pool("younger", &["10.0.0.1-10.0.0.9"], young));
+    let mut service = objects::service("default", "a");
+    service["metadata"]["annotations"] = json!({"metallb.io/address-pool": "younger"});
+    server.put(SERVICES, service);
+    let _stop = start(&server, Vec::new());
+    until("a has an address", || address(&server, "a").is_some()).await;
+    server.put(POOLS, pool("older", &["10.0.0.0/16"], old));
+    until("the older pool is not accepted", || {
+        let pool = server.get(POOLS, SYSTEM, "older").unwrap();
+        pool["status"]["conditions"][0]["status"] == "False"
+    })
+    .await;
+    rest().await;
+    assert_eq!(address(&server, "a").as_deref(), Some("10.0.0.1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_could_not_be_written_is_written_later() {
+    let server = ApiServer::default();
+    server.put(POOLS, pool("p", &["10.0.0.1/32"], "2026-01-01T00:00:00Z"));
+    let _stop = start(&server, Vec::new());
+    rest().await;
+    server.fail(3, 500, |seen| {
+        seen.writes() && seen.path.contains("/events")
+    });
+    let mut service = objects::service("default", "a");
+    service["metadata"]["annotations"] = json!({"metallb.io/loadBalancerIPs": "192.0.2.1"});
+    server.put(SERVICES, service);
+    until("the event is there", || !server.all(EVENTS).is_empty()).await;
+}
