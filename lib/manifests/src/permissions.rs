@@ -35,26 +35,27 @@ const CONFIGURATION: [&str; 6] = [
     "l2advertisements",
 ];
 
-const READ: [&str; 3] = ["get", "list", "watch"];
+/// What a watch needs; nothing is ever read one by one.
+const WATCH: [&str; 2] = ["list", "watch"];
 
 fn operator() -> Permissions {
     Permissions {
         everywhere: vec![
-            rule("", &["services"], &READ),
+            rule("", &["services"], &WATCH),
             // The pool annotation rides on the status subresource, so nothing else of a Service can be changed (reference 3.1).
             rule("", &["services/status"], &["patch"]),
             // Pools may be limited to namespaces by their labels.
-            rule("", &["namespaces"], &READ),
+            rule("", &["namespaces"], &WATCH),
             events(),
             named(
                 "admissionregistration.k8s.io",
                 "validatingwebhookconfigurations",
                 &[names::WEBHOOK_CONFIGURATION],
-                &["get", "list", "watch", "patch"],
+                &["list", "watch", "patch"],
             ),
         ],
         here: vec![
-            rule(GROUP, &CONFIGURATION, &READ),
+            rule(GROUP, &CONFIGURATION, &WATCH),
             rule(
                 GROUP,
                 &CONFIGURATION.map(|kind| format!("{kind}/status")),
@@ -73,7 +74,7 @@ fn operator() -> Permissions {
                 "",
                 "secrets",
                 &[names::WEBHOOK_CERTIFICATE],
-                &["get", "list", "watch", "patch"],
+                &["list", "watch", "patch"],
             ),
         ],
     }
@@ -83,9 +84,19 @@ fn webhook() -> Permissions {
     Permissions {
         everywhere: Vec::new(),
         here: vec![
-            rule(GROUP, &CONFIGURATION, &READ),
+            // The kinds that an object is judged beside.
+            rule(
+                GROUP,
+                &[
+                    "bgpadvertisements",
+                    "bgppeers",
+                    "communities",
+                    "ipaddresspools",
+                ],
+                &WATCH,
+            ),
             // A list or watch by name counts as a request for that name when it selects on metadata.name.
-            named("", "secrets", &[names::WEBHOOK_CERTIFICATE], &READ),
+            named("", "secrets", &[names::WEBHOOK_CERTIFICATE], &WATCH),
         ],
     }
 }
@@ -93,28 +104,22 @@ fn webhook() -> Permissions {
 fn speaker() -> Permissions {
     Permissions {
         everywhere: vec![
-            rule("", &["nodes", "services"], &READ),
-            rule("discovery.k8s.io", &["endpointslices"], &READ),
+            rule("", &["nodes", "services"], &WATCH),
+            rule("discovery.k8s.io", &["endpointslices"], &WATCH),
             events(),
         ],
         here: vec![
-            rule(GROUP, &CONFIGURATION, &READ),
+            rule(GROUP, &CONFIGURATION, &WATCH),
             // The other speakers' addresses, to join their membership.
-            rule("", &["pods"], &READ),
+            rule("", &["pods"], &WATCH),
             // Passwords of BGP peers; any Secret here may be named by a BGPPeer.
-            rule("", &["secrets"], &READ),
+            rule("", &["secrets"], &WATCH),
         ],
     }
 }
 
-/// Events are written to both groups' resource, depending on the client.
 fn events() -> PolicyRule {
-    PolicyRule {
-        api_groups: Some(owned(&["", "events.k8s.io"])),
-        resources: Some(owned(&["events"])),
-        verbs: owned(&["create", "patch"]),
-        ..PolicyRule::default()
-    }
+    rule("", &["events"], &["create", "patch"])
 }
 
 fn rule(group: &str, resources: &[impl AsRef<str>], verbs: &[&str]) -> PolicyRule {
@@ -175,7 +180,7 @@ mod tests {
             };
             if rule.resources.iter().flatten().any(touches) {
                 assert!(
-                    rule.verbs.iter().all(|verb| READ.contains(&verb.as_str())),
+                    rule.verbs.iter().all(|verb| WATCH.contains(&verb.as_str())),
                     "{component:?}: {rule:?}"
                 );
             }
