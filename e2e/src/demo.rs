@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cluster::{SYSTEM, Site, service_path};
+use crate::cluster::{SYSTEM, Site, condition};
 use crate::plan::{self, CLIENT, CLIENT_L2, NODES};
 use crate::scenarios::{bgp, layer2};
 use crate::{install, objects, prober, router};
@@ -242,6 +242,10 @@ fn spread(site: &Site, address: &str) -> Result<String> {
             .entry(node.map_or("?", |(_, node)| node.name))
             .or_insert(0) += 1;
     }
+    ensure!(
+        through.len() > 1,
+        "all connections came in by one node: {through:?}"
+    );
     let counts: Vec<_> = through
         .iter()
         .map(|(node, count)| format!("{count} by {node}"))
@@ -280,9 +284,16 @@ fn views(site: &Site) -> Result<String> {
     )?;
     show_command(site, &["-n", SYSTEM, "describe", "ipaddresspool", "layer2"])?;
     show_command(site, &["describe", "service", LAYER2])?;
-    ensure!(
-        site.get(&service_path(LAYER2))?.is_some(),
-        "the Service is gone"
-    );
+    let pool = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools/layer2");
+    let pool = site.get(&pool)?.context("the pool is gone")?;
+    let accepted = condition(&pool, "Accepted").map(|accepted| accepted["status"] == "True");
+    ensure!(accepted == Some(true), "the pool is not Accepted: {pool}");
+    let events = site.events("default", "Service", LAYER2)?;
+    for reason in ["IPAllocated", "nodeAssigned"] {
+        ensure!(
+            events.iter().any(|event| event.contains(reason)),
+            "the Service has no event {reason}: {events:?}"
+        );
+    }
     Ok("pools with conditions, Services with addresses and events".into())
 }

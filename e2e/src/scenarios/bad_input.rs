@@ -64,10 +64,14 @@ fn overlap(site: &Site) -> Result<String> {
         message.contains("denied the request"),
         "not the webhook refused: {message}"
     );
-    ensure!(
-        message.contains("layer2"),
-        "the other pool is not named: {message}"
-    );
+    for part in [
+        "\"overlapping\"",
+        "spec.addresses[0]",
+        "overlaps",
+        "\"layer2\"",
+    ] {
+        ensure!(message.contains(part), "{part} is not named: {message}");
+    }
     Ok(String::new())
 }
 

@@ -216,6 +216,13 @@ fn all_speakers(site: &Site) -> Result<String> {
     bgp::spread_over_all(site, &watched.bgp)?;
     layer2::announcer(site, &watched.layer2)?;
     let [layer2, bgp] = watched.finish(site)?;
+    for (client, seen) in [("layer 2", &layer2), ("BGP", &bgp)] {
+        ensure!(
+            seen.longest_gap < Duration::from_secs(10),
+            "the {client} client waited {:?}",
+            seen.longest_gap
+        );
+    }
     Ok(format!(
         "{killed} killed; longest gaps: layer 2 {} ms, BGP {} ms",
         layer2.longest_gap.as_millis(),

@@ -168,6 +168,8 @@ fn clean_up(site: &Site) -> Result<()> {
         ("v1beta1", "ipaddresspools"),
         ("v1beta1", "l2advertisements"),
         ("v1beta1", "bgpadvertisements"),
+        ("v1beta1", "bfdprofiles"),
+        ("v1beta1", "communities"),
         ("v1beta2", "bgppeers"),
     ] {
         site.delete(&format!(
