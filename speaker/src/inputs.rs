@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferrolb_announcement::{Endpoints, Node};
+use ferrolb_announcement::Endpoints;
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, Status, Store,
@@ -14,7 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use tokio::sync::Notify;
 
-use crate::project::{self, Key, NodeSets, Observed, Slice};
+use crate::project::{self, Key, NodeSets, Observed, ObservedNode, Seed, Slice};
 
 /// One store for each kind.
 #[derive(Clone)]
@@ -24,9 +24,9 @@ pub struct Stores {
     /// EndpointSlices.
     pub slices: Store<Slice>,
     /// Nodes.
-    pub nodes: Store<Node>,
+    pub nodes: Store<ObservedNode>,
     /// Where the other speakers are.
-    pub seeds: Store<std::net::SocketAddr>,
+    pub seeds: Store<Seed>,
     /// Secrets that may hold TCP-MD5 keys.
     pub passwords: Store<Key>,
     /// What people configured.

@@ -134,27 +134,52 @@ pub fn slice(object: &EndpointSlice, sets: &NodeSets) -> Option<Slice> {
     })
 }
 
+/// A Node with what a speaker that starts reads beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedNode {
+    /// What announcing reads.
+    pub node: Node,
+    /// Whether it is Ready: the speaker of one that is not may never be heard of.
+    pub ready: bool,
+}
+
 /// A Node.
 #[must_use]
-pub fn node(object: &core::Node) -> Option<Node> {
-    let conditions = object
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    Some(Node {
-        labels: object.labels().clone(),
-        network_unavailable: conditions
-            .filter(|condition| condition.type_ == "NetworkUnavailable")
-            .any(|condition| condition.status == "True"),
-        excluded: object.labels().contains_key(EXCLUDE_LABEL),
+pub fn node(object: &core::Node) -> Option<ObservedNode> {
+    let is_true = |type_: &str| {
+        let mut conditions = object
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    Some(ObservedNode {
+        node: Node {
+            labels: object.labels().clone(),
+            network_unavailable: is_true("NetworkUnavailable"),
+            excluded: object.labels().contains_key(EXCLUDE_LABEL),
+        },
+        ready: is_true("Ready"),
     })
 }
 
-/// Where the speaker in a Pod is reached by the others.
+/// The speaker in a Pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seed {
+    /// Where the others reach it.
+    pub address: SocketAddr,
+    /// The node that it runs on.
+    pub node: Box<str>,
+}
+
+/// The speaker in a Pod, once that has an address.
 #[must_use]
-pub fn seed(object: &core::Pod, port: u16) -> Option<SocketAddr> {
+pub fn seed(object: &core::Pod, port: u16) -> Option<Seed> {
     let ip: IpAddr = object.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-    Some(SocketAddr::new(ip, port))
+    Some(Seed {
+        address: SocketAddr::new(ip, port),
+        node: object.spec.as_ref()?.node_name.as_deref()?.into(),
+    })
 }
 
 /// The TCP-MD5 key of a Secret of type basic-auth (reference 1.4, passwordSecret).

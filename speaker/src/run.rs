@@ -183,7 +183,16 @@ impl Run {
 
     fn is_settled(&self, settle_by: Instant) -> bool {
         let heard = self.members.as_ref().map_or(0, |members| members.len());
-        heard >= self.stores.seeds.len().max(1) || Instant::now() >= settle_by
+        // The pod of a node that is lost stays listed, and nobody will hear of its speaker.
+        let nodes = self.stores.nodes.snapshot();
+        let is_ready = |name: &str| {
+            nodes
+                .get(&ObjectKey::new("", name))
+                .is_some_and(|node| node.ready)
+        };
+        let seeds = self.stores.seeds.snapshot();
+        let expected = seeds.values().filter(|seed| is_ready(&seed.node)).count();
+        heard >= expected.max(1) || Instant::now() >= settle_by
     }
 
     /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.
@@ -256,10 +265,8 @@ impl Run {
             let decided =
                 self.decider
                     .decide(key, observed.as_deref(), &endpoints, &view, &mut touched);
-            if let Some(observed) = observed.as_deref() {
-                for change in &decided {
-                    self.traces.began(change, observed);
-                }
+            for change in &decided {
+                self.traces.changed(change, observed.as_deref());
             }
             changes.extend(decided);
         }
@@ -296,14 +303,14 @@ impl Run {
         let nodes = self.stores.nodes.snapshot();
         self.nodes = nodes
             .iter()
-            .map(|(key, node)| (key.name().to_owned(), node.value().as_ref().clone()))
+            .map(|(key, observed)| (key.name().to_owned(), observed.node.clone()))
             .collect();
     }
 
     fn tell_seeds(&self) {
         if let Some((members, _)) = &self.protocols.members {
             let seeds = self.stores.seeds.snapshot();
-            members.set_seeds(seeds.values().map(|seed| **seed.value()).collect());
+            members.set_seeds(seeds.values().map(|seed| seed.address).collect());
         }
     }
 

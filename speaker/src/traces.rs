@@ -29,15 +29,17 @@ impl Traces {
         }
     }
 
-    /// An announcement changed: what begins continues the trace that the operator left on the Service.
-    pub fn began(&mut self, change: &Change, observed: &Observed) {
+    /// An announcement changed: what begins continues the trace that the operator left on the Service, and what ends is
+    /// awaited no longer. `None` where the Service is gone.
+    pub fn changed(&mut self, change: &Change, observed: Option<&Observed>) {
         if !self.traced {
             return;
         }
         for ip in &change.ended {
             self.awaited.remove(&(change.protocol, *ip));
         }
-        let Some(traceparent) = &observed.traceparent else {
+        let Some(traceparent) = observed.and_then(|observed| observed.traceparent.as_deref())
+        else {
             return;
         };
         for ip in &change.begun {
@@ -59,7 +61,12 @@ impl Traces {
     /// An UPDATE left.
     pub fn routes_sent(&mut self, event: &RoutesSent) {
         for prefix in &event.prefixes {
-            self.sent(Protocol::Bgp, prefix.addr(), "UPDATE sent");
+            // An aggregate stands for every address in it.
+            let range = (Protocol::Bgp, prefix.network())..=(Protocol::Bgp, prefix.broadcast());
+            let awaited: Vec<_> = self.awaited.range(range).map(|((_, ip), _)| *ip).collect();
+            for ip in awaited {
+                self.sent(Protocol::Bgp, ip, "UPDATE sent");
+            }
         }
     }
 

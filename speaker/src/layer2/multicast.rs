@@ -19,25 +19,34 @@ pub(super) struct Groups {
     interface: u32,
     /// Sockets that hold memberships. The kernel bounds the memberships of one (`net.core.optmem_max`), so that there
     /// may have to be several.
-    holders: Vec<Socket>,
+    holders: BTreeMap<usize, Holder>,
     groups: BTreeMap<Ipv6Addr, Group>,
     /// The groups that are to be joined or left.
     due: BTreeSet<Ipv6Addr>,
+}
+
+struct Holder {
+    socket: Socket,
+    memberships: usize,
+    /// The kernel refused one more since the last was given up.
+    full: bool,
 }
 
 #[derive(Default)]
 struct Group {
     /// The addresses that are asked for in it; groups are shared by addresses with equal last 24 bits.
     users: BTreeSet<Ipv6Addr>,
-    /// The position of the socket that holds the membership, once joined.
+    /// The socket that holds the IPv6 membership, once joined.
     holder: Option<usize>,
+    /// Whether the packet membership is joined.
+    joined: bool,
 }
 
 impl Groups {
     pub(super) fn new(interface: u32) -> Self {
         Self {
             interface,
-            holders: Vec::new(),
+            holders: BTreeMap::new(),
             groups: BTreeMap::new(),
             due: BTreeSet::new(),
         }
@@ -48,7 +57,7 @@ impl Groups {
         let key = solicited_node_group(ip);
         let group = self.groups.entry(key).or_default();
         group.users.insert(ip);
-        if group.holder.is_none() {
+        if !group.joined {
             self.due.insert(key);
         }
     }
@@ -67,68 +76,90 @@ impl Groups {
     /// Joins and leaves what is due. Says whether all went well; what did not stays due.
     pub(super) fn settle(&mut self, socket: &PacketSocket) -> bool {
         for key in std::mem::take(&mut self.due) {
-            let Some(group) = self.groups.get(&key) else {
+            let Some(mut group) = self.groups.remove(&key) else {
                 continue;
             };
-            match (group.users.is_empty(), group.holder) {
-                (true, holder) => {
-                    self.groups.remove(&key);
-                    if let Some(holder) = holder {
-                        self.leave(key, holder, socket);
-                    }
-                }
-                (false, Some(_)) => {}
-                (false, None) => match self.join(key, socket) {
-                    Ok(holder) => {
-                        if let Some(group) = self.groups.get_mut(&key) {
-                            group.holder = Some(holder);
-                        }
-                    }
-                    Err(error) => {
-                        warn!(group = %key, interface = self.interface, %error, "cannot join a solicited-node group");
-                        self.due.insert(key);
-                    }
-                },
+            if group.users.is_empty() {
+                self.leave(key, &group, socket);
+                continue;
             }
+            if let Err(error) = self.join(key, &mut group, socket) {
+                warn!(group = %key, interface = self.interface, %error, "cannot join a solicited-node group");
+                self.due.insert(key);
+            }
+            self.groups.insert(key, group);
         }
         self.due.is_empty()
     }
 
-    fn join(&mut self, group: Ipv6Addr, socket: &PacketSocket) -> io::Result<usize> {
-        let holder = self.hold(group)?;
-        socket.join(multicast_mac(group))?;
-        Ok(holder)
+    fn join(&mut self, key: Ipv6Addr, group: &mut Group, socket: &PacketSocket) -> io::Result<()> {
+        if group.holder.is_none() {
+            group.holder = Some(self.hold(key)?);
+        }
+        if !group.joined {
+            socket.join(multicast_mac(key))?;
+            group.joined = true;
+        }
+        Ok(())
     }
 
-    fn hold(&mut self, group: Ipv6Addr) -> io::Result<usize> {
-        if let Some(last) = self.holders.last() {
-            match last.join_multicast_v6(&group, self.interface) {
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) => {}
-                // A former attempt got this far.
-                Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {
-                    return Ok(self.holders.len() - 1);
+    /// Joins by the first socket that has room.
+    fn hold(&mut self, key: Ipv6Addr) -> io::Result<usize> {
+        for (at, holder) in self.holders.iter_mut().filter(|(_, holder)| !holder.full) {
+            match holder.socket.join_multicast_v6(&key, self.interface) {
+                Ok(()) => {
+                    holder.memberships += 1;
+                    return Ok(*at);
                 }
-                other => return other.map(|()| self.holders.len() - 1),
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) =>
+                {
+                    holder.full = true;
+                }
+                Err(error) => return Err(error),
             }
         }
-        let holder = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
-        holder.join_multicast_v6(&group, self.interface)?;
-        self.holders.push(holder);
-        Ok(self.holders.len() - 1)
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.join_multicast_v6(&key, self.interface)?;
+        let at = self
+            .holders
+            .last_key_value()
+            .map_or(0, |(last, _)| last + 1);
+        let holder = Holder {
+            socket,
+            memberships: 1,
+            full: false,
+        };
+        self.holders.insert(at, holder);
+        Ok(at)
     }
 
-    fn leave(&self, group: Ipv6Addr, holder: usize, socket: &PacketSocket) {
-        let left = self
-            .holders
-            .get(holder)
-            .map(|holder| holder.leave_multicast_v6(&group, self.interface));
-        // An interface that is gone has taken its memberships along.
-        for result in [left.unwrap_or(Ok(())), socket.leave(multicast_mac(group))] {
-            if let Err(error) = result {
-                tracing::debug!(%group, interface = self.interface, %error, "cannot leave a solicited-node group");
-            }
+    fn leave(&mut self, key: Ipv6Addr, group: &Group, socket: &PacketSocket) {
+        let mut results = Vec::new();
+        if group.joined {
+            results.push(socket.leave(multicast_mac(key)));
         }
+        if let Some(at) = group.holder {
+            results.push(self.give_up(key, at));
+        }
+        // An interface that is gone has taken its memberships along.
+        for error in results.into_iter().filter_map(Result::err) {
+            tracing::debug!(group = %key, interface = self.interface, %error, "cannot leave a solicited-node group");
+        }
+    }
+
+    /// Gives up an IPv6 membership, and the socket with its last.
+    fn give_up(&mut self, key: Ipv6Addr, at: usize) -> io::Result<()> {
+        let Some(holder) = self.holders.get_mut(&at) else {
+            return Ok(());
+        };
+        let left = holder.socket.leave_multicast_v6(&key, self.interface);
+        holder.memberships -= 1;
+        holder.full = false;
+        if holder.memberships == 0 {
+            self.holders.remove(&at);
+        }
+        left
     }
 }
 
@@ -147,7 +178,7 @@ mod tests {
         let key = solicited_node_group(one);
         groups.want(one);
         assert_eq!(std::mem::take(&mut groups.due), [key].into());
-        groups.groups.get_mut(&key).unwrap().holder = Some(0);
+        groups.groups.get_mut(&key).unwrap().joined = true;
         groups.want(other);
         groups.want(other);
         groups.release(one);
@@ -155,5 +186,20 @@ mod tests {
         assert!(groups.due.is_empty(), "one address is left");
         groups.release(other);
         assert_eq!(groups.due, [key].into());
+    }
+
+    #[test]
+    fn sockets_are_used_again_and_closed_with_their_last_membership() {
+        // On the loopback interface. When a socket is full is the kernel's to say; here it is said for it.
+        let mut groups = Groups::new(1);
+        let key = |n: u16| Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, n);
+        assert_eq!(groups.hold(key(1)).unwrap(), 0);
+        assert_eq!(groups.hold(key(2)).unwrap(), 0);
+        groups.holders.get_mut(&0).unwrap().full = true;
+        assert_eq!(groups.hold(key(3)).unwrap(), 1);
+        groups.give_up(key(1), 0).unwrap();
+        assert_eq!(groups.hold(key(4)).unwrap(), 0, "there is room again");
+        groups.give_up(key(3), 1).unwrap();
+        assert_eq!(groups.holders.keys().collect::<Vec<_>>(), [&0]);
     }
 }

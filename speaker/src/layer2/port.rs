@@ -90,7 +90,10 @@ impl Port {
 
     /// Takes in on which interfaces an address is announced now, if on any: requests for it come to a group of its own.
     pub(super) fn announced(&mut self, ip: IpAddr, interfaces: Option<&Interfaces>) {
-        let IpAddr::V6(ip) = ip else { return };
+        // Without a link-local address nothing is answered here, and nothing to be joined.
+        let (IpAddr::V6(ip), Some(_)) = (ip, &self.ndp) else {
+            return;
+        };
         if interfaces.is_some_and(|interfaces| interfaces.contain(&self.link.name)) {
             self.groups.want(ip);
         } else {
