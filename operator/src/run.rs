@@ -254,6 +254,9 @@ impl Run {
                 observed: stored,
                 resource_version: stored.resource_version(),
             });
+            if seen.is_none() {
+                self.retry.succeeded(key);
+            }
             let effects = self.decider.decide(key, seen);
             self.metrics.updates.inc();
             self.carry_out.take(key, effects);

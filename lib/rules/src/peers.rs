@@ -13,6 +13,10 @@ use crate::refusal::Refusal;
 use crate::selector::Selector;
 
 const KIND: &str = "BGPPeer";
+/// The shortest hold time but for none at all (RFC 4271 section 4.2).
+const HOLD_TIME_AT_LEAST: Duration = Duration::from_secs(3);
+/// The longest that an OPEN can say: 16 bits of seconds.
+const HOLD_TIME_AT_MOST: Duration = Duration::from_secs(65535);
 
 /// A BGPPeer whose rules have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +207,7 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
     let keepalive_time = time("keepaliveTime", &spec.keepalive_time);
     let connect_time = time("connectTime", &spec.connect_time);
     if let Some(hold) = hold_time {
-        if !hold.is_zero() && hold < Duration::from_secs(3) {
+        if !hold.is_zero() && hold < HOLD_TIME_AT_LEAST {
             let reason =
                 format!("invalid BGPPeer timers: invalid hold time {hold:?}: must be 0 or >=3s");
             refuse("holdTime", reason);
@@ -214,6 +218,25 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
             );
             refuse("keepaliveTime", reason);
         }
+        if hold > HOLD_TIME_AT_MOST {
+            let reason = format!(
+                "invalid BGPPeer timers: invalid hold time {hold:?}: must be at most {HOLD_TIME_AT_MOST:?}"
+            );
+            refuse("holdTime", reason);
+        }
+    }
+    // Three times the keepalive interval is the hold time where none is given (RFC 4271 section 10).
+    let derived = keepalive_time
+        .filter(|_| hold_time.is_none())
+        .map(|keepalive| keepalive * 3);
+    if let Some(hold) = derived
+        && !(hold.is_zero() || (HOLD_TIME_AT_LEAST..=HOLD_TIME_AT_MOST).contains(&hold))
+    {
+        let reason = format!(
+            "invalid BGPPeer timers: without holdTime the hold time is three times keepaliveTime, {hold:?}, and must be 0 or \
+             from {HOLD_TIME_AT_LEAST:?} to {HOLD_TIME_AT_MOST:?}; set holdTime or a keepaliveTime of 1s or more"
+        );
+        refuse("keepaliveTime", reason);
     }
     let secret = spec
         .password_secret
@@ -250,7 +273,7 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
         target,
         source_address,
         port: u16::try_from(spec.peer_port).unwrap_or(179),
-        hold_time: hold_time.or_else(|| keepalive_time.map(|keepalive| keepalive * 3)),
+        hold_time: hold_time.or(derived),
         keepalive_time,
         connect_time,
         router_id,

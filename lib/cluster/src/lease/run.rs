@@ -269,8 +269,13 @@ impl Candidate {
                 }
                 Progress::Decide
             }
-            // Somebody was first: look who.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Progress::Look,
+            // Somebody was first, or it is gone: look. Where there is not even the namespace to create it in, a look would
+            // send us here again at once.
+            Ok(Err(kube::Error::Api(status)))
+                if status.code == 409 || status.code == 404 && !create =>
+            {
+                Progress::Look
+            }
             Ok(Err(error)) => self.trouble(&chain(&error)),
             Err(_) => self.trouble("no answer in time"),
         }
