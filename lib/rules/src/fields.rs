@@ -1,5 +1,6 @@
 //! What the field rules of the API types say, as refusals.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
@@ -29,14 +30,15 @@ pub(crate) fn check(
 }
 
 /// Refuses every entry of `list` that stands in it twice (reference 2.3, duplicates).
-pub(crate) fn duplicates<'a, T: PartialEq>(
+pub(crate) fn duplicates<'a, T: Ord>(
     list: &'a [T],
     what: &'a str,
     show: impl Fn(&T) -> String + 'a,
 ) -> impl Iterator<Item = (usize, String)> + 'a {
+    let mut seen = BTreeSet::new();
     list.iter()
         .enumerate()
-        .filter(|(index, entry)| list.iter().take(*index).any(|before| before == *entry))
+        .filter(move |(_, entry)| !seen.insert(*entry))
         .map(move |(index, entry)| {
             (
                 index,

@@ -1,6 +1,7 @@
 //! Which addresses may be given to whom: IPAddressPool (reference 1.1, 2.3).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ferrolb_api::v1beta1::IPAddressPool;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -170,11 +171,11 @@ pub(crate) fn parse_selectors(
     what: &str,
     mut refuse: impl FnMut(usize, String),
 ) -> Vec<Selector> {
-    let mut parsed = Vec::new();
+    let (mut parsed, mut seen) = (Vec::new(), BTreeSet::new());
     for (index, selector) in list.iter().enumerate() {
         match Selector::parse(selector) {
             Ok(selector) => {
-                if parsed.contains(&selector) {
+                if !seen.insert(selector.clone()) {
                     refuse(
                         index,
                         format!(
@@ -191,25 +192,50 @@ pub(crate) fn parse_selectors(
     parsed
 }
 
-/// The ranges that are spoken for, to find an overlap without looking at each of them.
+/// The addresses that are spoken for, to find an overlap without looking at each range.
 #[derive(Default)]
 pub(crate) struct Taken {
-    /// By family and first address: the last address, the pool and the text of the entry.
-    ranges: BTreeMap<(Family, u128), (AddressRange, String, String)>,
+    /// By family and first address: the last address, the pool and the text of the entry. Disjoint: of what several entries
+    /// have in common the first has it all.
+    ranges: BTreeMap<(Family, u128), Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    last: u128,
+    pool: Arc<str>,
+    text: Arc<str>,
 }
 
 impl Taken {
     pub(crate) fn insert(&mut self, pool: &str, text: &str, range: AddressRange) {
-        // Of two that start alike the longer stays: it overlaps whatever the shorter would.
-        let entry = self.ranges.entry((range.family(), range.first()));
-        let new = (range, pool.to_owned(), text.to_owned());
-        entry
-            .and_modify(|old| {
-                if old.0.last() < range.last() {
-                    *old = new.clone()
-                }
-            })
-            .or_insert(new);
+        let (family, pool, text): (_, Arc<str>, Arc<str>) =
+            (range.family(), pool.into(), text.into());
+        let inside: Vec<(u128, u128)> = self
+            .ranges
+            .range((family, 0)..=(family, range.last()))
+            .rev()
+            .map(|((_, first), entry)| (*first, entry.last))
+            .take_while(|(_, last)| *last >= range.first())
+            .collect();
+        let mut piece = |first: u128, last: u128| {
+            let entry = Entry {
+                last,
+                pool: Arc::clone(&pool),
+                text: Arc::clone(&text),
+            };
+            self.ranges.insert((family, first), entry);
+        };
+        let mut first = Some(range.first());
+        for (taken_first, taken_last) in inside.into_iter().rev() {
+            if let Some(first) = first.filter(|first| *first < taken_first) {
+                piece(first, taken_first - 1);
+            }
+            first = taken_last.checked_add(1);
+        }
+        if let Some(first) = first.filter(|first| *first <= range.last()) {
+            piece(first, range.last());
+        }
     }
 
     /// The overlaps of `candidate` with what is taken and within itself (reference 2.3: any pool, also the same).
@@ -250,12 +276,50 @@ impl Taken {
 
     /// The pool and text of an entry that has an address in common with `range`.
     fn overlapping(&self, range: AddressRange) -> Option<(&str, &str)> {
-        // What is taken may itself overlap (objects from before the rules were in force), so the nearest range below
-        // is not always the one that reaches furthest: look on until one is found.
-        self.ranges
+        let nearest = self
+            .ranges
             .range((range.family(), 0)..=(range.family(), range.last()))
-            .rev()
-            .find(|(_, (taken, _, _))| taken.overlaps(&range))
-            .map(|(_, (_, pool, text))| (pool.as_str(), text.as_str()))
+            .next_back();
+        nearest
+            .filter(|(_, entry)| entry.last >= range.first())
+            .map(|(_, entry)| (&*entry.pool, &*entry.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn range() -> impl Strategy<Value = AddressRange> {
+        (any::<bool>(), 0..60u32, 0..12u32).prop_map(|(v6, first, more)| {
+            let address = |at: u32| match v6 {
+                true => std::net::IpAddr::from(std::net::Ipv6Addr::from(u128::from(at))),
+                false => std::net::IpAddr::from(std::net::Ipv4Addr::from(at)),
+            };
+            let text = format!("{}-{}", address(first), address(first + more));
+            text.parse().unwrap()
+        })
+    }
+
+    proptest! {
+        /// Against looking at each entry: the same answer, and an entry that does overlap is named.
+        #[test]
+        fn what_is_taken_is_found(taken in prop::collection::vec(range(), 0..20), asked in range()) {
+            let mut all = Taken::default();
+            for range in &taken {
+                all.insert("p", &range.to_string(), *range);
+            }
+            let overlapping: Vec<String> = taken
+                .iter()
+                .filter(|range| range.overlaps(&asked))
+                .map(ToString::to_string)
+                .collect();
+            match all.overlapping(asked) {
+                None => prop_assert!(overlapping.is_empty()),
+                Some((_, text)) => prop_assert!(overlapping.iter().any(|other| other == text)),
+            }
+        }
     }
 }
