@@ -30,6 +30,12 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         group: "bad-input",
+        name: "pool-in-use-breaks",
+        doc: "an edit that breaks a pool in use is Accepted=False; its Service keeps its address and is announced on",
+        run: breaks_in_use,
+    },
+    Scenario {
+        group: "bad-input",
         name: "unreadable-object",
         doc: "an object from the time of another schema is Accepted=False with the parser's words and stops nothing else",
         run: unreadable,
@@ -127,6 +133,58 @@ fn got_in_earlier(site: &Site) -> Result<String> {
     )?;
     site.addresses("beside-a-broken-pool", 1)?;
     Ok(message)
+}
+
+fn breaks_in_use(site: &Site) -> Result<String> {
+    let (address, node) = super::layer2::announced(site, "in-use")?;
+    take_webhook_away(site)?;
+    let path = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools/layer2");
+    let good = site
+        .get(&path)?
+        .context("config/samples have no pool layer2")?["spec"]
+        .clone();
+    let mut broken = good.clone();
+    if let Some(addresses) = broken["addresses"].as_array_mut() {
+        addresses.push(json!("10.10.1.300-10.10.1.400"));
+    }
+    // Without an endpoint the API server passes over the webhook, but it may not have seen yet that there is none.
+    site.wait("the edit gets in", Duration::from_secs(20), || {
+        Ok(site.patch(&path, &json!({"spec": broken})).ok())
+    })?;
+    let looked = site.wait(
+        "the pool is Accepted=False",
+        Duration::from_secs(20),
+        || {
+            let pool = site.get(&path)?.context("the pool is gone")?;
+            let accepted = condition(&pool, "Accepted");
+            Ok(accepted
+                .filter(|accepted| accepted["status"] == "False")
+                .map(|accepted| accepted["message"].as_str().unwrap_or_default().to_owned()))
+        },
+    );
+    let result = looked.and_then(|message| {
+        ensure!(
+            message.contains("stays in force"),
+            "the message says: {message}"
+        );
+        ensure!(
+            site.addresses_now("in-use")?.contains(&address),
+            "the Service has lost {address}"
+        );
+        ensure!(
+            super::layer2::announcer(site, &address)? == node,
+            "{address} is announced by another node"
+        );
+        // What is in force serves new Services too.
+        site.create(
+            "/api/v1/namespaces/default/services",
+            &objects::service("new-beside-it", "layer2"),
+        )?;
+        site.addresses("new-beside-it", 1)?;
+        Ok(format!("{address} stays on {node}: {message}"))
+    });
+    site.patch(&path, &json!({"spec": good}))?;
+    result
 }
 
 /// Where a Community's list of aliases stands in the schema.
