@@ -89,16 +89,10 @@ fn webhook(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
 }
 
 fn speaker(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
-    let files = vec![
-        (
-            "daemonset.yaml".to_owned(),
-            yaml::document(&installation.speaker())?,
-        ),
-        (
-            "excluded-interfaces.yaml".to_owned(),
-            yaml::document(&installation.excluded_interfaces())?,
-        ),
-    ];
+    let files = vec![(
+        "daemonset.yaml".to_owned(),
+        yaml::document(&installation.speaker())?,
+    )];
     folder(tree, "config/speaker", files)
 }
 

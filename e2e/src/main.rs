@@ -29,7 +29,7 @@ mod site;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use cluster::Site;
@@ -266,15 +266,24 @@ fn up() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Without a name: the sites of this checkout that were left up, and whatever is left of dead runs, whoever's they were.
 fn down(name: Option<&str>) -> Result<ExitCode> {
+    let mut removed = 0;
     for run in Run::all()? {
-        let wanted = name.map_or(run.is_kept() || !run.is_alive(), |n| n == run.name);
+        let ours = run.directory.starts_with(run::repository());
+        let wanted = name.map_or(run.is_kept() && ours || !run.is_alive(), |n| n == run.name);
         if wanted {
             run.remove(false)?;
             println!("removed {}", run.name);
+            removed += 1;
+        } else if name.is_none() && run.is_kept() {
+            println!("left alone: {}, of {}", run.name, run.directory.display());
         }
     }
-    Ok(ExitCode::SUCCESS)
+    match name {
+        Some(name) if removed == 0 => bail!("there is no site {name}; `lab status` lists them"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn status() -> Result<ExitCode> {

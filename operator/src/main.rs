@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use ferrolb_cluster::{
-    Backoff, Client, Election, Ended, EventPublisher, Timing, Writer, connect, list,
-};
+use ferrolb_cluster::{Backoff, Client, Election, Ended, EventPublisher, Timing, connect, list};
 use ferrolb_operator::certificates::{CertificateNames, keep};
 use ferrolb_operator::flags::Flags;
 use ferrolb_operator::membership_secret;
@@ -92,10 +90,11 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
             tokio::spawn(keep(client.clone(), names, led.clone(), shutdown.clone()));
         }
         if !flags.ml_secret_name.is_empty() {
-            tokio::spawn(ensure_secret(
+            tokio::spawn(membership_secret::keep(
                 client.clone(),
                 namespace.clone(),
                 flags.ml_secret_name.clone(),
+                led.clone(),
                 shutdown.clone(),
             ));
         }
@@ -141,22 +140,6 @@ async fn read_recorded(
         }
         tokio::select! {
             () = shutdown.cancelled() => return None,
-            () = tokio::time::sleep(backoff.failed()) => {}
-        }
-    }
-}
-
-async fn ensure_secret(
-    client: Client,
-    namespace: String,
-    name: String,
-    shutdown: CancellationToken,
-) {
-    let writer = Writer::new(client);
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-    while !membership_secret::ensure(&writer, &namespace, &name).await {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
             () = tokio::time::sleep(backoff.failed()) => {}
         }
     }

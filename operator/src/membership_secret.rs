@@ -1,26 +1,73 @@
 //! The key that speakers of one cluster know each other by (reference 3.10).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ferrolb_cluster::{Outcome, Writer};
+use ferrolb_cluster::{
+    Backoff, Client, Leadership, ObjectKey, Outcome, WatchConfig, Writer, watch,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
 use rand::RngCore;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Makes the Secret if there is none. One that exists is left alone, whoever made it: an exchange of the key would
-/// part the speakers that have read the old one from those that have read the new.
-///
-/// True once it exists; the caller tries again otherwise.
-pub async fn ensure(writer: &Writer, namespace: &str, name: &str) -> bool {
-    match writer.create(namespace, &secret(name, rand::rng())).await {
+/// The entry of the Secret that holds the key.
+const ENTRY: &str = "secretkey";
+
+/// Keeps the Secret there, until `shutdown`. One that exists is left alone, whoever made it: an exchange of the key would
+/// part the speakers that have read the old one from those that have read the new. For the same reason one that goes is made
+/// again with the key that it had, as long as this process has seen it.
+pub async fn keep(
+    client: Client,
+    namespace: String,
+    name: String,
+    leadership: Leadership,
+    shutdown: CancellationToken,
+) {
+    let writer = Writer::new(client.clone());
+    let config = WatchConfig::most_recent().fields(format!("metadata.name={name}"));
+    let secrets = watch(
+        Api::<Secret>::namespaced(client, &namespace),
+        config,
+        |secret: &Secret| secret.data.as_ref()?.get(ENTRY).cloned(),
+    );
+    let key = ObjectKey::new(&namespace, &name);
+    let feed = secrets.subscribe();
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    let mut last = None;
+    loop {
+        let mut again = None;
+        if let Some(stored) = secrets.get(&key) {
+            last = Some(stored.value().as_ref().clone());
+        } else if secrets.is_ready() && leadership.leads() {
+            let key = last.get_or_insert_with(|| new_key(rand::rng())).clone();
+            if create(&writer, &namespace, &name, key).await {
+                backoff.succeeded();
+            } else {
+                again = Some(backoff.failed());
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = feed.next() => {}
+            () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
+        }
+    }
+}
+
+/// True once it exists.
+async fn create(writer: &Writer, namespace: &str, name: &str, key: ByteString) -> bool {
+    match writer.create(namespace, &secret(name, key)).await {
         Outcome::Done(_) => {
             info!(secret = name, "made the key of the speakers' membership");
             true
         }
+        // The watch will show it.
         Outcome::Conflict => true,
         Outcome::Gone => {
             warn!(
@@ -36,18 +83,19 @@ pub async fn ensure(writer: &Writer, namespace: &str, name: &str) -> bool {
     }
 }
 
-fn secret(name: &str, mut random: impl RngCore) -> Secret {
+fn new_key(mut random: impl RngCore) -> ByteString {
     let mut key = [0; 16];
     random.fill_bytes(&mut key);
+    ByteString(STANDARD_NO_PAD.encode(key).into_bytes())
+}
+
+fn secret(name: &str, key: ByteString) -> Secret {
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([(
-            "secretkey".to_owned(),
-            ByteString(STANDARD_NO_PAD.encode(key).into_bytes()),
-        )])),
+        data: Some(BTreeMap::from([(ENTRY.to_owned(), key)])),
         ..Secret::default()
     }
 }
@@ -58,11 +106,8 @@ mod tests {
 
     #[test]
     fn the_key_is_22_characters_of_base64() {
-        let made = secret("memberlist", rand::rng()).data.unwrap();
-        assert_eq!(made["secretkey"].0.len(), 22);
-        assert_ne!(
-            made["secretkey"],
-            secret("memberlist", rand::rng()).data.unwrap()["secretkey"]
-        );
+        let key = new_key(rand::rng());
+        assert_eq!(key.0.len(), 22);
+        assert_ne!(key, new_key(rand::rng()));
     }
 }

@@ -159,3 +159,27 @@ async fn an_event_that_could_not_be_written_is_written_later() {
     server.put(SERVICES, service);
     until("the event is there", || !server.all(EVENTS).is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_speakers_key_is_made_and_made_again_as_it_was() {
+    const SECRETS: &str = "api/v1/secrets";
+    let server = ApiServer::default();
+    let stop = CancellationToken::new();
+    tokio::spawn(ferrolb_operator::membership_secret::keep(
+        server.client(),
+        SYSTEM.to_owned(),
+        "memberlist".to_owned(),
+        Leadership::alone(),
+        stop,
+    ));
+    let key = || {
+        let secret = server.get(SECRETS, SYSTEM, "memberlist")?;
+        Some(secret["data"]["secretkey"].as_str()?.to_owned())
+    };
+    until("there is a key", || key().is_some()).await;
+    let first = key();
+    rest().await;
+    server.delete(SECRETS, SYSTEM, "memberlist");
+    until("it is there again", || key().is_some()).await;
+    assert_eq!(key(), first);
+}

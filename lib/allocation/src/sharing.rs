@@ -47,7 +47,9 @@ impl Holders {
             || service.backend_key != self.backend_key
         {
             return Err(format!(
-                "can't change sharing key for {:?}, address {address} also in use by {}",
+                "can't change sharing key for {:?}, address {address} also in use by {}; ask for another address, or give all \
+                 of them the same metallb.io/allow-shared-ip and different ports (with externalTrafficPolicy Local also the \
+                 same selector)",
                 service.key.to_string(),
                 names()
             ));

@@ -76,6 +76,7 @@ fn operator() -> Permissions {
                 &[names::WEBHOOK_CERTIFICATE],
                 &["list", "watch", "patch"],
             ),
+            named("", "secrets", &[names::MEMBERSHIP_SECRET], &WATCH),
         ],
     }
 }

@@ -4,9 +4,8 @@ use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
 };
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, KeyToPath,
-    PodSecurityContext, PodSpec, SecretVolumeSource, SecurityContext, Toleration, Volume,
-    VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, KeyToPath, PodSecurityContext,
+    PodSpec, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -17,24 +16,6 @@ use crate::{Component, Installation, names, pod, ports};
 const MEMBERSHIP_FOLDER: &str = "/etc/ml_secret_key";
 /// Where the speaker finds the list of excluded interfaces.
 const CONFIGURATION_FOLDER: &str = "/etc/metallb";
-
-/// Interfaces that lead into this node rather than to a segment: bridges, tunnels and pods (reference section 4.3).
-const EXCLUDED_INTERFACES: [&str; 14] = [
-    "^docker.*",
-    "^cbr.*",
-    "^dummy.*",
-    "^virbr.*",
-    "^lxcbr.*",
-    "^veth.*",
-    "^lo$",
-    "^cali.*",
-    "^tunl.*",
-    "^flannel.*",
-    "^kube-ipvs.*",
-    "^cni.*",
-    "^nodelocaldns.*",
-    "^lxc.*",
-];
 
 impl Installation {
     /// The speakers' workload.
@@ -108,19 +89,6 @@ impl Installation {
             ..DaemonSet::default()
         }
     }
-
-    /// The interfaces that are never announced on.
-    pub fn excluded_interfaces(&self) -> ConfigMap {
-        let mut text = "announcedInterfacesToExclude:\n".to_owned();
-        for expression in EXCLUDED_INTERFACES {
-            text.push_str(&format!("- \"{expression}\"\n"));
-        }
-        ConfigMap {
-            metadata: self.metadata(Component::Speaker, names::EXCLUDED_INTERFACES),
-            data: Some([("excludel2.yaml".to_owned(), text)].into()),
-            ..ConfigMap::default()
-        }
-    }
 }
 
 /// Root, because capabilities of a container reach only root; and of root's capabilities only the one for raw sockets.
@@ -181,7 +149,7 @@ fn membership_volume() -> Volume {
     }
 }
 
-/// Optional: without the list nothing is excluded.
+/// Optional, and not ours to write: without it the speaker takes its own list, and who has one of his own keeps it.
 fn excluded_interfaces_volume() -> Volume {
     Volume {
         name: "excluded-interfaces".to_owned(),

@@ -5,6 +5,25 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde::Deserialize;
 
+/// The patterns that hold where there is no file: interfaces that lead to containers and never to neighbours. The list
+/// is MetalLB's.
+const WITHOUT_FILE: [&str; 14] = [
+    "^docker.*",
+    "^cbr.*",
+    "^dummy.*",
+    "^virbr.*",
+    "^lxcbr.*",
+    "^veth.*",
+    "^lo$",
+    "^cali.*",
+    "^tunl.*",
+    "^flannel.*",
+    "^kube-ipvs.*",
+    "^cni.*",
+    "^nodelocaldns.*",
+    "^lxc.*",
+];
+
 /// Where the file is mounted.
 pub const DEFAULT_PATH: &str = "/etc/metallb/excludel2.yaml";
 
@@ -43,15 +62,17 @@ pub enum ExcludedError {
     },
 }
 
-/// Reads the patterns of the interfaces that are never used; each matches anywhere in a name. Without the file,
-/// nothing is excluded.
+/// Reads the patterns of the interfaces that are never used; each matches anywhere in a name. Without the file it is the
+/// built-in list; a file that names none excludes nothing.
 ///
 /// # Errors
 /// The file cannot be read or does not contain what it should.
 pub fn load_excluded(path: &Path) -> Result<Vec<Regex>, ExcludedError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return compile(WITHOUT_FILE.map(str::to_owned));
+        }
         Err(source) => {
             return Err(ExcludedError::Read {
                 path: path.to_owned(),
@@ -70,13 +91,15 @@ fn patterns(text: &str, path: &Path) -> Result<Vec<Regex>, ExcludedError> {
         path: path.to_owned(),
         message: error.to_string(),
     })?;
-    let compile = |pattern: String| {
-        Regex::new(&pattern).map_err(|source| ExcludedError::Pattern { pattern, source })
-    };
-    file.excluded
-        .unwrap_or_default()
+    compile(file.excluded.unwrap_or_default())
+}
+
+fn compile(patterns: impl IntoIterator<Item = String>) -> Result<Vec<Regex>, ExcludedError> {
+    patterns
         .into_iter()
-        .map(compile)
+        .map(|pattern| {
+            Regex::new(&pattern).map_err(|source| ExcludedError::Pattern { pattern, source })
+        })
         .collect()
 }
 
@@ -89,11 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_list_is_understood() {
-        let text = "announcedInterfacesToExclude: [\"^docker.*\", \"^cbr.*\", \"^dummy.*\", \"^virbr.*\", \"^lxcbr.*\", \
-                    \"^veth.*\", \"^lo$\", \"^cali.*\", \"^tunl.*\", \"^flannel.*\", \"^kube-ipvs.*\", \"^cni.*\", \
-                    \"^nodelocaldns.*\", \"^lxc.*\"]";
-        let excluded = read(text).unwrap();
+    fn without_a_file_what_leads_to_containers_is_excluded() {
+        let excluded = load_excluded(Path::new("/nonexistent/excludel2.yaml")).unwrap();
         let matches = |name| excluded.iter().any(|pattern| pattern.is_match(name));
         assert_eq!(excluded.len(), 14);
         assert!(
@@ -117,12 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_excludes_nothing() {
-        assert!(
-            load_excluded(Path::new("/nonexistent/excludel2.yaml"))
-                .unwrap()
-                .is_empty()
-        );
+    fn a_file_is_the_whole_list() {
+        let excluded = read("announcedInterfacesToExclude: ['^eth9$']").unwrap();
+        assert_eq!(excluded.len(), 1);
+        assert!(excluded[0].is_match("eth9") && !excluded[0].is_match("veth1"));
     }
 
     #[test]

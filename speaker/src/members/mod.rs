@@ -73,6 +73,7 @@ impl Members {
             seeds: seeds_receiver,
             names: names_sender,
             metrics,
+            warned: None,
         };
         Ok((
             Self {

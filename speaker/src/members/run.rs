@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ferrolb_membership::{Membership, Output};
+use ferrolb_membership::{DropReason, Membership, Output};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tokio::net::UdpSocket;
@@ -26,6 +26,8 @@ const SEEDS_AT_A_TIME: usize = 16;
 const ROUND_MILLISECONDS: std::ops::Range<u64> = 2000..4000;
 /// A socket that takes nothing for this long loses the datagram.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Between two warnings of one kind.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Run {
     pub(super) socket: UdpSocket,
@@ -34,6 +36,8 @@ pub(super) struct Run {
     pub(super) seeds: watch::Receiver<BTreeSet<SocketAddr>>,
     pub(super) names: watch::Sender<Arc<BTreeSet<String>>>,
     pub(super) metrics: MembersMetrics,
+    /// When it was last said that a speaker has another key.
+    pub(super) warned: Option<Instant>,
 }
 
 impl Run {
@@ -98,6 +102,19 @@ impl Run {
         if let Err(reason) = self.membership.handle_datagram(Instant::now(), datagram) {
             self.metrics.dropped(reason);
             debug!(%from, %reason, "dropped a membership datagram");
+            let now = Instant::now();
+            let known = self.seeds.borrow().contains(&from);
+            if known
+                && reason == DropReason::Authentication
+                && self.warned.is_none_or(|at| now - at > WARN_EVERY)
+            {
+                self.warned = Some(now);
+                warn!(
+                    %from,
+                    "a speaker of this cluster has another membership key, so each takes the other for lost and both may \
+                     announce the same addresses; restart all speakers: kubectl rollout restart daemonset ferrolb-speaker"
+                );
+            }
         }
     }
 
