@@ -48,7 +48,7 @@ lab-down: lab ## Remove the sites that were left up
 	@$(LAB) down
 
 build: ## The static binaries, as they go into the image
-	cargo build --locked --profile ci --target $(STATIC) $(addprefix -p ,$(BINARIES))
+	cargo build --locked --release --target $(STATIC) $(addprefix -p ,$(BINARIES))
 
 image: build lab ## The image as an archive, without a container engine
 	@$(LAB) image

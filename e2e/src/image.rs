@@ -27,7 +27,7 @@ const BLOCK: usize = 512;
 pub fn product_binaries() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repository().join("target"), PathBuf::from);
-    target.join("x86_64-unknown-linux-musl/ci")
+    target.join("x86_64-unknown-linux-musl/release")
 }
 
 /// FerroLB's image, with the same content that the Containerfile gives it.

@@ -77,13 +77,18 @@ impl Rows {
         };
         for (how, share) in [("p50", 0.5), ("p99", 0.99)] {
             for (samples, present) in [(few, 0), (many, count)] {
-                self.add(
-                    &format!("create answered to status, {present} present, {how}"),
-                    own(samples, share),
-                    "ms",
-                    None,
-                );
+                let what = format!("create answered to status, {present} present, {how}");
+                self.add(&what, own(samples, share), "ms", None);
             }
+        }
+        for (how, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let what = format!("create to status, {count} present beside 0 present, {how}");
+            self.add(
+                &what,
+                create(many, share) / create(few, share),
+                "times",
+                None,
+            );
         }
         for (samples, present) in [(few, 0), (many, count)] {
             for (how, share) in [("p50", 0.5), ("p99", 0.99)] {

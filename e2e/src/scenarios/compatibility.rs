@@ -12,7 +12,7 @@ use crate::site::kubectl_with_input;
 pub const SCENARIOS: &[Scenario] = &[Scenario {
     group: "compatibility",
     name: "metallb-samples-are-accepted",
-    doc: "the API server accepts every sample object that MetalLB publishes, with its schema and our webhook",
+    doc: "the API server accepts an object of each form that MetalLB's samples and documentation show, with its schema and our webhook",
     run: samples,
 }];
 
