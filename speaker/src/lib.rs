@@ -1,11 +1,11 @@
 //! Announces the addresses of Services from one node.
 //!
 //! ```text
-//! Services, slices, nodes, configuration --Store--> decide (pure) --whole state--> layer2  ARP, NDP
+//! Services, slices, nodes, configuration --Store--> decide (pure) --what changed-> layer2  ARP, NDP
 //! members --------------------------------------------^                \---------> bgp     UPDATE
 //! ```
 //!
-//! Each protocol is handed what shall be, as a whole, and finds the difference itself.
+//! Each protocol is handed the addresses or prefixes of which something changed.
 //!
 //! Architecture Invariant: every speaker decides for itself on what it sees; nothing is negotiated and nothing that the
 //! API server could lose is needed to go on announcing.

@@ -1,52 +1,53 @@
 //! Which BGP sessions does this node keep, and with which parameters?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_announcement::{Node, RouteAttributes};
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Community, Configuration, Password, Peer, PeerAsn, PeerTarget, any_matches};
-use tracing::warn;
 
 use crate::bgp::{self, Attributes, Families, PeerAs, PeerSpec, Secret};
 use crate::project::Key;
 
-/// The sessions of this node. A peer whose key is missing has none until the key is there: a session without it would
-/// only fail, or worse, succeed.
+/// The sessions of this node, and why other peers of it have none. A peer whose key is missing has none until the key is
+/// there: a session without it would only fail, or worse, succeed.
 pub fn sessions(
     configuration: &Configuration,
     node: Option<&Node>,
     namespace: &str,
     password: impl Fn(&ObjectKey) -> Option<Key>,
-) -> BTreeMap<String, PeerSpec> {
+) -> (BTreeMap<String, PeerSpec>, BTreeSet<String>) {
+    let (mut sessions, mut reasons) = (BTreeMap::new(), BTreeSet::new());
     let Some(node) = node else {
-        return BTreeMap::new();
+        return (sessions, reasons);
     };
-    configuration
+    for peer in configuration
         .peers
         .values()
         .filter(|peer| any_matches(&peer.nodes, &node.labels))
-        .filter_map(|peer| Some((peer.name.clone(), session(peer, namespace, &password)?)))
-        .collect()
+    {
+        match session(peer, namespace, &password) {
+            Ok(session) => {
+                sessions.insert(peer.name.clone(), session);
+            }
+            Err(reason) => {
+                reasons.insert(format!("BGPPeer {:?} has no session: {reason}", peer.name));
+            }
+        }
+    }
+    (sessions, reasons)
 }
 
 fn session(
     peer: &Peer,
     namespace: &str,
     password: &impl Fn(&ObjectKey) -> Option<Key>,
-) -> Option<PeerSpec> {
+) -> Result<PeerSpec, String> {
     let PeerTarget::Address(address) = peer.target else {
-        warn!(
-            peer = peer.name,
-            "peering over an interface is not supported yet; give peerAddress"
-        );
-        return None;
+        return Err("peering over an interface is not supported yet; give peerAddress".to_owned());
     };
     if let Some(vrf) = &peer.vrf {
-        warn!(
-            peer = peer.name,
-            vrf, "no session: peering in a VRF is not supported yet"
-        );
-        return None;
+        return Err(format!("peering in the VRF {vrf:?} is not supported yet"));
     }
     let password = match &peer.password {
         Password::None => None,
@@ -54,16 +55,13 @@ fn session(
         Password::Secret(name) => match password(&ObjectKey::new(namespace, name)) {
             Some(Key(password)) => Some(Secret::new(&password)),
             None => {
-                warn!(
-                    peer = peer.name,
-                    secret = name,
-                    "no session: the Secret is missing, is not of type kubernetes.io/basic-auth or has no password"
-                );
-                return None;
+                return Err(format!(
+                    "the Secret {name:?} is missing, is not of type kubernetes.io/basic-auth or has no password"
+                ));
             }
         },
     };
-    Some(PeerSpec {
+    Ok(PeerSpec {
         name: peer.name.clone(),
         address,
         port: peer.port,

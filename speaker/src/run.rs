@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferrolb_announcement::{Node, View};
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{EventPublisher, EventType, Happening, Subject};
-use ferrolb_rules::{Configuration, LastGood};
+use ferrolb_rules::{Configuration, LastGood, Refusal};
 use k8s_openapi::api::core::v1::Service;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -80,6 +80,9 @@ pub struct Run {
     configuration: Configuration,
     /// What objects that break a rule said before.
     last_good: LastGood,
+    /// What was said in the log already: what is set aside, and peers without a session.
+    refusals: Vec<Refusal>,
+    no_session: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
     members: Option<Arc<BTreeSet<String>>>,
     /// False until the other speakers are heard of: until then this one may be wrong about who stands first.
@@ -117,6 +120,8 @@ impl Run {
             slices: SliceIndex::default(),
             configuration: Configuration::default(),
             last_good: LastGood::default(),
+            refusals: Vec::new(),
+            no_session: BTreeSet::new(),
             nodes: BTreeMap::new(),
             members,
             began: false,
@@ -273,8 +278,8 @@ impl Run {
         (changes, touched)
     }
 
-    fn set_peers(&self) {
-        let sessions = peers::sessions(
+    fn set_peers(&mut self) {
+        let (sessions, no_session) = peers::sessions(
             &self.configuration,
             self.nodes.get(&self.identity.node),
             &self.identity.namespace,
@@ -285,6 +290,10 @@ impl Run {
                     .map(|stored| stored.value().as_ref().clone())
             },
         );
+        for reason in no_session.difference(&self.no_session) {
+            warn!("{reason}");
+        }
+        self.no_session = no_session;
         self.protocols.bgp.set_peers(sessions, |peer| {
             let routes = self.decider.routes(peer);
             routes
@@ -295,10 +304,14 @@ impl Run {
 
     fn read_everything(&mut self) {
         let (configuration, refusals) = self.stores.configuration.read(&mut self.last_good);
-        for refusal in &refusals {
+        for refusal in refusals
+            .iter()
+            .filter(|refusal| !self.refusals.contains(refusal))
+        {
             warn!(%refusal, "an object is set aside");
         }
         self.metrics.configured(!refusals.is_empty());
+        self.refusals = refusals;
         self.configuration = configuration;
         let nodes = self.stores.nodes.snapshot();
         self.nodes = nodes

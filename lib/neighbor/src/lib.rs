@@ -13,6 +13,6 @@ mod schedule;
 pub use answer::{DropReason, Reply, Responder, Verdict};
 pub use filter::{ARP_REQUESTS, NEIGHBOR_SOLICITATIONS, SockFilter};
 pub use frame::Frame;
-pub use groups::{multicast_mac, solicited_node_group, solicited_node_groups};
+pub use groups::{multicast_mac, solicited_node_group};
 pub use pnet::util::MacAddr;
 pub use schedule::{BURST, GratuitousSchedule, ROUND};

@@ -1,6 +1,6 @@
 //! Announcing addresses by ARP and NDP: sockets, interfaces and timers around the decisions of `ferrolb_neighbor`.
 //!
-//! One task keeps what is wanted and what is there in step: announcements from [`Layer2::set`], interfaces from
+//! One task keeps what is wanted and what is there in step: announcements from [`Layer2::change`], interfaces from
 //! rtnetlink. Each interface in use has a socket per protocol with a task of its own, which looks the announcements up
 //! and answers by itself, so that an answer never waits for anything else.
 //!
@@ -14,7 +14,7 @@ mod packet_socket;
 mod port;
 mod run;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use regex::Regex;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use excluded::{DEFAULT_PATH as EXCLUDED_PATH, ExcludedError, load_excluded};
@@ -95,7 +95,6 @@ impl Wanted {
 /// The running layer 2 announcer of this node.
 pub struct Layer2 {
     wanted: Arc<Wanted>,
-    interfaces: watch::Receiver<BTreeSet<String>>,
 }
 
 impl Layer2 {
@@ -113,16 +112,9 @@ impl Layer2 {
         let links = links::watch_links(exclude, shutdown.clone())?;
         let wanted = Arc::new(Wanted::default());
         let (events_sender, events) = mpsc::channel(EVENTS);
-        let (interfaces_sender, interfaces) = watch::channel(BTreeSet::new());
-        let run = run::Run::new(
-            Arc::clone(&wanted),
-            links,
-            metrics,
-            events_sender,
-            interfaces_sender,
-        );
+        let run = run::Run::new(Arc::clone(&wanted), links, metrics, events_sender);
         tokio::spawn(run.until(shutdown));
-        Ok((Self { wanted, interfaces }, events))
+        Ok((Self { wanted }, events))
     }
 
     /// Changes what is announced of some addresses: on which interfaces, or not at all. When this returns, the addresses
@@ -138,12 +130,6 @@ impl Layer2 {
     pub fn announce_again(&self) {
         self.wanted.again.store(true, Ordering::Relaxed);
         self.wanted.notify.notify_one();
-    }
-
-    /// The names of the interfaces on which requests can be answered.
-    #[must_use]
-    pub fn interfaces(&self) -> watch::Receiver<BTreeSet<String>> {
-        self.interfaces.clone()
     }
 }
 

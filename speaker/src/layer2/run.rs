@@ -33,7 +33,6 @@ pub(super) struct Run {
     /// When to try again what has failed.
     again: Option<Instant>,
     events: mpsc::Sender<Layer2Event>,
-    interfaces: watch::Sender<BTreeSet<String>>,
 }
 
 impl Run {
@@ -42,7 +41,6 @@ impl Run {
         links: watch::Receiver<Links>,
         metrics: Layer2Metrics,
         events: mpsc::Sender<Layer2Event>,
-        interfaces: watch::Sender<BTreeSet<String>>,
     ) -> Self {
         let (failed_sender, failed) = mpsc::channel(64);
         Self {
@@ -58,7 +56,6 @@ impl Run {
             unsent: BTreeSet::new(),
             again: None,
             events,
-            interfaces,
         }
     }
 
@@ -163,26 +160,11 @@ impl Run {
         }
         drop(announcements);
         self.announce_on(&woken);
-        self.tell_interfaces();
     }
 
     fn close(&mut self, index: u32) {
         self.ports.remove(&index);
-        self.tell_interfaces();
         self.again = Some(Instant::now() + AGAIN);
-    }
-
-    fn tell_interfaces(&self) {
-        let names: BTreeSet<_> = self
-            .ports
-            .values()
-            .map(|port| port.link.name.clone())
-            .collect();
-        self.interfaces.send_if_modified(|told| {
-            let changed = *told != names;
-            *told = names;
-            changed
-        });
     }
 
     fn announce_on(&mut self, names: &[String]) {
