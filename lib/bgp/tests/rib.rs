@@ -500,3 +500,87 @@ proptest! {
         prop_assert_eq!(router.markers.len(), 2);
     }
 }
+
+/// One set of attributes of four is more than a message holds.
+fn attributes(value: u32) -> Attributes {
+    match value {
+        3 => Attributes {
+            communities: (0..1100).map(Community).collect(),
+            ..Attributes::default()
+        },
+        value => with_community(value),
+    }
+}
+
+fn of_families(ipv6: bool) -> Export {
+    let families = Families { ipv4: true, ipv6 };
+    Export::new(
+        64512,
+        &Negotiated {
+            families,
+            ..negotiated()
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Set(IpNet, Option<u32>),
+    Fetch(usize),
+    Refresh(bool),
+    /// The session ends and another is established, with IPv6 or without.
+    Flap(bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        10 => (prefix(), prop::option::of(0..4u32)).prop_map(|(prefix, value)| Event::Set(prefix, value)),
+        6 => (1..300usize).prop_map(Event::Fetch),
+        2 => any::<bool>().prop_map(Event::Refresh),
+        1 => any::<bool>().prop_map(Event::Flap),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// The same where the session cannot carry everything: the rest arrives, and what does not is reported.
+    #[test]
+    fn what_the_session_cannot_carry_is_reported_and_stops_nothing(events in prop::collection::vec(event(), 1..80)) {
+        let context = export().context;
+        let (mut rib, mut router, mut ipv6) = (AdjRibOut::new(), Router::default(), true);
+        let mut wanted: BTreeMap<IpNet, u32> = BTreeMap::new();
+        rib.established(of_families(ipv6));
+        for event in events {
+            match event {
+                Event::Set(prefix, value) => {
+                    rib.set(prefix, value.map(attributes).as_ref());
+                    match value {
+                        Some(value) => wanted.insert(prefix, value),
+                        None => wanted.remove(&prefix),
+                    };
+                }
+                Event::Fetch(octets) => {
+                    if let Some(batch) = rib.next_batch(octets) {
+                        router.take(&batch, &context);
+                    }
+                }
+                Event::Refresh(v6) => rib.refresh(if v6 { Family::Ipv6Unicast } else { Family::Ipv4Unicast }),
+                Event::Flap(with_ipv6) => {
+                    ipv6 = with_ipv6;
+                    rib.down();
+                    router = Router::default();
+                    rib.established(of_families(ipv6));
+                }
+            }
+        }
+        router.drain(&mut rib, &context);
+        let carried = |(prefix, value): &(&IpNet, &u32)| **value != 3 && (ipv6 || matches!(prefix, IpNet::V4(_)));
+        let expected: BTreeMap<IpNet, u32> = wanted.iter().filter(carried).map(|(prefix, value)| (*prefix, *value)).collect();
+        let have: BTreeMap<IpNet, u32> =
+            router.routes.iter().map(|(net, (attributes, _))| (*net, attributes.communities[0].0)).collect();
+        prop_assert_eq!(&have, &expected);
+        prop_assert_eq!((rib.advertised(), rib.pending()), (expected.len(), 0));
+        prop_assert_eq!(rib.not_advertised().len(), wanted.len() - expected.len());
+    }
+}
