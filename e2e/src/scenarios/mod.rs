@@ -3,6 +3,7 @@
 mod allocation;
 mod bad_input;
 pub mod bgp;
+mod certificates;
 mod compatibility;
 mod faults;
 pub mod layer2;
@@ -29,10 +30,11 @@ pub struct Scenario {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let groups: [&[Scenario]; 8] = [
+    let groups: [&[Scenario]; 9] = [
         workloads::SCENARIOS,
         compatibility::SCENARIOS,
         bad_input::SCENARIOS,
+        certificates::SCENARIOS,
         allocation::SCENARIOS,
         layer2::SCENARIOS,
         bgp::SCENARIOS,
