@@ -1,12 +1,13 @@
 //! A receiver of traces: just enough of OTLP over gRPC to collect the spans that FerroLB exports.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -17,6 +18,8 @@ pub struct Span {
     pub trace: Vec<u8>,
     pub service: String,
     pub name: String,
+    /// The attributes that are text.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Collects spans for as long as it lives.
@@ -64,6 +67,16 @@ async fn serve(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) -> Result<()> {
     Ok(())
 }
 
+fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
+    attributes
+        .into_iter()
+        .filter_map(|attribute| match attribute.value?.value? {
+            any_value::Value::StringValue(text) => Some((attribute.key, text)),
+            _ => None,
+        })
+        .collect()
+}
+
 /// One call: a request of length-prefixed messages, an empty answer, the status in the trailers (gRPC over HTTP/2).
 async fn export(
     request: Request<h2::RecvStream>,
@@ -83,19 +96,13 @@ async fn export(
     let mut found = Vec::new();
     for resource in message.resource_spans {
         let attributes = resource.resource.map(|r| r.attributes).unwrap_or_default();
-        let service = attributes
-            .into_iter()
-            .find(|a| a.key == "service.name")
-            .and_then(|a| match a.value?.value? {
-                any_value::Value::StringValue(text) => Some(text),
-                _ => None,
-            })
-            .unwrap_or_default();
+        let service = texts(attributes).remove("service.name").unwrap_or_default();
         for span in resource.scope_spans.into_iter().flat_map(|s| s.spans) {
             found.push(Span {
                 trace: span.trace_id,
                 service: service.clone(),
                 name: span.name,
+                attributes: texts(span.attributes),
             });
         }
     }

@@ -1,15 +1,15 @@
 //! One trace shows a Service from the decision to the first packet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{Scenario, layer2};
+use super::{Scenario, bgp, layer2};
 use crate::cluster::{SYSTEM, Site};
-use crate::install;
-use crate::otlp::Receiver;
+use crate::otlp::{Receiver, Span};
 use crate::plan::CONTROL_PLANE;
+use crate::{install, objects};
 
 pub const SCENARIOS: &[Scenario] = &[Scenario {
     group: "traces",
@@ -18,8 +18,23 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
     run: one_trace,
 }];
 
-/// Words in the names of the spans that one trace must hold.
-const STEPS: [&str; 3] = ["allocate", "write status", "first packet"];
+/// The spans that one trace must hold: who made it, what its name says, and what it says was sent, if anything.
+type Step = (&'static str, &'static str, Option<&'static str>);
+
+/// What every trace begins with.
+const DECIDED: [Step; 2] = [
+    ("ferrolb-operator", "allocate", None),
+    ("ferrolb-operator", "write status", None),
+];
+/// How it ends by layer 2, and how by BGP.
+const SENT: [Step; 2] = [
+    (
+        "ferrolb-speaker",
+        "first packet",
+        Some("gratuitous frame sent"),
+    ),
+    ("ferrolb-speaker", "first packet", Some("UPDATE sent")),
+];
 
 fn one_trace(site: &Site) -> Result<String> {
     let receiver = Receiver::start(
@@ -35,7 +50,7 @@ fn one_trace(site: &Site) -> Result<String> {
         site.kubectl(&["-n", SYSTEM, "set", "env", workload, &endpoint])?;
     }
     install::rolled_out(site)?;
-    let result = layer2::announced(site, "traced").and_then(|_| complete_trace(site, &receiver));
+    let result = traced(site, &receiver);
     for workload in workloads {
         site.kubectl(&[
             "-n",
@@ -50,34 +65,41 @@ fn one_trace(site: &Site) -> Result<String> {
     result
 }
 
-fn complete_trace(site: &Site, receiver: &Receiver) -> Result<String> {
-    let complete = site.wait("one trace holds all steps", Duration::from_secs(20), || {
-        Ok(by_trace(receiver).into_values().find(|names| {
-            STEPS
-                .iter()
-                .all(|step| names.iter().any(|(_, name)| name.contains(step)))
-        }))
-    });
-    match complete {
-        Ok(names) => Ok(names
-            .iter()
-            .map(|(_, name)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")),
-        Err(error) => bail!(
-            "{error:#}; received: {:?}",
-            by_trace(receiver).into_values().collect::<Vec<_>>()
-        ),
+/// One Service that is announced by layer 2 and one by BGP.
+fn traced(site: &Site, receiver: &Receiver) -> Result<String> {
+    layer2::announced(site, "traced")?;
+    site.create(
+        "/api/v1/namespaces/default/services",
+        &objects::service("traced-by-bgp", "bgp"),
+    )?;
+    bgp::spread_over_all(site, &site.addresses("traced-by-bgp", 1)?.remove(0))?;
+    for sent in SENT {
+        let complete = site.wait_for("one trace holds all steps", Duration::from_secs(20), || {
+            Ok(by_trace(receiver).values().any(|spans| {
+                let holds = |step: &Step| spans.iter().any(|span| is(span, step));
+                DECIDED.iter().all(holds) && holds(&sent)
+            }))
+        });
+        if let Err(error) = complete {
+            bail!(
+                "{error:#}; {sent:?} is looked for in {:?}",
+                by_trace(receiver)
+            );
+        }
     }
+    Ok("allocate, write status, first packet: for layer 2 and for BGP".to_owned())
 }
 
-fn by_trace(receiver: &Receiver) -> BTreeMap<Vec<u8>, BTreeSet<(String, String)>> {
-    let mut traces: BTreeMap<Vec<u8>, BTreeSet<(String, String)>> = BTreeMap::new();
+fn is(span: &Span, (service, name, sent): &Step) -> bool {
+    span.service == *service
+        && span.name.contains(name)
+        && sent.is_none_or(|sent| span.attributes.get("what").is_some_and(|what| what == sent))
+}
+
+fn by_trace(receiver: &Receiver) -> BTreeMap<Vec<u8>, Vec<Span>> {
+    let mut traces: BTreeMap<Vec<u8>, Vec<Span>> = BTreeMap::new();
     for span in receiver.spans() {
-        traces
-            .entry(span.trace)
-            .or_default()
-            .insert((span.service, span.name));
+        traces.entry(span.trace.clone()).or_default().push(span);
     }
     traces
 }
