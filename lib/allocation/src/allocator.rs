@@ -230,7 +230,12 @@ impl Allocator {
             }
         }
         if let [only] = current.as_slice() {
-            if service.families == Families::Dual && service.policy == Policy::PreferDualStack {
+            // Whoever asks for one address has it and asks for no other: the next look would take both away.
+            let asks = !matches!(service.requested, Requested::Nothing);
+            if service.families == Families::Dual
+                && service.policy == Policy::PreferDualStack
+                && !asks
+            {
                 match self.add_family(service, *only, namespaces) {
                     Ok(added) => {
                         say(

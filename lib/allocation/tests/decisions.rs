@@ -409,3 +409,23 @@ fn without_pools_every_address_is_taken_back() {
     settle(&mut allocator, &mut a);
     assert!(a.current.is_empty());
 }
+
+#[test]
+fn a_service_that_asks_for_one_address_keeps_it_when_it_comes_to_prefer_both_families() {
+    let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24", "fd00::/112"])]);
+    let mut web = wants("web", "10.0.0.8");
+    web.current = allocator.reconcile(&web, &Namespaces::new()).addresses;
+    assert_eq!(web.current, ips(&["10.0.0.8"]));
+    web.families = Families::Dual;
+    web.policy = Policy::PreferDualStack;
+    for _ in 0..3 {
+        let outcome = allocator.reconcile(&web, &Namespaces::new());
+        assert_eq!(outcome.addresses, ips(&["10.0.0.8"]));
+        assert!(outcome.events.is_empty(), "{:?}", outcome.events);
+        web.current = outcome.addresses;
+    }
+    // Once it asks for nothing any more, it gets the second.
+    web.requested = Requested::Nothing;
+    let outcome = allocator.reconcile(&web, &Namespaces::new());
+    assert_eq!(outcome.addresses, ips(&["10.0.0.8", "fd00::"]));
+}
