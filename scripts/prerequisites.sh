@@ -46,11 +46,17 @@ export GOTOOLCHAIN=auto
 export PATH="$PWD/target/tools/go/bin:$HOME/.cargo/bin:$PATH"
 if ! have cargo; then
   say "Rust is missing; installing it by rustup into $HOME/.cargo"
-  if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --no-modify-path --default-toolchain none; then
+  installer="https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu/rustup-init"
+  folder=$(mktemp -d)
+  fetch() { curl --proto '=https' --tlsv1.2 -sSf "$@"; }
+  if ! (cd "$folder" && fetch -O "$installer" && sum=$(fetch "$installer.sha256" | cut -c1-64) &&
+    echo "$sum  rustup-init" | sha256sum --check --status && chmod +x rustup-init &&
+    ./rustup-init -y --quiet --profile minimal --no-modify-path --default-toolchain none >/dev/null); then
     say "rustup could not be had. Install the Rust version that rust-toolchain.toml names, with rustfmt, clippy and the"
     say "target x86_64-unknown-linux-musl, then run this again."
     exit 1
   fi
+  rm -rf "$folder"
 fi
 # The version and target of rust-toolchain.toml; rustup fetches what is not there.
 if have rustup; then
