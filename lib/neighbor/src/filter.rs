@@ -20,6 +20,7 @@ pub struct SockFilter {
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_BYTE: u16 = 0x30;
+const LOAD_LENGTH: u16 = 0x80;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
@@ -57,30 +58,34 @@ const fn keep(bytes: u32) -> SockFilter {
     }
 }
 
-/// Keeps untagged ARP requests that are addressed to us or to all.
-pub const ARP_REQUESTS: [SockFilter; 10] = [
+/// Keeps untagged ARP requests that are addressed to us or to all, and frames that end before they say what they are.
+pub const ARP_REQUESTS: [SockFilter; 12] = [
     load(LOAD_WORD, PACKET_TYPE),
-    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 7, 0),
+    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 9, 0),
     load(LOAD_WORD, VLAN_TAG),
-    jump(JUMP_IF_EQUAL, 0, 0, 5),
+    jump(JUMP_IF_EQUAL, 0, 0, 7),
     load(LOAD_HALF, 12), // EtherType
-    jump(JUMP_IF_EQUAL, 0x0806, 0, 3),
+    jump(JUMP_IF_EQUAL, 0x0806, 0, 5),
+    load(LOAD_LENGTH, 0),
+    jump(JUMP_IF_AT_LEAST, 22, 0, 2),
     load(LOAD_HALF, 20), // ARP operation
     jump(JUMP_IF_EQUAL, 1, 0, 1),
     keep(WHOLE_FRAME),
     keep(0),
 ];
 
-/// Keeps untagged Neighbor Solicitations that are addressed to us or to a group.
-pub const NEIGHBOR_SOLICITATIONS: [SockFilter; 12] = [
+/// Keeps untagged Neighbor Solicitations that are addressed to us or to a group, and ICMPv6 that ends before its type.
+pub const NEIGHBOR_SOLICITATIONS: [SockFilter; 14] = [
     load(LOAD_WORD, PACKET_TYPE),
-    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 9, 0),
+    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 11, 0),
     load(LOAD_WORD, VLAN_TAG),
-    jump(JUMP_IF_EQUAL, 0, 0, 7),
+    jump(JUMP_IF_EQUAL, 0, 0, 9),
     load(LOAD_HALF, 12), // EtherType
-    jump(JUMP_IF_EQUAL, 0x86dd, 0, 5),
+    jump(JUMP_IF_EQUAL, 0x86dd, 0, 7),
     load(LOAD_BYTE, 20), // next header
-    jump(JUMP_IF_EQUAL, 58, 0, 3),
+    jump(JUMP_IF_EQUAL, 58, 0, 5),
+    load(LOAD_LENGTH, 0),
+    jump(JUMP_IF_AT_LEAST, 55, 0, 2),
     load(LOAD_BYTE, 54), // ICMPv6 type
     jump(JUMP_IF_EQUAL, 135, 0, 1),
     keep(WHOLE_FRAME),
@@ -105,6 +110,10 @@ mod tests {
             let SockFilter { code, jt, jf, k } = program[at];
             at += 1;
             let width = match code {
+                LOAD_LENGTH => {
+                    accumulator = u32::try_from(received.frame.len()).unwrap();
+                    continue;
+                }
                 LOAD_WORD => 4,
                 LOAD_HALF => 2,
                 LOAD_BYTE => 1,
@@ -210,13 +219,26 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_ends_early_is_kept_out() {
-        let received = Received {
-            frame: &[0; 16],
-            packet_type: 0,
-            tagged: false,
+    fn a_frame_that_ends_before_it_says_what_it_is_passes_to_be_counted() {
+        let pass = |program: &[SockFilter], frame: &[u8]| {
+            let received = Received {
+                frame,
+                packet_type: 0,
+                tagged: false,
+            };
+            run(program, &received) > 0
         };
-        assert_eq!(run(&ARP_REQUESTS, &received), 0);
-        assert_eq!(run(&NEIGHBOR_SOLICITATIONS, &received), 0);
+        let arp = frame(ARP, [0, 2], 0);
+        assert!(pass(&ARP_REQUESTS, &arp[..21]));
+        assert!(!pass(&ARP_REQUESTS, &arp[..22]), "a reply");
+        let icmp = frame(IPV6, [58, 255], 136);
+        assert!(pass(&NEIGHBOR_SOLICITATIONS, &icmp[..54]));
+        assert!(
+            !pass(&NEIGHBOR_SOLICITATIONS, &icmp[..55]),
+            "an advertisement"
+        );
+        // What is not even known to be of the protocol is none of ours.
+        assert!(!pass(&NEIGHBOR_SOLICITATIONS, &icmp[..20]));
+        assert!(!pass(&ARP_REQUESTS, &[0; 16]));
     }
 }
