@@ -48,3 +48,23 @@ pub const IP_ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
 
 /// The W3C trace context of the change that an object carries, so that one trace spans admission, allocation and wire.
 pub const TRACEPARENT: &str = "ferrolb.io/traceparent";
+
+/// On an IPAddressPool: addresses of it that are given to no Service, as a list of single addresses, networks and ranges
+/// (first-last) separated by commas, for example `192.0.2.1, 192.0.2.64/28, 192.0.2.200-192.0.2.210`. Each entry has an
+/// address in common with `spec.addresses`, and one of the pool's addresses is left. Empty: none.
+pub const EXCLUDE: &str = "ferrolb.io/exclude";
+
+/// On an IPAddressPool: for how long a freed address is kept from other Services than the one that had it, as a duration
+/// in Go's syntax from `0` (off, as without the annotation) to `720h`; rounded up to whole seconds.
+pub const REUSE_HOLD: &str = "ferrolb.io/reuse-hold";
+
+/// On an IPAddressPool: how many addresses of the pool the Services of one namespace may hold together, a whole number from
+/// 0 to 1000000. Without it: no limit.
+pub const MAX_ADDRESSES_PER_NAMESPACE: &str = "ferrolb.io/max-addresses-per-namespace";
+
+/// On a Namespace: how many addresses its Services may hold together, of all pools, a whole number from 0 to 1000000.
+/// Without it: no limit.
+pub const MAX_ADDRESSES: &str = "ferrolb.io/max-addresses";
+
+/// What the rules read of an IPAddressPool's annotations.
+pub const OF_A_POOL: [&str; 3] = [EXCLUDE, REUSE_HOLD, MAX_ADDRESSES_PER_NAMESPACE];
