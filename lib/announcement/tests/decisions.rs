@@ -20,17 +20,8 @@ fn selector(key: &str, value: &str) -> Selector {
 }
 
 fn configuration() -> Configuration {
-    let pool = Pool {
-        name: "p".into(),
-        labels: BTreeMap::new(),
-        ranges: vec![
-            "10.0.0.0/24".parse().unwrap(),
-            "fd00::/112".parse().unwrap(),
-        ],
-        auto_assign: true,
-        avoid_buggy_ips: false,
-        service_allocation: None,
-    };
+    let ranges = ["10.0.0.0/24", "fd00::/112"].map(|text| text.parse().unwrap());
+    let pool = Pool::new("p", ranges.to_vec());
     Configuration {
         pools: BTreeMap::from([("p".to_owned(), pool)]),
         l2_advertisements: vec![L2Advertisement {

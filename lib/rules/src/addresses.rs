@@ -119,6 +119,23 @@ impl AddressRange {
         self.family == other.family && self.first <= other.last && other.first <= self.last
     }
 
+    /// The addresses that lie in both ranges.
+    #[must_use]
+    pub fn intersection(&self, other: &AddressRange) -> Option<AddressRange> {
+        self.overlaps(other).then(|| AddressRange {
+            family: self.family,
+            first: self.first.max(other.first),
+            last: self.last.min(other.last),
+        })
+    }
+
+    /// The prefix length of the network that the range is, if it is one.
+    fn prefix_length(&self) -> Option<u8> {
+        let host_bits = self.last - self.first;
+        let is_network = host_bits & host_bits.wrapping_add(1) == 0 && self.first & host_bits == 0;
+        is_network.then(|| self.family.bits() - host_bits.count_ones() as u8)
+    }
+
     /// The prefix length of the widest network in the minimal list of networks that make up the range.
     ///
     /// Aggregation is judged by it (reference 2.3: an entry fails when the aggregation length is below the smallest
@@ -198,14 +215,26 @@ impl FromStr for AddressRange {
     }
 }
 
+/// The range of one address.
+impl From<IpAddr> for AddressRange {
+    fn from(address: IpAddr) -> Self {
+        AddressRange {
+            family: Family::of(address),
+            first: value_of(address),
+            last: value_of(address),
+        }
+    }
+}
+
+/// Writes a range as a person would: an address, a network where it is exactly one, or first and last.
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}-{}",
-            self.family.address(self.first),
-            self.family.address(self.last)
-        )
+        let first = self.family.address(self.first);
+        match self.prefix_length() {
+            Some(bits) if bits == self.family.bits() => write!(f, "{first}"),
+            Some(bits) => write!(f, "{first}/{bits}"),
+            None => write!(f, "{first}-{}", self.family.address(self.last)),
+        }
     }
 }
 
@@ -220,16 +249,46 @@ mod tests {
     #[test]
     fn a_network_is_masked_and_a_range_may_have_blanks() {
         assert_eq!(
-            range("10.20.30.40/24").to_string(),
-            "10.20.30.0-10.20.30.255"
+            range("10.20.30.40/24").first(),
+            range("10.20.30.0/24").first()
         );
-        assert_eq!(
-            range(" 10.0.0.5 - 10.0.0.9 ").to_string(),
-            "10.0.0.5-10.0.0.9"
-        );
-        assert_eq!(range("fd00::/120").to_string(), "fd00::-fd00::ff");
+        assert_eq!(range(" 10.0.0.5 - 10.0.0.9 "), range("10.0.0.5-10.0.0.9"));
         assert_eq!(range("0.0.0.0/0").last(), u128::from(u32::MAX));
         assert_eq!(range("::/0").last(), u128::MAX);
+    }
+
+    #[test]
+    fn a_range_is_written_as_a_person_would() {
+        for (text, written) in [
+            ("10.20.30.40/24", "10.20.30.0/24"),
+            ("192.0.2.0-192.0.2.127", "192.0.2.0/25"),
+            ("192.0.2.128-192.0.3.127", "192.0.2.128-192.0.3.127"),
+            ("192.0.2.1-192.0.2.2", "192.0.2.1-192.0.2.2"),
+            ("192.0.2.7/32", "192.0.2.7"),
+            ("0.0.0.0-255.255.255.255", "0.0.0.0/0"),
+            ("fd00::7-fd00::7", "fd00::7"),
+            ("fd00::-fd00::ff", "fd00::/120"),
+            ("fd00::1-fd00::ff", "fd00::1-fd00::ff"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(range(text).to_string(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_two_ranges_have_in_common_is_a_range() {
+        let both = |one: &str, other: &str| {
+            let common = range(one).intersection(&range(other))?;
+            Some(common.to_string())
+        };
+        assert_eq!(
+            both("10.0.0.0/24", "10.0.0.200-10.0.1.5").as_deref(),
+            Some("10.0.0.200-10.0.0.255")
+        );
+        assert_eq!(both("10.0.0.0/24", "10.0.1.0/24"), None);
+        assert_eq!(both("0.0.0.0/0", "::/0"), None);
+        let one = AddressRange::from("fd00::7".parse::<IpAddr>().unwrap());
+        assert_eq!(one, range("fd00::7/128"));
     }
 
     #[test]

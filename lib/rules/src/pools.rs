@@ -45,6 +45,18 @@ pub struct ServiceAllocation {
 }
 
 impl Pool {
+    /// A pool of these addresses without labels and restrictions, for Services that ask for nothing too.
+    pub fn new(name: impl Into<String>, ranges: Vec<AddressRange>) -> Self {
+        Pool {
+            name: name.into(),
+            labels: BTreeMap::new(),
+            ranges,
+            auto_assign: true,
+            avoid_buggy_ips: false,
+            service_allocation: None,
+        }
+    }
+
     /// The place of the pool among those tried for one Service: priority (0 last), then the more restricted, then the
     /// name (reference 9, row 18: MetalLB leaves ties to chance).
     #[must_use]
@@ -69,6 +81,19 @@ impl Pool {
     #[must_use]
     pub fn has(&self, family: Family) -> bool {
         self.ranges.iter().any(|range| range.family() == family)
+    }
+
+    /// The name and the addresses, for messages: `office (192.0.2.0/25, 192.0.2.200-192.0.2.220)`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        const AT_MOST: usize = 4;
+        let shown = self.ranges.iter().take(AT_MOST);
+        let entries: Vec<String> = shown.map(ToString::to_string).collect();
+        let more = match self.ranges.len().saturating_sub(AT_MOST) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{} ({}{more})", self.name, entries.join(", "))
     }
 }
 
@@ -301,6 +326,25 @@ mod tests {
             let text = format!("{}-{}", address(first), address(first + more));
             text.parse().unwrap()
         })
+    }
+
+    #[test]
+    fn a_pool_is_described_by_its_first_entries() {
+        let ranges = |count: u8| {
+            let texts = (0..count).map(|n| format!("192.0.{n}.10-192.0.{n}.20"));
+            texts.map(|text| text.parse().unwrap()).collect()
+        };
+        let mut pool = Pool::new("office", ranges(1));
+        pool.ranges.push("192.0.2.0/25".parse().unwrap());
+        assert_eq!(
+            pool.describe(),
+            "office (192.0.0.10-192.0.0.20, 192.0.2.0/25)"
+        );
+        let many = Pool::new("many", ranges(7)).describe();
+        assert!(
+            many.ends_with("192.0.3.10-192.0.3.20 and 3 more)"),
+            "{many}"
+        );
     }
 
     proptest! {
