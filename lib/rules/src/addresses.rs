@@ -129,6 +129,22 @@ impl AddressRange {
         })
     }
 
+    /// Whether nothing lies between the two, so that they are one range.
+    pub(crate) fn joins(&self, other: &AddressRange) -> bool {
+        let touches = |one: &Self, next: &Self| one.last.checked_add(1) == Some(next.first);
+        self.overlaps(other)
+            || self.family == other.family && (touches(self, other) || touches(other, self))
+    }
+
+    /// From the first address of both to the last. They are of one family.
+    pub(crate) fn hull(&self, other: &AddressRange) -> AddressRange {
+        AddressRange {
+            family: self.family,
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
+
     /// The prefix length of the network that the range is, if it is one.
     fn prefix_length(&self) -> Option<u8> {
         let host_bits = self.last - self.first;

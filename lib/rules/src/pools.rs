@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use crate::addresses::{AddressRange, Family};
 use crate::fields;
+use crate::kept_back::{self, KeptBack};
 use crate::refusal::Refusal;
 use crate::selector::Selector;
 
@@ -27,6 +28,13 @@ pub struct Pool {
     pub auto_assign: bool,
     /// Whether IPv4 addresses that end in .0 or .255 are left out.
     pub avoid_buggy_ips: bool,
+    /// Addresses of `ranges` that are given to nobody (`ferrolb.io/exclude`): each within one entry of `ranges`, none
+    /// overlapping another. They are the pool's addresses all the same.
+    pub exclude: Vec<AddressRange>,
+    /// For how many seconds a freed address is kept from others than who had it (`ferrolb.io/reuse-hold`); 0 is off.
+    pub reuse_hold: u32,
+    /// How many addresses the Services of one namespace may hold (`ferrolb.io/max-addresses-per-namespace`).
+    pub max_addresses_per_namespace: Option<u32>,
     /// Whom it serves; absent means everyone, after the pools that have one.
     pub service_allocation: Option<ServiceAllocation>,
 }
@@ -53,6 +61,9 @@ impl Pool {
             ranges,
             auto_assign: true,
             avoid_buggy_ips: false,
+            exclude: Vec::new(),
+            reuse_hold: 0,
+            max_addresses_per_namespace: None,
             service_allocation: None,
         }
     }
@@ -176,6 +187,16 @@ pub(crate) fn parse(object: &IPAddressPool) -> Result<Pool, Vec<Refusal>> {
             service_selectors: selectors("serviceSelectors", &allocation.service_selectors),
         }
     });
+    let readable = !ranges.is_empty() && ranges.len() == spec.addresses.len();
+    let KeptBack {
+        exclude,
+        reuse_hold,
+        max_addresses_per_namespace,
+    } = kept_back::read(
+        object.annotations(),
+        readable.then_some(&ranges),
+        &mut refuse,
+    );
     refusals.extend(fields::check(KIND, &name, spec, &refusals));
     if !refusals.is_empty() {
         return Err(refusals);
@@ -186,6 +207,9 @@ pub(crate) fn parse(object: &IPAddressPool) -> Result<Pool, Vec<Refusal>> {
         ranges,
         auto_assign: spec.auto_assign,
         avoid_buggy_ips: spec.avoid_buggy_ips,
+        exclude,
+        reuse_hold,
+        max_addresses_per_namespace,
         service_allocation,
     })
 }

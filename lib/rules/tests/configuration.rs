@@ -92,6 +92,30 @@ fn a_pool_is_checked_beside_the_others_but_not_beside_its_former_self() {
 }
 
 #[test]
+fn every_annotation_of_a_pool_is_checked_at_once() {
+    let mut wrong = pool("a", OLD, &["10.0.0.0/24"]);
+    let annotation = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    wrong.metadata.annotations = Some(
+        [
+            annotation("ferrolb.io/exclude", "10.0.0.0/24"),
+            annotation("ferrolb.io/reuse-hold", "721h"),
+            annotation("ferrolb.io/max-addresses-per-namespace", "many"),
+            annotation("ferrolb.io/max-addresses", "many"),
+        ]
+        .into(),
+    );
+    let refusals = check_pool(&wrong, []);
+    let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 3, "the last is none of a pool's: {texts:?}");
+    assert_eq!(
+        texts[0],
+        "IPAddressPool \"a\", metadata.annotations[ferrolb.io/exclude]: \
+         every address of the pool is excluded; exclude fewer, or delete the pool"
+    );
+    assert!(refusals.iter().all(|refusal| !refusal.conflict));
+}
+
+#[test]
 fn one_bad_object_stops_nothing_else() {
     let good = pool("good", OLD, &["10.0.0.0/24"]);
     let bad = pool("bad", OLD, &["10.0.0.0/44"]);

@@ -49,6 +49,39 @@ fn a_pool_made_anew_under_the_name_has_no_former_form() {
 }
 
 #[test]
+fn an_annotation_of_a_pool_is_read_and_a_broken_one_leaves_the_former_in_force() {
+    let mut last_good = LastGood::default();
+    let annotated = |key: &str, value: &str| {
+        let mut pool = pool("p", &["10.0.0.0/24"]);
+        pool.metadata.annotations = Some([(key.to_owned(), value.to_owned())].into());
+        pool
+    };
+    let (plain, _) = pools(&mut last_good, &[&pool("p", &["10.0.0.0/24"])]);
+    assert_eq!(plain.pools["p"].reuse_hold, 0);
+    let (held, refusals) = pools(
+        &mut last_good,
+        &[&annotated("ferrolb.io/reuse-hold", "10m")],
+    );
+    assert_eq!((held.pools["p"].reuse_hold, refusals), (600, 0));
+    let (still, refusals) = pools(
+        &mut last_good,
+        &[&annotated("ferrolb.io/exclude", "10.0.1.1")],
+    );
+    assert_eq!((&still, refusals), (&held, 1));
+    assert!(last_good.keeps("IPAddressPool", "p"));
+    let (excluding, _) = pools(
+        &mut last_good,
+        &[&annotated("ferrolb.io/exclude", "10.0.0.1")],
+    );
+    let exclude = &excluding.pools["p"].exclude;
+    assert_eq!(exclude, &["10.0.0.1/32".parse().unwrap()]);
+    assert!(
+        excluding.pool_of(&["10.0.0.1".parse().unwrap()]).is_some(),
+        "it is the pool's address all the same"
+    );
+}
+
+#[test]
 fn the_former_addresses_of_a_broken_pool_are_not_given_to_a_new_one() {
     let mut last_good = LastGood::default();
     pools(&mut last_good, &[&pool("p", &["10.0.0.0/24"])]);
