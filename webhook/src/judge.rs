@@ -1,5 +1,6 @@
 //! Which rules an object is held against, by its kind and by what happens to it.
 
+use ferrolb_api::annotations::OF_A_POOL;
 use ferrolb_api::v1beta1::{
     BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement,
 };
@@ -84,8 +85,10 @@ pub fn judge(kind: Kind, question: &Question, known: &Known, namespace: &str) ->
                 "only objects in the {namespace} namespace have an effect; this one has none"
             )],
         },
-        // Finalizers must go whatever the object says, and what does not touch the spec breaks no rule anew.
-        Operation::Update if is_going(&question.object) || same_spec(question) => Answer::yes(),
+        // Finalizers must go whatever the object says, and what touches nothing that is read breaks no rule anew.
+        Operation::Update if is_going(&question.object) || reads_the_same(question) => {
+            Answer::yes()
+        }
         Operation::Update => judge_object(kind, question, known),
         Operation::Delete if kind == Kind::BFDProfile && question.namespace == namespace => {
             judge_removal_of_profile(question, known)
@@ -192,6 +195,17 @@ fn is_going(object: &Value) -> bool {
         .is_some_and(|time| !time.is_null())
 }
 
-fn same_spec(question: &Question) -> bool {
-    !question.old_object.is_null() && question.object.get("spec") == question.old_object.get("spec")
+fn reads_the_same(question: &Question) -> bool {
+    let (new, old) = (&question.object, &question.old_object);
+    let annotation = |object: &Value, key: &str| {
+        let annotations = object.pointer("/metadata/annotations");
+        annotations
+            .and_then(|annotations| annotations.get(key))
+            .cloned()
+    };
+    !old.is_null()
+        && new.get("spec") == old.get("spec")
+        && OF_A_POOL
+            .iter()
+            .all(|key| annotation(new, key) == annotation(old, key))
 }

@@ -3,6 +3,7 @@
 use ferrolb_api::v1beta1::{BGPAdvertisement, Community, IPAddressPool};
 use ferrolb_api::v1beta2::BGPPeer;
 use ferrolb_cluster::{Client, Store, WatchConfig, watch_guarded};
+use ferrolb_rules::pool_annotations;
 use ferrolb_serving::Readiness;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
@@ -99,12 +100,14 @@ impl Known {
     }
 }
 
-/// What rules read of an object's metadata. Leaving out the rest keeps annotations and managed fields out of memory.
+/// What rules read of an object's metadata. Leaving out the rest keeps managed fields and the annotations of
+/// others out of memory.
 fn identity(metadata: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
         labels: metadata.labels.clone(),
+        annotations: pool_annotations(metadata),
         creation_timestamp: metadata.creation_timestamp.clone(),
         ..ObjectMeta::default()
     }

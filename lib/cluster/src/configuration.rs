@@ -7,7 +7,7 @@ use ferrolb_api::v1beta1::{
     BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement,
 };
 use ferrolb_api::v1beta2::BGPPeer;
-use ferrolb_rules::{Configuration, LastGood, Objects, Refusal};
+use ferrolb_rules::{Configuration, LastGood, Objects, Refusal, pool_annotations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
@@ -181,6 +181,7 @@ fn essential(metadata: &ObjectMeta) -> ObjectMeta {
         namespace: metadata.namespace.clone(),
         uid: metadata.uid.clone(),
         labels: metadata.labels.clone(),
+        annotations: pool_annotations(metadata),
         generation: metadata.generation,
         creation_timestamp: metadata.creation_timestamp.clone(),
         ..ObjectMeta::default()

@@ -1,0 +1,83 @@
+//! What is said of one question, beside objects that are known.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use ferrolb_cluster::store;
+use ferrolb_testing::objects;
+use ferrolb_webhook::judge::{Kind, judge};
+use ferrolb_webhook::known::Known;
+use ferrolb_webhook::review::{Answer, Question};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "metallb-system";
+
+fn ask(operation: &str, object: &Value, old: &Value) -> Answer {
+    let known = Known {
+        pools: store("IPAddressPool").1,
+        bgp_advertisements: store("BGPAdvertisement").1,
+        communities: store("Community").1,
+        bfd_profile_of_peer: store("BGPPeer").1,
+    };
+    let review = json!({"request": {
+        "uid": "u", "operation": operation, "name": "office", "namespace": NAMESPACE,
+        "object": object, "oldObject": old,
+    }});
+    let question = Question::parse(review.to_string().as_bytes()).unwrap();
+    judge(Kind::IPAddressPool, &question, &known, NAMESPACE)
+}
+
+fn pool(annotations: Value) -> Value {
+    let mut pool = objects::pool(NAMESPACE, "office", &["192.0.2.0/24"]);
+    pool["metadata"]["annotations"] = annotations;
+    pool
+}
+
+fn refused(key: &str, reason: &str) -> Answer {
+    Answer::Forbidden(format!(
+        "IPAddressPool \"office\", metadata.annotations[{key}]: {reason}"
+    ))
+}
+
+#[test]
+fn a_pool_with_a_bad_annotation_is_refused_by_the_rule_that_it_breaks() {
+    for (key, good, bad, reason) in [
+        (
+            "ferrolb.io/exclude",
+            "192.0.2.1",
+            "192.0.3.1",
+            "\"192.0.3.1\" has no address in common with spec.addresses; remove it, or write addresses of this pool",
+        ),
+        (
+            "ferrolb.io/reuse-hold",
+            "10m",
+            "600",
+            "\"600\" is not a duration: a number needs a unit (ns, us, ms, s, m or h); \
+             write a duration from 0 to 720h such as 10m, or remove the annotation",
+        ),
+        (
+            "ferrolb.io/max-addresses-per-namespace",
+            "3",
+            "three",
+            "\"three\" is not a whole number from 0 to 1000000; \
+             write one such as 10, or remove the annotation for no limit",
+        ),
+    ] {
+        let (good, bad) = (pool(json!({key: good})), pool(json!({key: bad})));
+        assert_eq!(ask("CREATE", &good, &Value::Null), Answer::yes());
+        assert_eq!(ask("CREATE", &bad, &Value::Null), refused(key, reason));
+        // An update that leaves the spec alone.
+        assert_eq!(ask("UPDATE", &bad, &good), refused(key, reason));
+        assert_eq!(
+            ask("UPDATE", &bad, &pool(Value::Null)),
+            refused(key, reason)
+        );
+        assert_eq!(ask("UPDATE", &good, &bad), Answer::yes());
+    }
+}
+
+#[test]
+fn an_update_passes_that_leaves_alone_what_was_wrong_before() {
+    let key = "ferrolb.io/exclude";
+    let old = pool(json!({key: "192.0.3.1"}));
+    let owned = pool(json!({key: "192.0.3.1", "example.com/owner": "me"}));
+    assert_eq!(ask("UPDATE", &owned, &old), Answer::yes());
+}
