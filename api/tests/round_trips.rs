@@ -14,7 +14,7 @@ fn reads_back<K: serde::de::DeserializeOwned + serde::Serialize>(object: Value) 
 }
 
 #[test]
-fn a_full_pool_keeps_every_field_under_metallbs_names() {
+fn a_full_pool_keeps_every_field_under_its_name() {
     reads_back::<IPAddressPool>(json!({
         "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
         "metadata": { "name": "first", "namespace": "metallb-system" },
@@ -27,8 +27,17 @@ fn a_full_pool_keeps_every_field_under_metallbs_names() {
                 "serviceSelectors": [{ "matchExpressions": [{ "key": "app", "operator": "In", "values": ["web"] }] }]
             }
         },
-        "status": { "assignedIPv4": 1, "assignedIPv6": 2, "availableIPv4": 255, "availableIPv6": 253 }
+        "status": {
+            "assignedIPv4": 1, "assignedIPv6": 2, "availableIPv4": 255, "availableIPv6": 253,
+            "heldAddresses": [
+                { "addresses": "192.0.2.1-192.0.2.9", "until": "2026-01-01T00:00:00Z" },
+                { "addresses": "2001:db8::7", "until": "2026-01-01T00:00:00Z", "service": "shop/web" }
+            ]
+        }
     }));
+    let nothing_held =
+        json!({ "assignedIPv4": 0, "assignedIPv6": 0, "availableIPv4": 1, "availableIPv6": 0 });
+    reads_back::<v1beta1::IPAddressPoolStatus>(nothing_held);
 }
 
 #[test]

@@ -114,10 +114,29 @@ pub struct IPAddressPoolStatus {
     #[serde(rename = "availableIPv6")]
     pub available_ipv6: i64,
 
+    /// Addresses that were freed a short time ago and are not given to another Service yet (ferrolb.io/reuse-hold).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_addresses: Vec<HeldAddresses>,
+
     /// What FerroLB found out about the pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// Addresses that wait for the end of the pool's ferrolb.io/reuse-hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldAddresses {
+    /// One address such as 192.0.2.1, or the first and the last such as 192.0.2.1-192.0.2.9.
+    pub addresses: String,
+
+    /// When they may be given to any Service, in RFC 3339 with whole seconds.
+    pub until: String,
+
+    /// The Service that had them and may have them back before, as namespace/name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 fn counters_are_required(schema: &mut Schema) {

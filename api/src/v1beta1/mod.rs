@@ -19,7 +19,7 @@ pub use configuration_state::{
     ConfigurationResult, ConfigurationState, ConfigurationStateSpec, ConfigurationStateStatus,
 };
 pub use ip_address_pool::{
-    IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation,
+    HeldAddresses, IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation,
 };
 pub use l2_advertisement::{
     L2Advertisement, L2AdvertisementSpec, L2AdvertisementStatus, PreferredNodeSelector,
