@@ -14,8 +14,9 @@ use crate::advertisements::{self, Aliases, BgpAdvertisement, L2Advertisement};
 use crate::communities::Community;
 use crate::fields;
 use crate::last_good::LastGood;
+use crate::overlaps::Taken;
 use crate::peers::{self, Peer};
-use crate::pools::{self, Pool, Taken};
+use crate::pools::{self, Pool};
 use crate::refusal::Refusal;
 
 /// The objects that people wrote, all of our own namespace.

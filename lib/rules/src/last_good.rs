@@ -42,6 +42,12 @@ impl LastGood {
         (configuration, refusals)
     }
 
+    /// What is in force since the last reading.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
     /// Whether this object breaks a rule and is in force as it was before.
     #[must_use]
     pub fn keeps(&self, kind: &'static str, name: &str) -> bool {

@@ -14,6 +14,7 @@ mod fields;
 mod kept_back;
 mod labels;
 mod last_good;
+mod overlaps;
 pub mod peers;
 pub mod pools;
 mod refusal;
@@ -26,6 +27,7 @@ pub use configuration::{Configuration, Objects, check_bfd_profile, check_communi
 pub use kept_back::{parse_max_addresses, pool_annotations};
 pub use labels::{Labelled, Labels};
 pub use last_good::LastGood;
+pub use overlaps::{InForce, Overlap, Overlaps, overlaps};
 pub use peers::{Password, Peer, PeerAsn, PeerTarget};
 pub use pools::{Pool, ServiceAllocation};
 pub use refusal::Refusal;
