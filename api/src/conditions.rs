@@ -11,6 +11,11 @@ pub const RESOLVED_REFS: &str = "ResolvedRefs";
 /// The object is in force on the nodes that it concerns.
 pub const PROGRAMMED: &str = "Programmed";
 
+/// Of a pool: some family that it has, has no address left to give.
+pub const EXHAUSTED: &str = "Exhausted";
+/// Of a pool: another pool has addresses in common with it.
+pub const OVERLAPPING: &str = "Overlapping";
+
 /// Values of a condition's `status`.
 pub mod status {
     /// The condition holds.
@@ -39,6 +44,16 @@ pub mod reason {
     pub const PROGRAMMED: &str = "Programmed";
     /// With `Programmed=False`: not in force on every node yet.
     pub const PENDING: &str = "Pending";
+    /// With `Exhausted=True`: a family of the pool has no address left.
+    pub const NO_ADDRESS_LEFT: &str = "NoAddressLeft";
+    /// With `Exhausted=False`: every family of the pool has addresses left.
+    pub const ADDRESSES_AVAILABLE: &str = "AddressesAvailable";
+    /// With `Exhausted=False`: the pool is not in force and gives nothing.
+    pub const NOT_IN_FORCE: &str = "NotInForce";
+    /// With `Overlapping=True`: the message names the entries and the other pools.
+    pub const OVERLAPS: &str = "Overlaps";
+    /// With `Overlapping=False`: no other pool has addresses in common with this one.
+    pub const NO_OVERLAP: &str = "NoOverlap";
 }
 
 /// MetalLB's conditions on [`ConfigurationState`](crate::v1beta1::ConfigurationState) (reference section 1.10).

@@ -1,73 +1,176 @@
 //! What the status of an object that a person wrote says of it.
 
 use ferrolb_allocation::PoolCounters;
-use ferrolb_api::conditions::{ACCEPTED, reason, status};
-use ferrolb_api::v1beta1::IPAddressPoolStatus;
+use ferrolb_api::conditions::{ACCEPTED, EXHAUSTED, OVERLAPPING, reason, status};
+use ferrolb_api::v1beta1::{HeldAddresses, IPAddressPoolStatus};
 use ferrolb_api::v1beta2::BGPPeer;
-use ferrolb_rules::Refusal;
+use ferrolb_rules::{Family, Overlaps, Pool, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::{Value, json};
 
-/// The conditions of an object, `Accepted` brought up to date and the others as they are.
+/// What a condition says, but for when and of which generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    type_: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+impl Answer {
+    fn new(
+        type_: &'static str,
+        holds: bool,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Answer {
+            type_,
+            status: if holds { status::TRUE } else { status::FALSE },
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// The conditions of an object, `answers` brought up to date and the others as they are.
 ///
-/// `caveat` is said beside the answer. `lastTransitionTime` moves only when the answer does, so an unchanged object is not written again.
+/// `lastTransitionTime` moves only when the answer does, so an unchanged object is not written again.
 #[must_use]
-pub fn with_accepted(
+pub fn with(
     existing: &[Condition],
     generation: Option<i64>,
-    refusals: &[&Refusal],
-    caveat: Option<&str>,
+    answers: impl IntoIterator<Item = Answer>,
     now: &Time,
 ) -> Vec<Condition> {
-    let (answer, word, message) = if refusals.is_empty() {
-        let rules = "The object follows every rule.";
-        (
-            status::TRUE,
-            reason::ACCEPTED,
-            caveat.map_or(rules.to_owned(), |caveat| format!("{rules} {caveat}")),
-        )
-    } else {
-        let conflict = refusals.iter().all(|refusal| refusal.conflict);
-        // A condition holds 32,768 characters at most, and nobody mends hundreds of problems at a time.
-        let mut sentences: Vec<String> = refusals
-            .iter()
-            .take(SENTENCES_AT_MOST)
-            .map(|refusal| clipped(&format!("{}: {}", refusal.field, refusal.reason)))
-            .collect();
-        if refusals.len() > SENTENCES_AT_MOST {
-            let more = refusals.len() - SENTENCES_AT_MOST;
-            sentences.push(format!("and {more} more problems of this kind"));
+    let mut conditions = existing.to_vec();
+    for answer in answers {
+        let before = conditions
+            .iter_mut()
+            .find(|condition| condition.type_ == answer.type_);
+        let since = before
+            .as_ref()
+            .filter(|before| before.status == answer.status)
+            .map_or(now, |before| &before.last_transition_time);
+        let condition = Condition {
+            type_: answer.type_.to_owned(),
+            status: answer.status.to_owned(),
+            reason: answer.reason.to_owned(),
+            message: answer.message,
+            observed_generation: generation,
+            last_transition_time: since.clone(),
+        };
+        match before {
+            Some(before) => *before = condition,
+            None => conditions.push(condition),
         }
-        sentences.extend(caveat.map(ToOwned::to_owned));
-        (
-            status::FALSE,
-            if conflict {
-                reason::CONFLICTED
-            } else {
-                reason::INVALID
-            },
-            sentences.join("\n"),
-        )
-    };
-    let before = existing
+    }
+    conditions
+}
+
+/// Whether an object follows the rules. `caveat` is said beside the answer.
+#[must_use]
+pub fn accepted(refusals: &[&Refusal], caveat: Option<&str>) -> Answer {
+    if refusals.is_empty() {
+        let rules = "The object follows every rule.";
+        let message = caveat.map_or(rules.to_owned(), |caveat| format!("{rules} {caveat}"));
+        return Answer::new(ACCEPTED, true, reason::ACCEPTED, message);
+    }
+    let conflict = refusals.iter().all(|refusal| refusal.conflict);
+    // A condition holds 32,768 characters at most, and nobody mends hundreds of problems at a time.
+    let mut sentences: Vec<String> = refusals
         .iter()
-        .find(|condition| condition.type_ == ACCEPTED);
-    let since = before
-        .filter(|before| before.status == answer)
-        .map_or(now, |before| &before.last_transition_time);
-    let accepted = Condition {
-        type_: ACCEPTED.to_owned(),
-        status: answer.to_owned(),
-        reason: word.to_owned(),
-        message,
-        observed_generation: generation,
-        last_transition_time: since.clone(),
+        .take(SENTENCES_AT_MOST)
+        .map(|refusal| clipped(&format!("{}: {}", refusal.field, refusal.reason)))
+        .collect();
+    if refusals.len() > SENTENCES_AT_MOST {
+        let more = refusals.len() - SENTENCES_AT_MOST;
+        sentences.push(format!("and {more} more problems of this kind"));
+    }
+    sentences.extend(caveat.map(ToOwned::to_owned));
+    let word = if conflict {
+        reason::CONFLICTED
+    } else {
+        reason::INVALID
     };
-    existing
+    Answer::new(ACCEPTED, false, word, sentences.join("\n"))
+}
+
+/// Whether a pool that is `in_force` has nothing left to give in some family. What it says stays the same for as long as the
+/// answer does, however many addresses come and go.
+#[must_use]
+pub fn exhausted(in_force: Option<(&Pool, PoolCounters)>) -> Answer {
+    let Some((pool, counters)) = in_force else {
+        return Answer::new(
+            EXHAUSTED,
+            false,
+            reason::NOT_IN_FORCE,
+            "The pool is not in force and gives no addresses.",
+        );
+    };
+    let families = [
+        (Family::V4, counters.available_v4),
+        (Family::V6, counters.available_v6),
+    ];
+    let used_up: Vec<String> = families
+        .into_iter()
+        .filter(|(family, available)| pool.has(*family) && *available <= 0)
+        .map(|(family, _)| format!("{family} address"))
+        .collect();
+    if used_up.is_empty() {
+        return Answer::new(
+            EXHAUSTED,
+            false,
+            reason::ADDRESSES_AVAILABLE,
+            "The pool has addresses left.",
+        );
+    }
+    let mut remedies = vec!["add addresses to spec.addresses"];
+    if !pool.exclude.is_empty() {
+        remedies.push("exclude fewer by the annotation ferrolb.io/exclude");
+    }
+    remedies.push("delete Services that need none");
+    if pool.reuse_hold > 0 {
+        remedies.push("wait for those in status.heldAddresses");
+    }
+    let message = format!(
+        "No {} is left in the pool: {}.",
+        used_up.join(" and no "),
+        one_of(&remedies)
+    );
+    Answer::new(EXHAUSTED, true, reason::NO_ADDRESS_LEFT, message)
+}
+
+/// Whether other pools have addresses in common with one.
+#[must_use]
+pub fn overlapping(overlaps: Option<&Overlaps>) -> Answer {
+    let Some(overlaps) = overlaps.filter(|overlaps| !overlaps.named.is_empty()) else {
+        return Answer::new(
+            OVERLAPPING,
+            false,
+            reason::NO_OVERLAP,
+            "No other pool has addresses in common with this one.",
+        );
+    };
+    let mut sentences: Vec<String> = overlaps
+        .named
         .iter()
-        .filter(|condition| condition.type_ != ACCEPTED)
-        .cloned()
-        .chain([accepted])
-        .collect()
+        .take(SENTENCES_AT_MOST)
+        .map(|overlap| clipped(&overlap.to_string()))
+        .collect();
+    if overlaps.more {
+        sentences.push("and more overlaps of this kind".to_owned());
+    }
+    Answer::new(OVERLAPPING, true, reason::OVERLAPS, sentences.join("\n"))
+}
+
+/// `a, b or c`.
+fn one_of(choices: &[&str]) -> String {
+    match choices {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
 }
 
 /// The condition of an object that cannot be read. What else its status says cannot be read either.
@@ -127,10 +230,11 @@ pub fn not_carried_out(peer: &BGPPeer) -> Option<String> {
     })
 }
 
-/// The status of a pool: its counters, zero while it is not in force, and its conditions.
+/// The status of a pool: its counters, zero while it is not in force, the addresses that are `held` back, and its conditions.
 #[must_use]
 pub fn pool_status(
     counters: Option<PoolCounters>,
+    held: Vec<HeldAddresses>,
     conditions: Vec<Condition>,
 ) -> IPAddressPoolStatus {
     let counters = counters.unwrap_or_default();
@@ -139,12 +243,27 @@ pub fn pool_status(
         assigned_ipv6: counters.assigned_v6,
         available_ipv4: counters.available_v4,
         available_ipv6: counters.available_v6,
+        held_addresses: held,
         conditions,
     }
 }
 
+/// The merge patch that leaves this status of a pool and nothing of the one before it.
+#[must_use]
+pub fn pool_patch(status: &IPAddressPoolStatus) -> Value {
+    let mut patch = json!({"status": status});
+    // An empty list is not written, and a field that a merge patch does not name stays as it is.
+    if status.held_addresses.is_empty()
+        && let Some(status) = patch.get_mut("status").and_then(Value::as_object_mut)
+    {
+        status.insert("heldAddresses".to_owned(), Value::Null);
+    }
+    patch
+}
+
 #[cfg(test)]
 mod tests {
+    use ferrolb_rules::{InForce, Overlap};
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
@@ -153,14 +272,24 @@ mod tests {
         Time(Timestamp::from_second(second).unwrap())
     }
 
+    fn accepted_at(
+        existing: &[Condition],
+        generation: Option<i64>,
+        refusals: &[&Refusal],
+        caveat: Option<&str>,
+        now: &Time,
+    ) -> Vec<Condition> {
+        with(existing, generation, [accepted(refusals, caveat)], now)
+    }
+
     #[test]
     fn the_time_moves_only_when_the_answer_does() {
-        let first = with_accepted(&[], Some(1), &[], None, &at(100));
+        let first = accepted_at(&[], Some(1), &[], None, &at(100));
         assert_eq!(
             (first[0].status.as_str(), first[0].observed_generation),
             ("True", Some(1))
         );
-        let second = with_accepted(&first, Some(2), &[], None, &at(200));
+        let second = accepted_at(&first, Some(2), &[], None, &at(200));
         assert_eq!(second[0].last_transition_time, at(100));
         assert_eq!(second[0].observed_generation, Some(2));
         let refusal = Refusal::new(
@@ -169,7 +298,7 @@ mod tests {
             "spec.addresses[0]",
             "invalid CIDR \"x\"",
         );
-        let third = with_accepted(&second, Some(3), &[&refusal], None, &at(300));
+        let third = accepted_at(&second, Some(3), &[&refusal], None, &at(300));
         assert_eq!(
             (third[0].status.as_str(), third[0].reason.as_str()),
             ("False", "Invalid")
@@ -191,7 +320,7 @@ mod tests {
                 "This version of FerroLB does not carry out spec.vrf, spec.bfdProfile yet and opens no session."
             )
         );
-        let conditions = with_accepted(&[], Some(1), &[], caveat.as_deref(), &at(1));
+        let conditions = accepted_at(&[], Some(1), &[], caveat.as_deref(), &at(1));
         assert!(conditions[0].status == "True" && conditions[0].message.contains("spec.vrf"));
     }
 
@@ -207,7 +336,7 @@ mod tests {
                 )
             })
             .collect();
-        let conditions = with_accepted(&[], Some(1), &all.iter().collect::<Vec<_>>(), None, &at(1));
+        let conditions = accepted_at(&[], Some(1), &all.iter().collect::<Vec<_>>(), None, &at(1));
         let message = &conditions[0].message;
         assert!(message.chars().count() < 32_768);
         assert!(message.ends_with("and 980 more problems of this kind"));
@@ -215,9 +344,98 @@ mod tests {
 
     #[test]
     fn conditions_of_others_stay() {
-        let mut other = with_accepted(&[], Some(1), &[], None, &at(1));
+        let mut other = accepted_at(&[], Some(1), &[], None, &at(1));
         other[0].type_ = "Programmed".to_owned();
-        let both = with_accepted(&other, Some(1), &[], None, &at(2));
+        let both = accepted_at(&other, Some(1), &[], None, &at(2));
         assert_eq!(both.len(), 2);
+    }
+
+    fn pool(ranges: &[&str]) -> Pool {
+        let ranges = ranges.iter().map(|text| text.parse().unwrap()).collect();
+        Pool::new("p", ranges)
+    }
+
+    #[test]
+    fn a_pool_is_exhausted_when_a_family_that_it_has_is_used_up() {
+        let counters = |available_v4, available_v6| PoolCounters {
+            available_v4,
+            available_v6,
+            ..Default::default()
+        };
+        let said = |pool: &Pool, v4, v6| {
+            let answer = exhausted(Some((pool, counters(v4, v6))));
+            (answer.status, answer.reason, answer.message)
+        };
+        let left = (
+            "False",
+            "AddressesAvailable",
+            "The pool has addresses left.".to_owned(),
+        );
+        let v4 = pool(&["10.0.0.0/24"]);
+        assert_eq!(said(&v4, 1, 0), left);
+        let message = "No IPv4 address is left in the pool: \
+                       add addresses to spec.addresses or delete Services that need none.";
+        assert_eq!(
+            said(&v4, 0, 0),
+            ("True", "NoAddressLeft", message.to_owned())
+        );
+        let mut both = pool(&["10.0.0.0/24", "fd00::/120"]);
+        assert_eq!(said(&both, 1, 1), left);
+        both.exclude = vec!["10.0.0.1/32".parse().unwrap()];
+        both.reuse_hold = 60;
+        let (holds, _, message) = said(&both, 1, 0);
+        assert!(holds == "True" && message.starts_with("No IPv6 address is left"));
+        assert_eq!(
+            said(&both, 0, 0).2,
+            "No IPv4 address and no IPv6 address is left in the pool: add addresses to spec.addresses, \
+             exclude fewer by the annotation ferrolb.io/exclude, delete Services that need none \
+             or wait for those in status.heldAddresses."
+        );
+        let none = exhausted(None);
+        assert_eq!((none.status, none.reason), ("False", "NotInForce"));
+    }
+
+    #[test]
+    fn overlaps_are_told_and_the_rest_is_left_out() {
+        assert_eq!(overlapping(None).reason, "NoOverlap");
+        let overlap = |n: usize| Overlap {
+            entry: "10.0.0.0/24".to_owned(),
+            other: format!("p{n}"),
+            other_entry: "10.0.0.0/8".to_owned(),
+            in_force: InForce::Other,
+        };
+        let overlaps = Overlaps {
+            named: (0..20).map(overlap).collect(),
+            more: true,
+        };
+        let answer = overlapping(Some(&overlaps));
+        assert_eq!((answer.status, answer.reason), ("True", "Overlaps"));
+        let lines: Vec<&str> = answer.message.lines().collect();
+        assert_eq!(
+            lines[0],
+            "10.0.0.0/24 has addresses in common with 10.0.0.0/8 of pool \"p0\"; \
+             \"p0\" is in force with them, this pool is not. Remove them from one of the two."
+        );
+        assert_eq!(
+            (lines.len(), lines[20]),
+            (21, "and more overlaps of this kind")
+        );
+    }
+
+    #[test]
+    fn the_patch_of_a_pool_takes_away_what_is_held_no_more() {
+        let held = HeldAddresses {
+            addresses: "10.0.0.1".to_owned(),
+            until: "2026-01-01T00:00:00Z".to_owned(),
+            service: None,
+        };
+        let mut stored = json!({"status": pool_status(None, vec![held], Vec::new())});
+        assert_eq!(
+            stored["status"]["heldAddresses"][0]["addresses"],
+            "10.0.0.1"
+        );
+        let wanted = pool_status(None, Vec::new(), Vec::new());
+        json_patch::merge(&mut stored, &pool_patch(&wanted));
+        assert_eq!(stored, json!({"status": wanted}));
     }
 }

@@ -5,20 +5,23 @@ use std::fmt::Debug;
 
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::ObjectKey;
+use ferrolb_api::v1beta1::{HeldAddresses, IPAddressPool};
 use ferrolb_cluster::{ConfigurationStores, Leadership, Outcome, Store, Stored, Writer};
-use ferrolb_rules::{LastGood, Refusal};
+use ferrolb_rules::{LastGood, Overlaps, Refusal, overlaps};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use crate::conditions::{not_carried_out, pool_status, with_accepted};
+use crate::conditions::{
+    accepted, exhausted, not_carried_out, overlapping, pool_patch, pool_status, with,
+};
 use crate::unreadable::Unreadable;
 
 /// A status that shall be written: kind, object, version and merge patch.
 pub type StatusWrite = (&'static str, ObjectKey, String, Value);
 
-/// The statuses that are not what they should be.
+/// The statuses that are not what they should be. `counters` and `held` are asked for a pool by its name.
 #[must_use]
 pub fn outdated(
     stores: &ConfigurationStores,
@@ -26,6 +29,7 @@ pub fn outdated(
     last_good: &LastGood,
     unreadable: &Unreadable,
     counters: impl Fn(&str) -> Option<PoolCounters>,
+    held: impl Fn(&str) -> Vec<HeldAddresses>,
     now: &Time,
 ) -> Vec<StatusWrite> {
     let mut by_object: BTreeMap<(&str, &str), Vec<&Refusal>> = BTreeMap::new();
@@ -42,32 +46,40 @@ pub fn outdated(
         kept.then(|| "What it said before it broke a rule stays in force.".to_owned())
     };
     let mut writes = Vec::new();
-    for (key, stored) in stores.pools.snapshot().iter() {
+    let pools = stores.pools.snapshot();
+    let overlaps = overlaps_of(&pools, refusals, last_good);
+    for (key, stored) in pools.iter() {
         // The last that could be read of it is still in force, but its status says what is wrong with it now.
         if unreadable.contains("IPAddressPool", key) {
             continue;
         }
+        let name = key.name();
+        let counters = counters(name);
+        let in_force = last_good.configuration().pools.get(name).zip(counters);
+        let answers = [
+            accepted(
+                &refused("IPAddressPool", name),
+                kept("IPAddressPool", name).as_deref(),
+            ),
+            exhausted(in_force),
+            overlapping(overlaps.get(name)),
+        ];
         let existing = stored.status.clone().unwrap_or_default();
-        let conditions = with_accepted(
-            &existing.conditions,
-            stored.metadata.generation,
-            &refused("IPAddressPool", key.name()),
-            kept("IPAddressPool", key.name()).as_deref(),
-            now,
-        );
-        let wanted = pool_status(counters(key.name()), conditions);
+        let generation = stored.metadata.generation;
+        let conditions = with(&existing.conditions, generation, answers, now);
+        let wanted = pool_status(counters, held(name), conditions);
         if stored.status.as_ref() != Some(&wanted) {
             writes.push((
                 "IPAddressPool",
                 key.clone(),
                 stored.resource_version().to_owned(),
-                json!({"status": wanted}),
+                pool_patch(&wanted),
             ));
         }
     }
     macro_rules! kind {
         ($store:ident, $kind:literal, $caveat:expr) => {
-            writes.extend(accepted(
+            writes.extend(acceptance(
                 &stores.$store,
                 $kind,
                 |object| object.status.as_ref().map(|status| &status.conditions),
@@ -94,7 +106,23 @@ pub fn outdated(
     writes
 }
 
-fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
+/// Which pools overlap with which. None does while none is refused, and that is nearly always.
+fn overlaps_of(
+    pools: &BTreeMap<ObjectKey, Stored<IPAddressPool>>,
+    refusals: &[Refusal],
+    last_good: &LastGood,
+) -> BTreeMap<String, Overlaps> {
+    if refusals
+        .iter()
+        .all(|refusal| refusal.kind != "IPAddressPool")
+    {
+        return BTreeMap::new();
+    }
+    let objects = pools.values().map(|stored| stored.value().as_ref());
+    overlaps(objects, last_good.configuration())
+}
+
+fn acceptance<'r, K: Resource<DynamicType = ()> + Debug>(
     store: &Store<K>,
     kind: &'static str,
     conditions: impl Fn(&Stored<K>) -> Option<&Vec<Condition>>,
@@ -110,13 +138,8 @@ fn accepted<'r, K: Resource<DynamicType = ()> + Debug>(
         .filter(|(key, _)| !unreadable.contains(kind, key));
     for (key, stored) in readable {
         let existing = conditions(stored).map_or(&[][..], Vec::as_slice);
-        let wanted = with_accepted(
-            existing,
-            stored.meta().generation,
-            &refused(kind, key.name()),
-            caveat(stored).as_deref(),
-            now,
-        );
+        let answer = accepted(&refused(kind, key.name()), caveat(stored).as_deref());
+        let wanted = with(existing, stored.meta().generation, [answer], now);
         if existing != wanted {
             writes.push((
                 kind,

@@ -344,9 +344,10 @@ impl Run {
             &self.last_good,
             &self.unreadable,
             counters,
+            |_| Vec::new(),
             &now,
         );
-        writes.extend(self.unreadable.writes(counters, &now));
+        writes.extend(self.unreadable.writes(counters, |_| Vec::new(), &now));
         if !writes.is_empty() {
             let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
             self.status_write

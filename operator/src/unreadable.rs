@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 
 use ferrolb_allocation::PoolCounters;
+use ferrolb_api::v1beta1::HeldAddresses;
 use ferrolb_api::{GROUP, ObjectKey, conditions::reason};
 use ferrolb_cluster::{Broken, EventType, Happening, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use crate::conditions::{pool_status, unreadable};
+use crate::conditions::{pool_patch, pool_status, unreadable};
 use crate::configuration::StatusWrite;
 
 /// Which object: its kind and its key.
@@ -59,6 +60,7 @@ impl Unreadable {
     pub fn writes(
         &self,
         counters: impl Fn(&str) -> Option<PoolCounters>,
+        held: impl Fn(&str) -> Vec<HeldAddresses>,
         now: &Time,
     ) -> Vec<StatusWrite> {
         self.0
@@ -66,17 +68,16 @@ impl Unreadable {
             .filter(|(_, told)| !told.written)
             .map(|((kind, key), told)| {
                 let conditions = vec![unreadable(told.of.generation, &told.of.error, now)];
-                let status = match *kind {
+                let patch = match *kind {
                     // The schema asks for the counters beside it.
-                    "IPAddressPool" => json!(pool_status(counters(key.name()), conditions)),
-                    _ => json!({"conditions": conditions}),
+                    "IPAddressPool" => {
+                        let name = key.name();
+                        pool_patch(&pool_status(counters(name), held(name), conditions))
+                    }
+                    _ => json!({"status": {"conditions": conditions}}),
                 };
-                (
-                    *kind,
-                    key.clone(),
-                    told.of.resource_version.clone(),
-                    json!({"status": status}),
-                )
+                let version = told.of.resource_version.clone();
+                (*kind, key.clone(), version, patch)
             })
             .collect()
     }
@@ -136,7 +137,7 @@ mod tests {
         assert!(unreadable.contains("IPAddressPool", &object.1));
         // Not written yet, and another status was: the next attempt names the new version.
         assert!(unreadable.take(broken(1, "8")).is_empty());
-        let writes = unreadable.writes(|_| None, &now);
+        let writes = unreadable.writes(|_| None, |_| Vec::new(), &now);
         assert_eq!((writes.len(), writes[0].2.as_str()), (1, "8"));
         let condition = &writes[0].3["status"]["conditions"][0];
         assert_eq!(
@@ -144,10 +145,10 @@ mod tests {
             (&json!("Unreadable"), &json!(1))
         );
         unreadable.settled(&object);
-        assert!(unreadable.writes(|_| None, &now).is_empty());
+        assert!(unreadable.writes(|_| None, |_| Vec::new(), &now).is_empty());
         // Edited, and still not to be read.
         assert_eq!(unreadable.take(broken(2, "9")).len(), 1);
-        assert_eq!(unreadable.writes(|_| None, &now).len(), 1);
+        assert_eq!(unreadable.writes(|_| None, |_| Vec::new(), &now).len(), 1);
         assert!(unreadable.take(BTreeMap::new()).is_empty());
         assert!(!unreadable.contains("IPAddressPool", &object.1));
     }
