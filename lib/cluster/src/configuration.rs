@@ -97,6 +97,18 @@ impl ConfigurationStores {
         self.communities.ready().await;
     }
 
+    /// Reads everything again; see [`Store::relist`].
+    pub async fn relist(&self) {
+        tokio::join!(
+            self.pools.relist(),
+            self.l2_advertisements.relist(),
+            self.bgp_advertisements.relist(),
+            self.peers.relist(),
+            self.bfd_profiles.relist(),
+            self.communities.relist(),
+        );
+    }
+
     /// A feed over all stores that wakes `notify`.
     #[must_use]
     pub fn subscribe_with(&self, notify: &Arc<Notify>) -> ConfigurationFeed {

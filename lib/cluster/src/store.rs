@@ -102,6 +102,10 @@ struct Inner<T> {
     kind: String,
     state: RwLock<State<T>>,
     ready: watch::Sender<bool>,
+    /// How often somebody asked for a list that begins after that moment.
+    wanted: watch::Sender<u64>,
+    /// Up to which of these askings a list is complete.
+    listed: watch::Sender<u64>,
     connected: AtomicBool,
     feeds: Mutex<Vec<Weak<Shared>>>,
 }
@@ -183,6 +187,19 @@ impl<T> Store<T> {
         &self.inner.kind
     }
 
+    /// Reads everything again and waits until it is there: afterwards the store is not older than the moment of this call,
+    /// and goes on from there. A watch may be behind without knowing, by as long as its connection hangs.
+    pub async fn relist(&self) {
+        let mut asked = 0;
+        self.inner.wanted.send_modify(|wanted| {
+            *wanted += 1;
+            asked = *wanted;
+        });
+        let mut listed = self.inner.listed.subscribe();
+        // Fails only when the sender is gone, which is in the same Inner as this handle.
+        let _ = listed.wait_for(|listed| *listed >= asked).await;
+    }
+
     /// A feed with a wake-up of its own. It starts with "all" when the store is complete already.
     pub fn subscribe(&self) -> ChangeFeed {
         self.subscribe_with(Arc::default())
@@ -222,6 +239,8 @@ pub fn store<T: PartialEq>(kind: impl Into<String>) -> (StoreWriter<T>, Store<T>
             broken: BTreeMap::new(),
         }),
         ready: watch::Sender::new(false),
+        wanted: watch::Sender::new(0),
+        listed: watch::Sender::new(0),
         connected: AtomicBool::new(false),
         feeds: Mutex::default(),
     });
@@ -244,6 +263,20 @@ impl<T: PartialEq> StoreWriter<T> {
 
     fn version(&self, text: &str) -> Option<Arc<str>> {
         self.versions.then(|| text.into())
+    }
+
+    /// Tells when somebody wants a new list.
+    pub(crate) fn wanted(&self) -> watch::Receiver<u64> {
+        self.inner.wanted.subscribe()
+    }
+
+    /// A list is complete that began after this asking.
+    pub(crate) fn answered(&self, asking: u64) {
+        self.inner.listed.send_if_modified(|listed| {
+            let later = asking > *listed;
+            *listed = asking.max(*listed);
+            later
+        });
     }
 
     /// A list begins. What an unfinished list brought is forgotten; readers go on seeing the last complete state.

@@ -154,7 +154,9 @@ async fn keep_up<K, T>(
     let mut streamed = config.streamed;
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut trouble = Trouble::default();
+    let mut wanted = writer.wanted();
     loop {
+        let asking = *wanted.borrow_and_update();
         let mut events = Box::pin(watcher::watcher(api.clone(), config.watcher(streamed)));
         let mut listing = true;
         loop {
@@ -163,9 +165,15 @@ async fn keep_up<K, T>(
                 (false, false) if !listing => Some(STANDS_AFTER),
                 _ => None,
             };
-            let next = match patience {
-                None => events.next().await,
-                Some(patience) => match timeout(patience, events.next()).await {
+            let next = async {
+                match patience {
+                    None => Ok(events.next().await),
+                    Some(patience) => timeout(patience, events.next()).await,
+                }
+            };
+            let next = tokio::select! {
+                Ok(()) = wanted.changed() => break,
+                next = next => match next {
                     Ok(next) => next,
                     Err(_) if streamed && listing => {
                         tracing::info!(%kind, "the API server does not stream lists; reading pages");
@@ -188,7 +196,11 @@ async fn keep_up<K, T>(
                             false
                         }
                     };
+                    let complete = matches!(event, Event::InitDone);
                     take(event, &open, &mut writer);
+                    if complete {
+                        writer.answered(asking);
+                    }
                 }
                 Some(Err(error)) if streamed && listing && refuses_streaming(&error) => {
                     tracing::info!(%kind, "the API server does not stream lists; reading pages");

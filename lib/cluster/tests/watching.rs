@@ -112,6 +112,31 @@ async fn objects_that_vanished_before_a_relist_are_reported_and_unchanged_ones_a
 }
 
 #[tokio::test]
+async fn a_store_that_is_asked_to_reads_again_whatever_its_watch_says() {
+    let server = ApiServer::default();
+    server.put(SERVICES, labelled("a", "1"));
+    for config in [WatchConfig::most_recent(), WatchConfig::streamed()] {
+        let store = watch_services(&server, config);
+        soon(store.ready()).await;
+        let feed = store.subscribe();
+        feed.take();
+        server.hang_watches();
+        let value = format!("{}", server.seen().len());
+        server.put(SERVICES, labelled("a", &value));
+        server.put(SERVICES, labelled("b", "1"));
+        soon(store.relist()).await;
+        assert_eq!(*store.get(&key("a")).unwrap(), value.as_str());
+        assert!(store.get(&key("b")).is_some());
+        assert!(feed.take().touches(&key("a")));
+        // And it goes on from there.
+        server.put(SERVICES, labelled("c", &value));
+        until_touched(&feed, "c").await;
+        server.delete(SERVICES, "default", "b");
+        until_touched(&feed, "b").await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_streams_no_lists_is_read_in_pages() {
     let server = ApiServer::default();
     server.refuse_streamed_lists();

@@ -46,6 +46,8 @@ struct State {
     objects: BTreeMap<(String, String, String), Value>,
     log: Vec<Logged>,
     watchers: Vec<(Selection, UnboundedSender<Result<Bytes, BoxError>>)>,
+    /// Watches that stand and hear nothing any more.
+    hung: Vec<UnboundedSender<Result<Bytes, BoxError>>>,
     seen: Vec<Seen>,
     faults: Vec<(Fault, u16, usize)>,
     down: bool,
@@ -132,6 +134,15 @@ impl ApiServer {
             text(&object, "name").to_owned(),
         );
         state.store(key, object);
+    }
+
+    /// Every watch that stands now goes on standing and hears nothing any more, like a connection that hangs.
+    pub fn hang_watches(&self) {
+        let mut state = self.lock();
+        let watchers = std::mem::take(&mut state.watchers);
+        state
+            .hung
+            .extend(watchers.into_iter().map(|(_, watcher)| watcher));
     }
 
     /// Deletes an object and tells watchers.
