@@ -15,6 +15,10 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const EXHAUSTED: &str = "Exhausted";
 /// Of a pool: another pool has addresses in common with it.
 pub const OVERLAPPING: &str = "Overlapping";
+/// On a Service, `False`: it does not have all the addresses that it asks for. Absent where it has.
+pub const ADDRESSES_ALLOCATED: &str = "ferrolb.io/AddressesAllocated";
+/// On a Service, `True`: it lost an address that the status of an older Service named too.
+pub const ADDRESS_CONFLICT: &str = "ferrolb.io/AddressConflict";
 
 /// Values of a condition's `status`.
 pub mod status {
@@ -42,6 +46,8 @@ pub mod reason {
     pub const REF_NOT_FOUND: &str = "RefNotFound";
     /// With `Programmed=True`: in force on every node that it concerns.
     pub const PROGRAMMED: &str = "Programmed";
+    /// With `ferrolb.io/AddressConflict=True`: the address went to the Service that was created first.
+    pub const OLDER_SERVICE_KEEPS_ADDRESS: &str = "OlderServiceKeepsAddress";
     /// With `Programmed=False`: not in force on every node yet.
     pub const PENDING: &str = "Pending";
     /// With `Exhausted=True`: a family of the pool has no address left.

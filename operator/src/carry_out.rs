@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ferrolb_api::{ObjectKey, annotations};
 use ferrolb_cluster::{EventPublisher, EventType, Happening, Leadership, Outcome, Subject, Writer};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug, info, info_span, warn};
@@ -23,8 +24,10 @@ pub struct CarryOut {
     traced: bool,
     /// The newest decision for each Service that waits to be written: an older one would only be refused.
     waiting: BTreeMap<ObjectKey, Effect>,
+    /// Whose turn it is: whoever gets an address before whoever is only told something.
     order: VecDeque<ObjectKey>,
-    /// The keys in `order`.
+    later: VecDeque<ObjectKey>,
+    /// The keys in `order` and `later`.
     queued: BTreeSet<ObjectKey>,
     under_way: JoinSet<(ObjectKey, Outcome)>,
     busy: BTreeMap<ObjectKey, ()>,
@@ -55,6 +58,7 @@ impl CarryOut {
             traced,
             waiting: BTreeMap::new(),
             order: VecDeque::new(),
+            later: VecDeque::new(),
             queued: BTreeSet::new(),
             under_way: JoinSet::new(),
             busy: BTreeMap::new(),
@@ -82,10 +86,16 @@ impl CarryOut {
                         message,
                     });
                 }
-                Effect::WriteStatus { .. } => {
+                Effect::WriteStatus { ref addresses, .. } => {
+                    let urgent = !addresses.is_empty();
                     self.waiting.insert(key.clone(), effect);
                     if self.queued.insert(key.clone()) {
-                        self.order.push_back(key.clone());
+                        let queue = if urgent {
+                            &mut self.order
+                        } else {
+                            &mut self.later
+                        };
+                        queue.push_back(key.clone());
                     }
                 }
             }
@@ -131,7 +141,7 @@ impl CarryOut {
     fn start(&mut self) {
         let mut skipped = Vec::new();
         while self.under_way.len() < AT_ONCE {
-            let Some(key) = self.order.pop_front() else {
+            let Some(key) = self.order.pop_front().or_else(|| self.later.pop_front()) else {
                 break;
             };
             if self.busy.contains_key(&key) {
@@ -144,6 +154,7 @@ impl CarryOut {
                 resource_version,
                 addresses,
                 pool,
+                conditions,
                 span: SpanOf(span),
                 ..
             }) = self.waiting.remove(&key)
@@ -154,7 +165,12 @@ impl CarryOut {
                 .traced
                 .then(|| ferrolb_serving::traceparent_of(&span))
                 .flatten();
-            let change = change(&addresses, pool.as_deref(), traceparent.as_deref());
+            let change = change(
+                &addresses,
+                pool.as_deref(),
+                conditions.as_deref(),
+                traceparent.as_deref(),
+            );
             let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
             self.busy.insert(key.clone(), ());
             let write_span = info_span!(parent: &span, "write status", service = %key);
@@ -180,7 +196,12 @@ impl CarryOut {
 
 /// The merge patch for a Service's status. The pool rides on it as an annotation (reference 3.1), so that no right to
 /// change Services is needed.
-fn change(addresses: &[std::net::IpAddr], pool: Option<&str>, traceparent: Option<&str>) -> Value {
+fn change(
+    addresses: &[std::net::IpAddr],
+    pool: Option<&str>,
+    conditions: Option<&[Condition]>,
+    traceparent: Option<&str>,
+) -> Value {
     let ingress = if addresses.is_empty() {
         Value::Null
     } else {
@@ -197,7 +218,17 @@ fn change(addresses: &[std::net::IpAddr], pool: Option<&str>, traceparent: Optio
     if let Some(traceparent) = traceparent {
         marks.insert(annotations::TRACEPARENT.to_owned(), traceparent.into());
     }
-    json!({"metadata": {"annotations": marks}, "status": {"loadBalancer": {"ingress": ingress}}})
+    let mut status = serde_json::Map::new();
+    status.insert("loadBalancer".to_owned(), json!({"ingress": ingress}));
+    if let Some(conditions) = conditions {
+        let conditions = if conditions.is_empty() {
+            Value::Null
+        } else {
+            json!(conditions)
+        };
+        status.insert("conditions".to_owned(), conditions);
+    }
+    json!({"metadata": {"annotations": marks}, "status": status})
 }
 
 #[cfg(test)]
@@ -208,17 +239,17 @@ mod tests {
     fn the_patch_replaces_the_addresses_and_the_pool_and_nothing_else() {
         let addresses = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         assert_eq!(
-            change(&addresses, Some("p"), None),
+            change(&addresses, Some("p"), None, None),
             json!({
                 "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}},
                 "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}},
             })
         );
         assert_eq!(
-            change(&[], None, None),
+            change(&[], None, Some(&[]), None),
             json!({
                 "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": null}},
-                "status": {"loadBalancer": {"ingress": null}},
+                "status": {"loadBalancer": {"ingress": null}, "conditions": null},
             })
         );
     }

@@ -1,20 +1,25 @@
-//! From what is seen of a Service to what is to be done about it. Pure but for the spans that tell of it.
+//! From what is seen of Services to what is to be done about them. Pure but for the spans that tell of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ferrolb_allocation::{Allocator, EventKind, Namespaces, PoolCounters};
+use ferrolb_allocation::{
+    Allocator, EventKind, Hold, Namespace, Namespaces, Outcome, PoolCounters,
+};
 use ferrolb_api::ObjectKey;
+use ferrolb_api::conditions::{ADDRESS_CONFLICT, ADDRESSES_ALLOCATED, reason, status};
+use ferrolb_cluster::{Changes, Store};
 use ferrolb_rules::Configuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 use tracing::info_span;
 
 use crate::effects::{Effect, SpanOf};
-use crate::project::Observed;
+use crate::project::{Observed, is_ours};
 
-/// The allocator with what it needs to know beside Services.
+/// The allocator with what it takes to drive it.
 #[derive(Default)]
 pub struct Decider {
     allocator: Allocator,
-    namespaces: Namespaces,
 }
 
 /// A Service as the store has it.
@@ -32,26 +37,104 @@ impl Decider {
             .set_pools(configuration.pools.values().cloned());
     }
 
-    /// The labels of every namespace. Every Service must be decided again afterwards.
-    pub fn use_namespaces(&mut self, namespaces: BTreeMap<String, BTreeMap<String, String>>) {
-        self.namespaces = namespaces;
+    /// What is read of every namespace. Every Service must be decided again afterwards.
+    pub fn use_namespaces(&mut self, namespaces: Namespaces) {
+        self.allocator.set_namespaces(namespaces);
+    }
+
+    /// What is read of one namespace. Every Service in it must be decided again afterwards.
+    pub fn use_namespace(&mut self, name: &str, namespace: Option<Namespace>) {
+        self.allocator.set_namespace(name, namespace);
     }
 
     /// Claims what statuses record, the oldest Service first, before anything is decided. Where two statuses name one
-    /// address the older Service keeps it.
-    pub fn claim<'a>(&mut self, services: impl IntoIterator<Item = &'a Observed>) {
-        let mut holders: Vec<&Observed> = services
+    /// address the older Service keeps it. Then keeps what a former process kept back.
+    pub fn claim<'a>(
+        &mut self,
+        services: impl IntoIterator<Item = Seen<'a>>,
+        holds: impl IntoIterator<Item = Hold>,
+        now: Timestamp,
+    ) {
+        self.allocator.tick(now.as_millisecond());
+        let mut holders: Vec<Seen<'_>> = services
             .into_iter()
-            .filter(|observed| observed.wanted && !observed.service.current.is_empty())
+            .filter(|seen| !seen.observed.service.current.is_empty())
             .collect();
-        holders.sort_by(|one, other| order(one).cmp(&order(other)));
-        for observed in holders {
-            self.allocator.claim(&observed.service, &self.namespaces);
+        holders.sort_by(|one, other| order(one.observed).cmp(&order(other.observed)));
+        for seen in holders {
+            let (service, version) = (&seen.observed.service, seen.resource_version);
+            if seen.observed.wanted {
+                self.allocator.claim(service, version);
+            } else {
+                self.allocator.release(service, version);
+            }
+        }
+        for hold in holds {
+            self.allocator.restore_hold(hold);
         }
     }
 
+    /// Decides about everything that may follow from `changes`, the oldest Service first, and hands each decision to
+    /// `each`.
+    pub fn decide_changes(
+        &mut self,
+        changes: &Changes,
+        services: &Store<Observed>,
+        now: Timestamp,
+        mut each: impl FnMut(&ObjectKey, Option<&Observed>, Vec<Effect>),
+    ) {
+        self.allocator.tick(now.as_millisecond());
+        let mut decide = |decider: &mut Self, key: &ObjectKey| {
+            let stored = services.get(key);
+            let seen = stored.as_ref().map(|stored| Seen {
+                observed: stored,
+                resource_version: stored.resource_version(),
+            });
+            let effects = decider.decide(key, seen, now);
+            each(key, stored.as_deref(), effects);
+        };
+        for key in self.concerned(changes, services) {
+            decide(self, &key);
+        }
+        // What one Service gave up may serve another that waits.
+        while let Some(key) = self.allocator.next_to_retry() {
+            decide(self, &key);
+        }
+    }
+
+    /// Who is to be looked at: first those that are gone, then the oldest first.
+    fn concerned(&self, changes: &Changes, services: &Store<Observed>) -> Vec<ObjectKey> {
+        if !changes.all {
+            let mut keys: Vec<ObjectKey> = changes.keys.iter().cloned().collect();
+            if keys.len() > 1 {
+                keys.sort_by_cached_key(|key| {
+                    let created = services.get(key).map(|stored| stored.service.created);
+                    (created, key.clone())
+                });
+            }
+            return keys;
+        }
+        let snapshot = services.snapshot();
+        // A set of changes that says "all" does not name those that are gone.
+        let gone: BTreeSet<ObjectKey> = self
+            .allocator
+            .known()
+            .filter(|key| !snapshot.contains_key(*key))
+            .cloned()
+            .collect();
+        let mut known: Vec<_> = snapshot.iter().collect();
+        known.sort_by(|(_, one), (_, other)| order(one).cmp(&order(other)));
+        let known = known.into_iter().map(|(key, _)| key.clone());
+        gone.into_iter().chain(known).collect()
+    }
+
     /// Decides about one Service; `None` where there is none any more.
-    pub fn decide(&mut self, key: &ObjectKey, seen: Option<Seen<'_>>) -> Vec<Effect> {
+    pub fn decide(
+        &mut self,
+        key: &ObjectKey,
+        seen: Option<Seen<'_>>,
+        now: Timestamp,
+    ) -> Vec<Effect> {
         let Some(Seen {
             observed,
             resource_version,
@@ -74,31 +157,35 @@ impl Decider {
         let decided = span.clone();
         let _entered = span.enter();
         let outcome = if observed.wanted {
-            self.allocator.reconcile(service, &self.namespaces)
+            self.allocator.reconcile(service, resource_version)
         } else {
-            self.allocator.forget(key);
-            ferrolb_allocation::Outcome::default()
+            self.allocator.release(service, resource_version);
+            Outcome::default()
+        };
+        let conditions = conditions(observed, &outcome, &Time(now));
+        let say = |kind, message| Effect::Say {
+            key: key.clone(),
+            uid: observed.uid.clone(),
+            kind,
+            message,
         };
         let mut effects: Vec<Effect> = outcome
             .events
             .into_iter()
-            .map(|event| Effect::Say {
-                key: key.clone(),
-                uid: observed.uid.clone(),
-                kind: event.kind,
-                message: event.message,
-            })
+            .map(|event| say(event.kind, event.message))
             .collect();
         let same = outcome.addresses == service.current
             && outcome.pool == service.recorded_pool
+            && conditions.is_none()
             && !(observed.foreign_ingress && observed.wanted);
         if !same {
             // Said when something changes anyway, as MetalLB does (reference 3.1).
-            effects.extend(observed.deprecated.iter().map(|annotation| Effect::Say {
-                key: key.clone(),
-                uid: observed.uid.clone(),
-                kind: EventKind::DeprecatedAnnotation,
-                message: format!("Service uses deprecated annotation {annotation}"),
+            effects.extend(observed.deprecated.iter().map(|annotation| {
+                let message = format!(
+                    "Service uses deprecated annotation {}; write {} in its place",
+                    annotation.deprecated, annotation.current
+                );
+                say(EventKind::DeprecatedAnnotation, message)
             }));
             effects.insert(
                 0,
@@ -107,6 +194,7 @@ impl Decider {
                     resource_version: resource_version.to_owned(),
                     addresses: outcome.addresses,
                     pool: outcome.pool,
+                    conditions,
                     span: SpanOf(decided),
                 },
             );
@@ -114,21 +202,80 @@ impl Decider {
         effects
     }
 
-    /// Every Service that holds an address or waits for one, as far as is known here: some may be gone.
-    pub fn known(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.allocator.known()
-    }
-
-    /// The Services that wait for an address, if one became free since the last call.
-    pub fn to_retry(&mut self) -> Vec<ObjectKey> {
-        self.allocator.to_retry()
-    }
-
     /// The counters of a pool in force.
     #[must_use]
     pub fn counters(&self, pool: &str) -> Option<PoolCounters> {
         self.allocator.counters(pool)
     }
+
+    /// What is kept back for former owners, by pool.
+    #[must_use]
+    pub fn holds(&self) -> BTreeMap<String, Vec<Hold>> {
+        self.allocator.holds()
+    }
+
+    /// When to decide again although nothing changes.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        Timestamp::from_millisecond(self.allocator.wake_at()?).ok()
+    }
+}
+
+/// The conditions that a Service shall have; `None` where it has them.
+fn conditions(observed: &Observed, outcome: &Outcome, now: &Time) -> Option<Vec<Condition>> {
+    let mut wanted = Vec::new();
+    if let Some(verdict) = &outcome.verdict {
+        let reason = verdict.reason.to_string();
+        wanted.push((
+            ADDRESSES_ALLOCATED,
+            status::FALSE,
+            reason,
+            verdict.message.clone(),
+        ));
+    }
+    let known = |type_: &str| ferrolb_api::conditions::find(&observed.conditions, type_);
+    if let Some(conflict) = &outcome.conflict {
+        let reason = reason::OLDER_SERVICE_KEEPS_ADDRESS.to_owned();
+        wanted.push((ADDRESS_CONFLICT, status::TRUE, reason, conflict.clone()));
+    }
+    // Told for as long as the Service has what it got in its place.
+    let kept = known(ADDRESS_CONFLICT).filter(|_| {
+        outcome.conflict.is_none()
+            && observed.wanted
+            && outcome.addresses == observed.service.current
+    });
+    let wanted: Vec<Condition> = wanted
+        .into_iter()
+        .map(|(type_, answer, reason, message)| {
+            let since = known(type_)
+                .filter(|before| before.status == answer)
+                .map_or(now, |before| &before.last_transition_time);
+            Condition {
+                type_: type_.to_owned(),
+                status: answer.to_owned(),
+                reason,
+                message,
+                observed_generation: None,
+                last_transition_time: since.clone(),
+            }
+        })
+        .chain(kept.cloned())
+        .collect();
+    let ours = observed
+        .conditions
+        .iter()
+        .filter(|condition| is_ours(condition));
+    let same = ours.clone().count() == wanted.len()
+        && wanted
+            .iter()
+            .all(|condition| observed.conditions.contains(condition));
+    (!same).then(|| {
+        let others = observed
+            .conditions
+            .iter()
+            .filter(|condition| !is_ours(condition));
+        others.cloned().chain(wanted).collect()
+    })
 }
 
 /// Older Services are served first; the name breaks a tie.
@@ -180,6 +327,7 @@ mod tests {
                 observed,
                 resource_version: "7",
             }),
+            Timestamp::UNIX_EPOCH,
         )
     }
 
@@ -268,7 +416,11 @@ mod tests {
             json!({"metadata": {"name": "a-young", "creationTimestamp": "2026-03-01T00:00:00Z"}, "status": status}),
         );
         let old = service(json!({"metadata": {"name": "z-old"}, "status": status}));
-        decider.claim([&young, &old]);
+        let seen = |observed| Seen {
+            observed,
+            resource_version: "7",
+        };
+        decider.claim([seen(&young), seen(&old)], [], Timestamp::UNIX_EPOCH);
         let kept = decide(&mut decider, &old);
         assert!(
             matches!(kept.as_slice(), [Effect::WriteStatus { addresses, .. }] if *addresses == old.service.current),

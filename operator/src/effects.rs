@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use ferrolb_allocation::EventKind;
 use ferrolb_api::ObjectKey;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Something to carry out for one Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Write the addresses into the status, and the pool beside them.
+    /// Write addresses and conditions into the status, and the pool beside them.
     WriteStatus {
         /// The Service.
         key: ObjectKey,
@@ -18,6 +19,8 @@ pub enum Effect {
         addresses: Vec<IpAddr>,
         /// The pool that they are from.
         pool: Option<String>,
+        /// All conditions of the Service; `None` where they stay as they are.
+        conditions: Option<Vec<Condition>>,
         /// The trace that this decision belongs to.
         span: SpanOf,
     },

@@ -18,6 +18,7 @@ pub mod configuration;
 pub mod decide;
 pub mod effects;
 pub mod flags;
+pub mod holds;
 pub mod membership_secret;
 pub mod metrics;
 pub mod project;

@@ -2,22 +2,19 @@
 
 use std::net::Ipv6Addr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use ferrolb_cluster::{Backoff, Client, Election, Ended, EventPublisher, Timing, connect, list};
+use ferrolb_cluster::{Election, Ended, EventPublisher, Timing, connect};
 use ferrolb_operator::certificates::{CertificateNames, keep};
 use ferrolb_operator::flags::Flags;
 use ferrolb_operator::membership_secret;
 use ferrolb_operator::metrics::Metrics;
-use ferrolb_operator::project::{Observed, observe};
 use ferrolb_operator::run::{Run, Stores};
 use ferrolb_serving::{Aside, Readiness, Telemetry, shutdown};
-use k8s_openapi::api::core::v1::Service;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
@@ -98,12 +95,8 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
                 shutdown.clone(),
             ));
         }
-        let Some(recorded) = read_recorded(&client, flags.lb_class.as_deref(), &shutdown).await
-        else {
-            return;
-        };
         Run::new(&client, stores, events, led, figures, telemetry.exports())
-            .run(recorded, shutdown.clone())
+            .run(shutdown.clone())
             .await;
     };
     let mut election = election;
@@ -124,23 +117,4 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
-}
-
-/// Every Service of ours, read with quorum, tried again until it succeeds; `None` when told to stop.
-async fn read_recorded(
-    client: &Client,
-    class: Option<&str>,
-    shutdown: &CancellationToken,
-) -> Option<Vec<Observed>> {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-    loop {
-        match list::<Service, _>(client, |service| observe(&service, class)).await {
-            Ok(services) => return Some(services),
-            Err(reason) => warn!(%reason, "the Services cannot be read; trying again"),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return None,
-            () = tokio::time::sleep(backoff.failed()) => {}
-        }
-    }
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use ferrolb_allocation::{Families, Policy, Port, Protocol, Requested, Service};
-use ferrolb_api::{ObjectKey, annotations};
-use ferrolb_rules::{Family, Labels};
+use ferrolb_allocation::{Families, Limit, Namespace, Policy, Port, Protocol, Requested, Service};
+use ferrolb_api::{ObjectKey, annotations, conditions};
+use ferrolb_rules::{Family, Labels, parse_max_addresses};
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// What the operator keeps of a Service: what is decided on, and what effects need to name it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +22,31 @@ pub struct Observed {
     /// Whether `status.loadBalancer` holds anything that is not an address of ours, a hostname for example.
     pub foreign_ingress: bool,
     /// The annotation keys with the deprecated prefix that it uses.
-    pub deprecated: Vec<&'static str>,
+    pub deprecated: Vec<&'static annotations::AnnotationKey>,
+    /// The conditions in its status, ours and others'. Nearly every Service has none.
+    pub conditions: Vec<Condition>,
+}
+
+/// What allocation reads of a Namespace.
+#[must_use]
+pub fn observe_namespace(object: &core::Namespace) -> Namespace {
+    let metadata = &object.metadata;
+    let limit = metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(annotations::MAX_ADDRESSES));
+    Namespace {
+        labels: metadata.labels.clone().unwrap_or_default(),
+        limit: match limit.map(|text| parse_max_addresses(text)) {
+            None => Limit::None,
+            Some(Ok(limit)) => Limit::At(limit),
+            Some(Err(why)) => Limit::Invalid(format!(
+                "the annotation {} of Namespace {} cannot be understood: {why}",
+                annotations::MAX_ADDRESSES,
+                metadata.name.as_deref().unwrap_or_default()
+            )),
+        },
+    }
 }
 
 /// Reduces `service`; `None` where it is not ours: not of type LoadBalancer, or of another class.
@@ -41,9 +66,14 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
         .as_ref()
         .and_then(|all| all.get(annotations::IP_ALLOCATED_FROM_POOL))
         .cloned();
+    let conditions = service
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
     let wanted = spec.type_.as_deref() == Some("LoadBalancer");
-    if wanted && spec.load_balancer_class.as_deref() != class || !wanted && recorded_pool.is_none()
-    {
+    let ours = recorded_pool.is_some() || conditions.iter().any(is_ours);
+    if wanted && spec.load_balancer_class.as_deref() != class || !wanted && !ours {
         return None;
     }
     let cluster_ips: Vec<&str> = match spec.cluster_ips.as_deref() {
@@ -84,14 +114,14 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     let deprecated = [
-        annotations::LOAD_BALANCER_IPS,
-        annotations::ADDRESS_POOL,
-        annotations::ALLOW_SHARED_IP,
+        &annotations::LOAD_BALANCER_IPS,
+        &annotations::ADDRESS_POOL,
+        &annotations::ALLOW_SHARED_IP,
     ]
-    .iter()
+    .into_iter()
     .filter_map(|key| Some((key, key.find(metadata.annotations.as_ref()?)?.1)))
     .filter(|(key, found)| *found == key.deprecated)
-    .map(|(key, _)| key.deprecated)
+    .map(|(key, _)| key)
     .collect();
     Some(Observed {
         service: Service {
@@ -150,7 +180,10 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
                 .collect(),
             current,
             recorded_pool,
+            told: conditions::find(&conditions, conditions::ADDRESSES_ALLOCATED)
+                .map(|condition| condition.message.as_str().into()),
         },
+        conditions,
         wanted,
         uid: metadata.uid.clone().unwrap_or_default(),
         traceparent: metadata
@@ -160,4 +193,14 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
         foreign_ingress,
         deprecated,
     })
+}
+
+/// Whether this condition of a Service is one that FerroLB writes.
+#[must_use]
+pub fn is_ours(condition: &Condition) -> bool {
+    [
+        conditions::ADDRESSES_ALLOCATED,
+        conditions::ADDRESS_CONFLICT,
+    ]
+    .contains(&condition.type_.as_str())
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferrolb_allocation::PoolCounters;
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
@@ -22,9 +23,10 @@ use tracing::{info, warn};
 
 use crate::carry_out::{Again, CarryOut};
 use crate::configuration::{self, Written};
-use crate::decide::{Decider, Seen, order};
+use crate::decide::{Decider, Seen};
+use crate::holds;
 use crate::metrics::Metrics;
-use crate::project::{Observed, observe};
+use crate::project::{Observed, observe, observe_namespace};
 use crate::unreadable::Unreadable;
 
 /// Statuses of pools follow their counters at most this often, so that a thousand new Services are not a thousand
@@ -36,8 +38,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 pub struct Stores {
     /// Services that are ours.
     pub services: Store<Observed>,
-    /// The labels of namespaces.
-    pub namespaces: Store<BTreeMap<String, String>>,
+    /// The labels and limits of namespaces.
+    pub namespaces: Store<ferrolb_allocation::Namespace>,
     /// What people configured.
     pub configuration: ConfigurationStores,
 }
@@ -55,7 +57,7 @@ impl Stores {
             namespaces: watch(
                 Api::<Namespace>::all(client.clone()),
                 WatchConfig::most_recent(),
-                |namespace: &Namespace| Some(namespace.metadata.labels.clone().unwrap_or_default()),
+                |object: &Namespace| Some(observe_namespace(object)),
             ),
             configuration: ConfigurationStores::watch(
                 client,
@@ -72,11 +74,13 @@ impl Stores {
         self.services.is_ready() && self.namespaces.is_ready() && self.configuration.is_ready()
     }
 
-    /// Waits until every store is complete.
-    pub async fn ready(&self) {
-        self.services.ready().await;
-        self.namespaces.ready().await;
-        self.configuration.ready().await;
+    /// Reads everything again, and waits until it is there.
+    pub async fn relist(&self) {
+        tokio::join!(
+            self.services.relist(),
+            self.namespaces.relist(),
+            self.configuration.relist(),
+        );
     }
 }
 
@@ -140,10 +144,13 @@ impl Run {
 
     /// Decides and writes until `shutdown`. Call once this process leads.
     ///
-    /// `recorded` is every Service as a quorum read found it after this process began to lead: a store may lag behind
-    /// what the leader before wrote last, and an address that it gave must not be given again.
-    pub async fn run(mut self, recorded: Vec<Observed>, shutdown: CancellationToken) {
-        self.stores.ready().await;
+    /// Everything is read again first, now that nobody else decides: a store may lag behind what the leader before wrote
+    /// last, and an address that it gave must not be given again.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.stores.relist() => {}
+            () = shutdown.cancelled() => return,
+        }
         let notify = Arc::new(Notify::new());
         let feeds = Feeds {
             services: self.stores.services.subscribe_with(notify.clone()),
@@ -155,9 +162,13 @@ impl Run {
         let _ = feeds.configuration.take();
         let _ = feeds.namespaces.take();
         self.read_configuration();
-        self.read_namespaces();
-        self.decider.claim(&recorded);
-        drop(recorded);
+        let namespaces = self.stores.namespaces.snapshot();
+        let named = namespaces
+            .iter()
+            .map(|(key, namespace)| (key.name().to_owned(), namespace.value().as_ref().clone()));
+        self.decider.use_namespaces(named.collect());
+        drop(namespaces);
+        self.claim();
         info!(services = self.stores.services.len(), "allocating");
         let mut status_due: Option<Instant> = Some(Instant::now());
         let mut last_status = Instant::now();
@@ -173,6 +184,10 @@ impl Run {
             // Due while the last writes are under way: their end is the next occasion.
             let due = status_due.filter(|_| self.status_write.is_empty());
             let retry = self.retry_at.first().map(|(at, _)| *at);
+            let wake = self.decider.wake_at().map(|at| {
+                let pause = at.as_millisecond() - Timestamp::now().as_millisecond();
+                Instant::now() + Duration::from_millis(u64::try_from(pause).unwrap_or_default())
+            });
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
@@ -183,26 +198,56 @@ impl Run {
                     }
                 }
                 () = until(retry) => {}
+                () = until(wake) => {}
                 () = until(due) => {}
             }
         }
         self.finish().await;
     }
 
+    /// Claims what statuses record, and what pools keep back.
+    fn claim(&mut self) {
+        let services = self.stores.services.snapshot();
+        let seen = services.values().map(|stored| Seen {
+            observed: stored,
+            resource_version: stored.resource_version(),
+        });
+        let pools = self.stores.configuration.pools.snapshot();
+        let kept: Vec<_> = pools
+            .values()
+            .filter_map(|pool| pool.status.as_ref())
+            .flat_map(|status| holds::from_status(&status.held_addresses))
+            .collect();
+        self.decider.claim(seen, kept, Timestamp::now());
+    }
+
     /// Takes in what changed and decides. True if a status may have to follow.
     fn look(&mut self, feeds: &Feeds) -> bool {
         let mut changes = feeds.services.take();
         let configured = feeds.configuration.take();
-        let reconfigured = configured && self.read_configuration();
-        let relabelled = !feeds.namespaces.take().is_empty();
-        if relabelled {
-            self.read_namespaces();
+        let everything = Changes {
+            all: true,
+            keys: BTreeSet::new(),
+        };
+        if configured && self.read_configuration() {
+            changes = everything.clone();
         }
-        if reconfigured || relabelled {
-            changes = Changes {
-                all: true,
-                keys: BTreeSet::new(),
-            };
+        let namespaces = feeds.namespaces.take();
+        if namespaces.all {
+            changes = everything;
+        }
+        for name in &namespaces.keys {
+            let namespace = self.stores.namespaces.get(name);
+            let namespace = namespace.map(|namespace| namespace.value().as_ref().clone());
+            self.decider.use_namespace(name.name(), namespace);
+            if !changes.all {
+                self.stores.services.with(|services| {
+                    let first = ObjectKey::new(name.name(), "");
+                    let inside = services.range(first..).map(|(key, _)| key);
+                    let inside = inside.take_while(|key| key.namespace() == name.name());
+                    changes.keys.extend(inside.cloned());
+                });
+            }
         }
         let now = Instant::now();
         while let Some((at, key)) = self.retry_at.first().cloned().filter(|(at, _)| *at <= now) {
@@ -211,71 +256,21 @@ impl Run {
                 changes.keys.insert(key);
             }
         }
-        if changes.is_empty() {
+        let now = Timestamp::now();
+        let woken = self.decider.wake_at().is_some_and(|at| at <= now);
+        if changes.is_empty() && !woken {
             return configured;
         }
-        self.decide(&changes);
+        let services = self.stores.services.clone();
+        self.decider
+            .decide_changes(&changes, &services, now, |key, observed, effects| {
+                if observed.is_none() {
+                    self.retry.succeeded(key);
+                }
+                self.metrics.updates.inc();
+                self.carry_out.take(key, effects);
+            });
         true
-    }
-
-    fn decide(&mut self, changes: &Changes) {
-        let keys: Vec<ObjectKey> = if changes.all {
-            let snapshot = self.stores.services.snapshot();
-            let mut known: Vec<_> = snapshot.iter().collect();
-            known.sort_by(|(_, one), (_, other)| order(one).cmp(&order(other)));
-            // First those that are gone: a set of changes that says "all" does not name them, nor does any change name one
-            // that went between the reading of all Services and the first look.
-            let gone: BTreeSet<_> = self
-                .decider
-                .known()
-                .filter(|key| !snapshot.contains_key(*key))
-                .cloned()
-                .collect();
-            let known = known.into_iter().map(|(key, _)| key.clone());
-            gone.into_iter().chain(known).collect()
-        } else {
-            self.oldest_first(changes.keys.iter().cloned().collect())
-        };
-        self.decide_each(&keys);
-        // What one Service gave up may serve another that waits; a Service served frees nothing, so this ends.
-        for _ in 0..8 {
-            let waiting = self.decider.to_retry();
-            if waiting.is_empty() {
-                break;
-            }
-            self.decide_each(&waiting);
-        }
-    }
-
-    fn decide_each(&mut self, keys: &[ObjectKey]) {
-        for key in keys {
-            let stored = self.stores.services.get(key);
-            let seen = stored.as_ref().map(|stored| Seen {
-                observed: stored,
-                resource_version: stored.resource_version(),
-            });
-            if seen.is_none() {
-                self.retry.succeeded(key);
-            }
-            let effects = self.decider.decide(key, seen);
-            self.metrics.updates.inc();
-            self.carry_out.take(key, effects);
-        }
-    }
-
-    fn oldest_first(&self, mut keys: Vec<ObjectKey>) -> Vec<ObjectKey> {
-        if keys.len() > 1 {
-            keys.sort_by_cached_key(|key| {
-                (
-                    self.stores
-                        .services
-                        .get(key)
-                        .map(|observed| observed.service.created),
-                    key.clone(),
-                )
-            });
-        }
-        keys
     }
 
     fn ended(&mut self, key: ObjectKey, again: &Again) {
@@ -311,14 +306,6 @@ impl Run {
         changed
     }
 
-    fn read_namespaces(&mut self) {
-        let namespaces = self.stores.namespaces.snapshot();
-        let labels = namespaces
-            .iter()
-            .map(|(key, labels)| (key.name().to_owned(), labels.value().as_ref().clone()));
-        self.decider.use_namespaces(labels.collect());
-    }
-
     /// Begins to write the statuses of configured objects that are not what they should be. Beside the loop, so that no
     /// Service waits for them.
     fn write_statuses(&mut self) {
@@ -332,22 +319,23 @@ impl Run {
             .collect();
         self.metrics.pools(&pools);
         let now = Time(Timestamp::now());
-        let counters = |pool: &str| {
-            pools
-                .iter()
-                .find(|(name, _)| name == pool)
-                .map(|(_, counters)| *counters)
-        };
+        let of_pools: BTreeMap<&str, PoolCounters> = pools
+            .iter()
+            .map(|(name, counters)| (name.as_str(), *counters))
+            .collect();
+        let counters = |pool: &str| of_pools.get(pool).copied();
+        let kept = self.decider.holds();
+        let held = |pool: &str| holds::to_status(kept.get(pool).cloned().unwrap_or_default());
         let mut writes = configuration::outdated(
             &self.stores.configuration,
             &self.refusals,
             &self.last_good,
             &self.unreadable,
             counters,
-            |_| Vec::new(),
+            held,
             &now,
         );
-        writes.extend(self.unreadable.writes(counters, |_| Vec::new(), &now));
+        writes.extend(self.unreadable.writes(counters, held, &now));
         if !writes.is_empty() {
             let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
             self.status_write

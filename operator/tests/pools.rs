@@ -26,7 +26,7 @@ fn start(server: &ApiServer) -> CancellationToken {
         Metrics::register(&mut Registry::default()),
         false,
     );
-    tokio::spawn(run.run(Vec::new(), stop.clone()));
+    tokio::spawn(run.run(stop.clone()));
     stop
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ferrolb_cluster::{EventPublisher, Leadership};
 use ferrolb_operator::metrics::Metrics;
-use ferrolb_operator::project::{Observed, observe};
 use ferrolb_operator::run::{Run, Stores};
 use ferrolb_testing::{ApiServer, objects};
 use prometheus_client::registry::Registry;
@@ -18,18 +17,34 @@ const EVENTS: &str = "api/v1/events";
 const POOLS: &str = "apis/metallb.io/v1beta1/ipaddresspools";
 const SYSTEM: &str = "metallb-system";
 
-fn start(server: &ApiServer, recorded: Vec<Observed>) -> CancellationToken {
+fn start(server: &ApiServer) -> CancellationToken {
+    let stores = Stores::watch(&server.client(), SYSTEM, None);
+    start_with(server, stores)
+}
+
+/// A process that begins to lead after its watches heard the last.
+async fn start_stale(server: &ApiServer, meanwhile: impl FnOnce()) -> CancellationToken {
+    let stores = Stores::watch(&server.client(), SYSTEM, None);
+    until("the stores are complete", || stores.is_ready()).await;
+    // The first event may still be on its way.
+    rest().await;
+    server.hang_watches();
+    meanwhile();
+    start_with(server, stores)
+}
+
+fn start_with(server: &ApiServer, stores: Stores) -> CancellationToken {
     let client = server.client();
     let stop = CancellationToken::new();
     let run = Run::new(
         &client,
-        Stores::watch(&client, SYSTEM, None),
+        stores,
         EventPublisher::start(client.clone(), "metallb-controller", "operator-1"),
         Leadership::alone(),
         Metrics::register(&mut Registry::default()),
         false,
     );
-    tokio::spawn(run.run(recorded, stop.clone()));
+    tokio::spawn(run.run(stop.clone()));
     stop
 }
 
@@ -44,6 +59,12 @@ fn address(server: &ApiServer, service: &str) -> Option<String> {
     let service = server.get(SERVICES, "default", service)?;
     let ip = &service["status"]["loadBalancer"]["ingress"][0]["ip"];
     ip.as_str().map(str::to_owned)
+}
+
+fn with_address(name: &str, address: &str) -> Value {
+    let mut service = objects::service("default", name);
+    service["status"] = json!({"loadBalancer": {"ingress": [{"ip": address}]}});
+    service
 }
 
 /// Waits until it holds. The clock of these tests stands still while anything has something to do, so the minute is one of
@@ -68,7 +89,7 @@ async fn a_service_that_is_deleted_while_everything_is_decided_again_gives_its_a
     let server = ApiServer::default();
     server.put(POOLS, pool("p", &["10.0.0.1/32"], "2026-01-01T00:00:00Z"));
     server.put(SERVICES, objects::service("default", "a"));
-    let _stop = start(&server, Vec::new());
+    let _stop = start(&server);
     until("a has the address", || address(&server, "a").is_some()).await;
     // Both are seen in one look.
     server.delete(SERVICES, "default", "a");
@@ -85,13 +106,31 @@ async fn a_service_that_is_deleted_while_everything_is_decided_again_gives_its_a
 async fn a_service_that_is_deleted_while_the_leader_changes_gives_its_address_back() {
     let server = ApiServer::default();
     server.put(POOLS, pool("p", &["10.0.0.1/32"], "2026-01-01T00:00:00Z"));
-    let mut gone = objects::service("default", "gone");
-    gone["status"] = json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}});
-    let gone = observe(&serde_json::from_value(gone).unwrap(), None).unwrap();
-    let _stop = start(&server, vec![gone]);
+    server.put(SERVICES, with_address("gone", "10.0.0.1"));
+    let _stop = start_stale(&server, || {
+        server.delete(SERVICES, "default", "gone");
+    })
+    .await;
     rest().await;
     server.put(SERVICES, objects::service("default", "b"));
     until("b gets it", || address(&server, "b").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_leader_before_gave_last_is_not_given_again() {
+    let server = ApiServer::default();
+    server.put(
+        POOLS,
+        pool("p", &["10.0.0.1-10.0.0.2"], "2026-01-01T00:00:00Z"),
+    );
+    server.put(SERVICES, objects::service("default", "a"));
+    let _stop = start_stale(&server, || {
+        server.put(SERVICES, with_address("new", "10.0.0.1"));
+    })
+    .await;
+    until("a has an address", || address(&server, "a").is_some()).await;
+    assert_eq!(address(&server, "a").as_deref(), Some("10.0.0.2"));
+    assert_eq!(address(&server, "new").as_deref(), Some("10.0.0.1"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +139,7 @@ async fn a_pool_in_use_that_is_broken_by_an_edit_keeps_its_services() {
     let good = ["10.0.0.1-10.0.0.9"];
     server.put(POOLS, pool("p", &good, "2026-01-01T00:00:00Z"));
     server.put(SERVICES, objects::service("default", "a"));
-    let _stop = start(&server, Vec::new());
+    let _stop = start(&server);
     until("a has an address", || address(&server, "a").is_some()).await;
     let broken = ["10.0.0.1-10.0.0.9", "10.0.1.0-10.0.1.300"];
     server.put(POOLS, pool("p", &broken, "2026-01-01T00:00:00Z"));
@@ -133,7 +172,7 @@ async fn a_mistake_in_an_older_pool_takes_nothing_from_a_younger_one() {
     let mut service = objects::service("default", "a");
     service["metadata"]["annotations"] = json!({"metallb.io/address-pool": "younger"});
     server.put(SERVICES, service);
-    let _stop = start(&server, Vec::new());
+    let _stop = start(&server);
     until("a has an address", || address(&server, "a").is_some()).await;
     server.put(POOLS, pool("older", &["10.0.0.0/16"], old));
     until("the older pool is not accepted", || {
@@ -149,7 +188,7 @@ async fn a_mistake_in_an_older_pool_takes_nothing_from_a_younger_one() {
 async fn an_event_that_could_not_be_written_is_written_later() {
     let server = ApiServer::default();
     server.put(POOLS, pool("p", &["10.0.0.1/32"], "2026-01-01T00:00:00Z"));
-    let _stop = start(&server, Vec::new());
+    let _stop = start(&server);
     rest().await;
     server.fail(3, 500, |seen| {
         seen.writes() && seen.path.contains("/events")

@@ -1,20 +1,34 @@
 //! Which Service gets which address, and why not?
 //!
-//! [`Allocator`] holds the pools and who holds which address. It is told of Services one at a time and answers with an
+//! [`Allocator`] holds the pools and who has which address. It is told of Services one at a time and answers with an
 //! [`Outcome`]: the addresses that the Service shall have, and what to say about it. It never writes; the operator
 //! carries outcomes out, and a Service's own status is the only memory that survives a restart (reference 3.4).
 //!
+//! An address is taken from the moment it is decided on until the API server shows a version of the Service whose status
+//! does not record it: between two decisions there may be a write that is late, and nobody else may have it till then.
+//!
 //! Architecture Invariant: nothing here knows who announces an address. No clock, no API, no randomness: the same
-//! history gives the same addresses.
+//! history gives the same addresses. A change costs the logarithm of the number of Services, not their number.
 
 mod allocator;
+mod decide;
+mod eligibility;
 mod free;
+mod holds;
 mod outcome;
+mod picking;
 mod pool_addresses;
+mod reasons;
 mod service;
 mod sharing;
+mod space;
+mod state;
+mod waiting;
 
-pub use allocator::{Allocator, Namespaces, PoolCounters};
+pub use allocator::{Allocator, PoolCounters};
 pub use free::FreeSet;
-pub use outcome::{Event, EventKind, Outcome};
-pub use service::{Families, Policy, Port, Protocol, Requested, Service};
+pub use holds::Hold;
+pub use outcome::{Event, EventKind, Outcome, Reason, Verdict};
+pub use service::{
+    Families, Limit, Namespace, Namespaces, Policy, Port, Protocol, Requested, Service,
+};

@@ -1,5 +1,6 @@
 //! What was decided about a Service.
 
+use std::fmt;
 use std::net::IpAddr;
 
 /// What a Service shall have, and what to say about it.
@@ -11,8 +12,62 @@ pub struct Outcome {
     pub pool: Option<String>,
     /// What to tell the owner of the Service, in order.
     pub events: Vec<Event>,
-    /// Why it has no address, for a log line; `None` where it has one or needs none.
-    pub unserved: Option<String>,
+    /// Why it does not have all that it asks for; `None` where it has, or asks for nothing.
+    pub verdict: Option<Verdict>,
+    /// It lost an address that the status of an older Service names too; the sentence says which and whose.
+    pub conflict: Option<String>,
+}
+
+/// Why a Service does not have all that it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The kind of obstacle.
+    pub reason: Reason,
+    /// A sentence that names the blocking object and says what to do. The same for as long as nothing changes.
+    pub message: String,
+}
+
+/// What stands between a Service and its addresses, as the reason of its condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// There is no pool at all.
+    NoPools,
+    /// It has no cluster address, so that its family is not known.
+    NoClusterIP,
+    /// The family of its cluster addresses cannot be told.
+    UnknownFamily,
+    /// It requires both families and has one cluster address.
+    DualStackImpossible,
+    /// What it requests cannot be understood.
+    InvalidRequest,
+    /// What it requests is of another family than it is.
+    FamilyMismatch,
+    /// The requested addresses lie in no pool, or not in one.
+    AddressNotInPools,
+    /// The requested address is left out of its pool.
+    AddressExcluded,
+    /// Another Service has the address.
+    AddressInUse,
+    /// The address was freed a short time ago and is kept for its former owner.
+    AddressOnHold,
+    /// There is no pool of the requested name.
+    UnknownPool,
+    /// No pool serves this Service.
+    NoPoolMatches,
+    /// The pools that serve it have no address left.
+    PoolExhausted,
+    /// Its namespace has as many addresses as it may.
+    LimitReached,
+    /// It may not share the address: another key, another selector or a port that is taken.
+    SharingConflict,
+    /// It has one address and prefers one of each family.
+    SecondFamilyUnavailable,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
 }
 
 /// An event on the Service, with MetalLB's reasons (reference 3.8).
@@ -62,12 +117,6 @@ impl EventKind {
             EventKind::NoLbIPsFamily => "nolbIPsIPFamily",
             EventKind::DeprecatedAnnotation => "deprecatedAnnotation",
         }
-    }
-
-    /// Whether it tells of a state that lasts until somebody changes something, rather than of a step taken.
-    #[must_use]
-    pub fn is_lasting(self) -> bool {
-        !matches!(self, EventKind::IPAllocated | EventKind::ClearAssignment)
     }
 
     /// Whether Kubernetes shows it as a Warning.

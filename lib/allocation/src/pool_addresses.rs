@@ -1,242 +1,265 @@
-//! Which addresses of one pool are free, held, or open to sharing?
+//! Which addresses of one pool are free, in use, or open to sharing?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_rules::{AddressRange, Family, Pool};
+use ferrolb_rules::{Family, Pool};
 
-use crate::free::FreeSet;
 use crate::service::Service;
-use crate::sharing::Holders;
+use crate::sharing::{Blocked, Use};
+use crate::space::Space;
 
 /// The addresses of one pool. Entries keep the order of `spec.addresses`: it is the order in which they are given out.
 #[derive(Clone, Debug)]
 pub(crate) struct PoolAddresses {
     pub(crate) pool: Pool,
-    entries: Vec<Entry>,
-    holders: BTreeMap<IpAddr, Holders>,
-    /// Sharing key to the addresses that are held under it, in the order in which they would be given out.
-    shared: BTreeMap<String, BTreeSet<(usize, u128)>>,
+    v4: Addresses,
+    v6: Addresses,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    range: AddressRange,
-    free: FreeSet,
+struct Addresses {
+    space: Space,
+    /// By ordinal.
+    uses: BTreeMap<u128, Use>,
+    /// Sharing key to the ordinals that are held under it.
+    shared: BTreeMap<Box<str>, BTreeSet<u128>>,
+    /// How many are on hold.
+    on_hold: u64,
+}
+
+/// What became of an address whose user left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing changed.
+    Nothing,
+    /// Others still use it.
+    Others,
+    /// Nobody uses it; it is not among the free ones yet.
+    Nobody,
 }
 
 impl PoolAddresses {
     pub(crate) fn new(pool: Pool) -> Self {
-        let entries = pool
-            .ranges
-            .iter()
-            .map(|range| Entry {
-                range: *range,
-                free: FreeSet::full(range.first(), range.last()),
-            })
-            .collect();
-        PoolAddresses {
-            pool,
-            entries,
-            holders: BTreeMap::new(),
+        let addresses = |family| Addresses {
+            space: Space::new(family, &pool.ranges, &pool.exclude, pool.avoid_buggy_ips),
+            uses: BTreeMap::new(),
             shared: BTreeMap::new(),
+            on_hold: 0,
+        };
+        let (v4, v6) = (addresses(Family::V4), addresses(Family::V6));
+        PoolAddresses { pool, v4, v6 }
+    }
+
+    fn of(&self, family: Family) -> &Addresses {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
         }
     }
 
-    /// Whether the pool may give `address` to anyone: it lies in it and is not one of those avoided.
+    fn of_mut(&mut self, family: Family) -> &mut Addresses {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    fn ordinal(&self, address: IpAddr) -> Option<u128> {
+        self.of(Family::of(address)).space.ordinal(number(address))
+    }
+
+    /// Whether the pool may give `address` to anyone: it lies in it and is not one of those left out.
     pub(crate) fn offers(&self, address: IpAddr) -> bool {
-        self.entry_of(address).is_some() && !(self.pool.avoid_buggy_ips && is_buggy(address))
+        self.ordinal(address).is_some()
     }
 
-    /// The first address of `family` that `service` may have: free, or held by Services that share with it.
-    pub(crate) fn candidate(&mut self, family: Family, service: &Service) -> Option<IpAddr> {
-        let avoid = self.pool.avoid_buggy_ips;
-        let free = self
-            .entries
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, entry)| entry.range.family() == family)
-            .find_map(|(index, entry)| {
-                while let Some(first) = entry.free.first() {
-                    if avoid && is_buggy(family.address(first)) {
-                        // Never given out, so it needs no second look: dropped for as long as the pool stays as it is.
-                        entry.free.remove(first);
-                    } else {
-                        return Some((index, first));
-                    }
-                }
-                None
-            });
-        let shared = (!service.sharing_key.is_empty())
-            .then(|| self.first_shareable(family, service))
-            .flatten();
-        let (_, number) = match (free, shared) {
-            (Some(free), Some(shared)) => free.min(shared),
-            (one, other) => one.or(other)?,
-        };
-        Some(family.address(number))
+    /// Who uses `address`.
+    pub(crate) fn used(&self, address: IpAddr) -> Option<&Use> {
+        let ordinal = self.ordinal(address)?;
+        self.of(Family::of(address)).uses.get(&ordinal)
     }
 
-    fn first_shareable(&self, family: Family, service: &Service) -> Option<(usize, u128)> {
-        self.shared
-            .get(&service.sharing_key)?
+    /// Whether `service` may hold `address`, as far as others who use it go.
+    pub(crate) fn admits(
+        &self,
+        address: IpAddr,
+        service: &Service,
+        recorded: bool,
+    ) -> Result<(), Blocked> {
+        self.used(address)
+            .map_or(Ok(()), |used| used.admits(service, recorded))
+    }
+
+    /// The first address of `family` that is free.
+    pub(crate) fn first_free(&mut self, family: Family) -> Option<IpAddr> {
+        let space = &mut self.of_mut(family).space;
+        let ordinal = space.first_free()?;
+        Some(family.address(space.number(ordinal)?))
+    }
+
+    /// The first address of `family` that `service` may share, of those that `fits` says yes to.
+    pub(crate) fn first_shareable(
+        &self,
+        family: Family,
+        service: &Service,
+        fits: impl Fn(&Use) -> bool,
+    ) -> Option<IpAddr> {
+        let addresses = self.of(family);
+        let ordinal = addresses
+            .shared
+            .get(service.sharing_key.as_str())?
             .iter()
-            .copied()
-            .find(|(index, number)| {
-                self.entries
-                    .get(*index)
-                    .is_some_and(|entry| entry.range.family() == family)
-                    && self
-                        .holders
-                        .get(&family.address(*number))
-                        .is_some_and(|holders| {
-                            holders.admits(family.address(*number), service).is_ok()
-                        })
-            })
+            .find(|ordinal| {
+                addresses
+                    .uses
+                    .get(*ordinal)
+                    .is_some_and(|used| fits(used) && used.admits(service, false).is_ok())
+            })?;
+        Some(family.address(addresses.space.number(*ordinal)?))
     }
 
-    /// Whether `service` may hold `address`; the sentence says why not.
-    pub(crate) fn admits(&self, address: IpAddr, service: &Service) -> Result<(), String> {
-        self.holders
-            .get(&address)
-            .map_or(Ok(()), |holders| holders.admits(address, service))
+    /// The one of two addresses that is given out first.
+    pub(crate) fn earlier(&self, one: IpAddr, other: IpAddr) -> IpAddr {
+        if self.ordinal(other) < self.ordinal(one) {
+            other
+        } else {
+            one
+        }
     }
 
-    /// Records that `service` holds `address`. The caller has asked [`PoolAddresses::admits`].
-    pub(crate) fn hold(&mut self, address: IpAddr, service: &Service) {
-        let Some(position) = self.entry_of(address) else {
-            return;
+    /// Makes `service` a holder of `address`. True if that changes anything for others.
+    pub(crate) fn hold(&mut self, address: IpAddr, service: &Service) -> bool {
+        self.change(address, |used| used.hold(service))
+            .unwrap_or_default()
+    }
+
+    /// `key` shall not have `address` any more, but its status may still record it. True if it was a holder.
+    pub(crate) fn linger(&mut self, address: IpAddr, key: &ObjectKey) -> bool {
+        self.change(address, |used| used.linger(key))
+            .unwrap_or_default()
+    }
+
+    /// `key` has nothing to do with `address` any more.
+    pub(crate) fn leave(&mut self, address: IpAddr, key: &ObjectKey) -> Left {
+        let family = Family::of(address);
+        let Some(ordinal) = self.ordinal(address) else {
+            return Left::Nothing;
         };
-        match self.holders.get_mut(&address) {
-            Some(holders) => {
-                if holders.sharing_key() != service.sharing_key {
-                    unshare(&mut self.shared, holders.sharing_key(), position);
+        if !self.of(family).uses.contains_key(&ordinal) {
+            return Left::Nothing;
+        }
+        self.change(address, |used| used.leave(key));
+        let uses = &mut self.of_mut(family).uses;
+        if uses.get(&ordinal).is_some_and(Use::is_empty) {
+            uses.remove(&ordinal);
+            return Left::Nobody;
+        }
+        Left::Others
+    }
+
+    /// Takes over who used an address before a change of pools.
+    pub(crate) fn adopt(&mut self, address: IpAddr, used: Use) {
+        self.change(address, |new| *new = used);
+    }
+
+    /// Changes who uses an address, and keeps the index of shared ones.
+    fn change<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut Use) -> R) -> Option<R> {
+        let ordinal = self.ordinal(address)?;
+        let addresses = self.of_mut(Family::of(address));
+        let used = addresses.uses.entry(ordinal).or_insert_with(|| {
+            addresses.space.take(ordinal);
+            Use::default()
+        });
+        let before: Box<str> = used.sharing_key().into();
+        let result = change(used);
+        let after = used.sharing_key();
+        if *before != *after {
+            if let Some(ordinals) = addresses.shared.get_mut(&before) {
+                ordinals.remove(&ordinal);
+                if ordinals.is_empty() {
+                    addresses.shared.remove(&before);
                 }
-                holders.admit(service);
             }
-            None => {
-                self.holders.insert(address, Holders::new(service));
-                if let Some(entry) = self.entries.get_mut(position.0) {
-                    entry.free.remove(position.1);
-                }
+            if !after.is_empty() {
+                addresses
+                    .shared
+                    .entry(after.into())
+                    .or_default()
+                    .insert(ordinal);
             }
         }
-        if !service.sharing_key.is_empty() {
-            self.shared
-                .entry(service.sharing_key.clone())
-                .or_default()
-                .insert(position);
+        Some(result)
+    }
+
+    /// Puts an address that nobody uses among the free ones.
+    pub(crate) fn give_back(&mut self, address: IpAddr) {
+        if let Some(ordinal) = self.ordinal(address) {
+            let addresses = self.of_mut(Family::of(address));
+            if !addresses.uses.contains_key(&ordinal) {
+                addresses.space.give_back(ordinal);
+            }
         }
     }
 
-    /// Takes holders over as they are, from the pool that had the address before a change of pools.
-    pub(crate) fn adopt(&mut self, address: IpAddr, holders: Holders) {
-        let Some(position) = self.entry_of(address) else {
-            return;
+    /// Takes an address that nobody uses from the free ones, for a time.
+    pub(crate) fn put_on_hold(&mut self, address: IpAddr) {
+        if let Some(ordinal) = self.ordinal(address) {
+            let addresses = self.of_mut(Family::of(address));
+            addresses.space.take(ordinal);
+            addresses.on_hold += 1;
+        }
+    }
+
+    /// The hold of an address is over, because it ended or because its former owner has it again.
+    pub(crate) fn end_hold(&mut self, address: IpAddr) {
+        let addresses = self.of_mut(Family::of(address));
+        addresses.on_hold = addresses.on_hold.saturating_sub(1);
+        self.give_back(address);
+    }
+
+    /// Whether addresses of `family` are on hold.
+    pub(crate) fn holds_back(&self, family: Family) -> bool {
+        self.of(family).on_hold > 0
+    }
+
+    /// How many distinct addresses of `family` are in use.
+    pub(crate) fn in_use(&self, family: Family) -> u64 {
+        self.of(family).uses.len() as u64
+    }
+
+    /// How many addresses of `family` it can give to anyone now (reference 3.9, less those on hold).
+    pub(crate) fn available(&self, family: Family) -> u128 {
+        let addresses = self.of(family);
+        let taken = self.in_use(family) + addresses.on_hold;
+        addresses.space.capacity().saturating_sub(u128::from(taken))
+    }
+
+    /// Whether it can give an address of `family` at all.
+    pub(crate) fn has(&self, family: Family) -> bool {
+        self.of(family).space.capacity() > 0
+    }
+
+    /// Everything that is in use.
+    pub(crate) fn into_uses(self) -> impl Iterator<Item = (IpAddr, Use)> {
+        let of = |addresses: Addresses| {
+            let (space, family) = (addresses.space.clone(), addresses.space.family());
+            addresses
+                .uses
+                .into_iter()
+                .filter_map(move |(ordinal, used)| {
+                    Some((family.address(space.number(ordinal)?), used))
+                })
         };
-        if let Some(entry) = self.entries.get_mut(position.0) {
-            entry.free.remove(position.1);
-        }
-        if !holders.sharing_key().is_empty() {
-            self.shared
-                .entry(holders.sharing_key().to_owned())
-                .or_default()
-                .insert(position);
-        }
-        self.holders.insert(address, holders);
-    }
-
-    /// Records that `key` holds `address` no more. True if nobody holds it now.
-    pub(crate) fn release(&mut self, address: IpAddr, key: &ObjectKey) -> bool {
-        let Some(holders) = self.holders.get_mut(&address) else {
-            return false;
-        };
-        if !holders.leave(key) {
-            return false;
-        }
-        let holders = self.holders.remove(&address);
-        if let Some(position) = self.entry_of(address) {
-            if let Some(holders) = holders {
-                unshare(&mut self.shared, holders.sharing_key(), position);
-            }
-            if let Some(entry) = self.entries.get_mut(position.0) {
-                entry.free.insert(position.1);
-            }
-        }
-        true
-    }
-
-    pub(crate) fn into_holders(self) -> BTreeMap<IpAddr, Holders> {
-        self.holders
-    }
-
-    /// How many distinct addresses of `family` are held.
-    pub(crate) fn held(&self, family: Family) -> u64 {
-        self.holders
-            .keys()
-            .filter(|address| Family::of(**address) == family)
-            .count() as u64
-    }
-
-    /// How many addresses of `family` the pool can give out (reference 3.9).
-    pub(crate) fn capacity(&self, family: Family) -> u128 {
-        self.entries
-            .iter()
-            .filter(|entry| entry.range.family() == family)
-            .map(|entry| {
-                let size = (entry.range.last() - entry.range.first()).saturating_add(1);
-                let avoided = if self.pool.avoid_buggy_ips && family == Family::V4 {
-                    buggy_in(&entry.range)
-                } else {
-                    0
-                };
-                size - avoided
-            })
-            .fold(0, u128::saturating_add)
-    }
-
-    fn entry_of(&self, address: IpAddr) -> Option<(usize, u128)> {
-        let index = self
-            .entries
-            .iter()
-            .position(|entry| entry.range.contains(address))?;
-        let number = match address {
-            IpAddr::V4(v4) => u128::from(u32::from(v4)),
-            IpAddr::V6(v6) => u128::from(v6),
-        };
-        Some((index, number))
+        of(self.v4).chain(of(self.v6))
     }
 }
 
-fn unshare(
-    shared: &mut BTreeMap<String, BTreeSet<(usize, u128)>>,
-    key: &str,
-    position: (usize, u128),
-) {
-    if let Some(positions) = shared.get_mut(key) {
-        positions.remove(&position);
-        if positions.is_empty() {
-            shared.remove(key);
-        }
+/// The numeric value of an address.
+pub(crate) fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
     }
-}
-
-/// Whether some network gear mistakes the address for a network or broadcast address: IPv4 ending in .0 or .255
-/// (reference 1.1, avoidBuggyIPs).
-fn is_buggy(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [_, _, _, 0 | 255]))
-}
-
-fn buggy_in(range: &AddressRange) -> u128 {
-    // Numbers up to and including n whose last octet is `octet`.
-    let up_to = |n: u128, octet: u128| n / 256 + u128::from(n % 256 >= octet);
-    let count = |octet: u128| {
-        up_to(range.last(), octet)
-            - range
-                .first()
-                .checked_sub(1)
-                .map_or(0, |before| up_to(before, octet))
-    };
-    count(0) + count(255)
 }

@@ -1,11 +1,35 @@
 //! What allocation reads of a Service (reference 3.1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Family, Labels};
+
+/// What is read of each namespace, by name.
+pub type Namespaces = BTreeMap<String, Namespace>;
+
+/// What is read of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Namespace {
+    /// Its labels, for the namespace selectors of pools.
+    pub labels: BTreeMap<String, String>,
+    /// How many addresses its Services may have (`ferrolb.io/max-addresses`).
+    pub limit: Limit,
+}
+
+/// A limit on the distinct addresses that the Services of a namespace hold.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Limit {
+    /// None.
+    #[default]
+    None,
+    /// So many.
+    At(u32),
+    /// The annotation cannot be understood; the sentence says why. Nothing more is given until it can.
+    Invalid(String),
+}
 
 /// A Service of type LoadBalancer that is ours to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +58,8 @@ pub struct Service {
     pub ports: BTreeSet<Port>,
     /// The addresses in its status.
     pub current: Vec<IpAddr>,
+    /// What its condition says that it lacks, where it has one.
+    pub told: Option<Box<str>>,
     /// The pool named by the annotation that FerroLB writes beside the status.
     pub recorded_pool: Option<String>,
 }

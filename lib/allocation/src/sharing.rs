@@ -1,83 +1,172 @@
 //! May these Services hold one address together (reference 3.6)?
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-
 use ferrolb_api::ObjectKey;
 
 use crate::service::{Port, Service};
 
-/// Who holds one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Holders {
-    sharing_key: String,
-    backend_key: String,
-    /// Never empty: the last holder's leaving removes the entry.
-    services: BTreeMap<ObjectKey, BTreeSet<Port>>,
+/// Who has one address.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Use {
+    sharing_key: Box<str>,
+    backend_key: Box<str>,
+    /// Services that shall have it.
+    holders: Vec<Holder>,
+    /// Services whose status may still record it although they shall not have it any more.
+    lingering: Vec<ObjectKey>,
 }
 
-impl Holders {
-    pub(crate) fn new(service: &Service) -> Self {
-        Holders {
-            sharing_key: service.sharing_key.clone(),
-            backend_key: service.backend_key.clone(),
-            services: BTreeMap::from([(service.key.clone(), service.ports.clone())]),
-        }
-    }
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Holder {
+    key: ObjectKey,
+    created: i64,
+    ports: Box<[Port]>,
+}
 
-    /// Whether `service` may hold `address` beside (or as) the present holders; the sentence says why not.
-    pub(crate) fn admits(&self, address: IpAddr, service: &Service) -> Result<(), String> {
-        let others: Vec<_> = self
-            .services
-            .iter()
-            .filter(|(key, _)| **key != service.key)
-            .collect();
-        if others.is_empty() {
-            return Ok(());
-        }
-        let names = || {
-            others
+/// Why a Service may not have an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    /// Others have it, with other keys.
+    InUse(Vec<ObjectKey>),
+    /// One that shares it has this port.
+    Port(Port, ObjectKey),
+    /// Others are about to lose it, and their statuses still say otherwise.
+    Leaving(Vec<ObjectKey>),
+}
+
+impl Use {
+    /// Whether `service` may have the address beside (or as) the present holders.
+    ///
+    /// `recorded` says that its status names the address already: then those that are leaving do not stand in its way.
+    pub(crate) fn admits(&self, service: &Service, recorded: bool) -> Result<(), Blocked> {
+        let others = || {
+            self.holders
                 .iter()
-                .map(|(key, _)| key.to_string())
-                .collect::<Vec<_>>()
-                .join(",")
+                .filter(|holder| holder.key != service.key)
         };
-        if self.sharing_key.is_empty()
-            || service.sharing_key != self.sharing_key
-            || service.backend_key != self.backend_key
-        {
-            return Err(format!(
-                "can't change sharing key for {:?}, address {address} also in use by {}; ask for another address, or give all \
-                 of them the same metallb.io/allow-shared-ip and different ports (with externalTrafficPolicy Local also the \
-                 same selector)",
-                service.key.to_string(),
-                names()
-            ));
-        }
-        for (key, ports) in others {
-            if let Some(port) = ports.intersection(&service.ports).next() {
-                return Err(format!(
-                    "port {port} is already in use on {address:?} by {key}"
+        if others().next().is_some() {
+            if self.sharing_key.is_empty()
+                || *service.sharing_key != *self.sharing_key
+                || *service.backend_key != *self.backend_key
+            {
+                return Err(Blocked::InUse(
+                    others().map(|holder| holder.key.clone()).collect(),
                 ));
             }
+            for other in others() {
+                if let Some(port) = other
+                    .ports
+                    .iter()
+                    .find(|port| service.ports.contains(*port))
+                {
+                    return Err(Blocked::Port(*port, other.key.clone()));
+                }
+            }
+        }
+        let leaving = || self.lingering.iter().filter(|key| **key != service.key);
+        if !recorded && leaving().next().is_some() {
+            return Err(Blocked::Leaving(leaving().cloned().collect()));
         }
         Ok(())
     }
 
-    /// Adds `service`, or renews what it says of itself. The caller has asked [`Holders::admits`].
-    pub(crate) fn admit(&mut self, service: &Service) {
-        self.services
-            .insert(service.key.clone(), service.ports.clone());
-        self.sharing_key.clone_from(&service.sharing_key);
-        self.backend_key.clone_from(&service.backend_key);
+    /// The holders that keep `service` out.
+    pub(crate) fn against(&self, service: &Service) -> Vec<(i64, ObjectKey)> {
+        let keys = self.sharing_key.is_empty()
+            || *service.sharing_key != *self.sharing_key
+            || *service.backend_key != *self.backend_key;
+        self.holders
+            .iter()
+            .filter(|other| other.key != service.key)
+            .filter(|other| keys || other.ports.iter().any(|port| service.ports.contains(port)))
+            .map(|other| (other.created, other.key.clone()))
+            .collect()
     }
 
-    /// Whether the last holder left.
+    /// Makes `service` a holder, or renews what it says of itself. The caller has asked [`Use::admits`]. True if
+    /// anything changed.
+    pub(crate) fn hold(&mut self, service: &Service) -> bool {
+        let before = self.lingering.len();
+        self.lingering.retain(|key| *key != service.key);
+        let mut changed = self.lingering.len() != before;
+        let holder = Holder {
+            key: service.key.clone(),
+            created: service.created,
+            ports: service.ports.iter().copied().collect(),
+        };
+        match self
+            .holders
+            .iter_mut()
+            .find(|known| known.key == holder.key)
+        {
+            Some(known) if *known == holder => {}
+            Some(known) => {
+                *known = holder;
+                changed = true;
+            }
+            None => {
+                self.holders.push(holder);
+                self.holders.sort_by(|one, other| one.key.cmp(&other.key));
+                changed = true;
+            }
+        }
+        if *self.sharing_key != *service.sharing_key || *self.backend_key != *service.backend_key {
+            self.sharing_key = service.sharing_key.as_str().into();
+            self.backend_key = service.backend_key.as_str().into();
+            changed = true;
+        }
+        changed
+    }
+
+    /// The Service shall not have it any more, but its status may still say so. True if it was a holder.
+    pub(crate) fn linger(&mut self, key: &ObjectKey) -> bool {
+        let held = self.end(key);
+        if !self.lingering.contains(key) {
+            self.lingering.push(key.clone());
+        }
+        held
+    }
+
+    /// The Service has nothing to do with it any more. True if it was a holder.
     pub(crate) fn leave(&mut self, key: &ObjectKey) -> bool {
-        self.services.remove(key);
-        self.services.is_empty()
+        self.lingering.retain(|lingering| lingering != key);
+        self.end(key)
     }
 
+    fn end(&mut self, key: &ObjectKey) -> bool {
+        let before = self.holders.len();
+        self.holders.retain(|holder| holder.key != *key);
+        if self.holders.is_empty() {
+            self.sharing_key = Box::default();
+            self.backend_key = Box::default();
+        }
+        self.holders.len() != before
+    }
+
+    /// Whether nobody has it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.holders.is_empty() && self.lingering.is_empty()
+    }
+
+    /// Whether a Service holds it.
+    pub(crate) fn is_held_by(&self, key: &ObjectKey) -> bool {
+        self.holders.iter().any(|holder| holder.key == *key)
+    }
+
+    /// Whether a Service of this namespace holds it.
+    pub(crate) fn is_held_in(&self, namespace: &str) -> bool {
+        self.holders
+            .iter()
+            .any(|holder| holder.key.namespace() == namespace)
+    }
+
+    /// Whether another Service of this one's namespace holds it.
+    pub(crate) fn is_held_beside(&self, key: &ObjectKey) -> bool {
+        self.holders
+            .iter()
+            .any(|holder| holder.key.namespace() == key.namespace() && holder.key != *key)
+    }
+
+    /// The key under which its holders share it; empty if they do not.
     pub(crate) fn sharing_key(&self) -> &str {
         &self.sharing_key
     }

@@ -1,0 +1,337 @@
+//! The rules: what may a Service keep, and what does it get (reference 3.2, 3.5 to 3.7)?
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ferrolb_rules::Family;
+
+use crate::outcome::{Event, EventKind, Reason};
+use crate::picking::{Asking, Lacks};
+use crate::reasons::{self, Obstacle, listed, texts};
+use crate::service::{Families, Policy, Requested, Service};
+use crate::state::State;
+use crate::waiting::{Need, Wait};
+
+/// What a Service shall have.
+#[derive(Debug, Default)]
+pub(crate) struct Decision {
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Steps taken, in order.
+    pub(crate) events: Vec<Event>,
+    /// Why it is not all that it asks for.
+    pub(crate) obstacle: Option<Obstacle>,
+    /// It lost an address to an older claim.
+    pub(crate) conflict: Option<String>,
+}
+
+impl State {
+    /// Decides about one Service (the order of reference 3.2). Records nothing but evictions.
+    pub(crate) fn decide(&mut self, service: &Service, version: &str) -> Decision {
+        let refused = |obstacle| Decision {
+            obstacle: Some(obstacle),
+            ..Decision::default()
+        };
+        if self.pools.is_empty() {
+            return refused(reasons::no_pools());
+        }
+        match (service.families, service.policy) {
+            (Families::None, _) => return refused(reasons::no_cluster_ip()),
+            (Families::Unknown, _) => {
+                // MetalLB stops here and leaves the Service as it is (reference 3.2, step 8).
+                return Decision {
+                    addresses: service.current.clone(),
+                    ..refused(reasons::unknown_family())
+                };
+            }
+            (Families::Single(_), Policy::RequireDualStack) => {
+                return refused(reasons::dual_stack_impossible());
+            }
+            _ => {}
+        }
+        let recorded = self.recorded(service, version);
+        let mut own = recorded.clone();
+        own.extend(self.held_by(&service.key));
+        let asking = Asking {
+            service,
+            recorded,
+            own,
+        };
+        // A decision that is not in the status yet holds as if it were.
+        let current = if service.current.is_empty() {
+            self.held_by(&service.key).to_vec()
+        } else {
+            service.current.clone()
+        };
+        let mut decision = Decision::default();
+        if !current.is_empty() {
+            match self.may_stay(&asking, &current) {
+                Ok(()) => decision.addresses = current,
+                Err(Some(obstacle)) if obstacle.kind == Some(EventKind::LoadBalancerFailed) => {
+                    decision.addresses = current;
+                    decision.obstacle = Some(obstacle);
+                    return decision;
+                }
+                Err(obstacle) => {
+                    if let Some(obstacle) = obstacle {
+                        decision.conflict =
+                            obstacle.conflict.then(|| obstacle.verdict.message.clone());
+                        decision.events.extend(obstacle.to_event(service));
+                    }
+                }
+            }
+        }
+        if decision.addresses.is_empty() {
+            match self.allocate(&asking) {
+                Ok(addresses) => {
+                    decision.events.push(Event {
+                        kind: EventKind::IPAllocated,
+                        message: format!("Assigned IP {:?}", texts(&addresses)),
+                    });
+                    decision.addresses = addresses;
+                }
+                Err(obstacle) => {
+                    decision.obstacle = Some(obstacle);
+                    return decision;
+                }
+            }
+        }
+        if let [only] = decision.addresses.as_slice()
+            && service.families == Families::Dual
+            && service.policy == Policy::PreferDualStack
+            // Whoever asks for one address has it and asks for no other: the next look would take both away.
+            && service.requested == Requested::Nothing
+        {
+            match self.add_family(&asking, *only) {
+                Ok(added) => {
+                    decision.events.push(Event {
+                        kind: EventKind::IPAllocated,
+                        message: format!("Assigned additional IP {:?}", added.to_string()),
+                    });
+                    decision.addresses.push(added);
+                }
+                Err(obstacle) => decision.obstacle = Some(obstacle),
+            }
+        }
+        decision
+    }
+
+    /// Whether what the status of `service` records may stay, for a claim at the start.
+    pub(crate) fn may_claim(&mut self, service: &Service, version: &str) -> bool {
+        let asking = Asking {
+            service,
+            recorded: self.recorded(service, version),
+            own: Vec::new(),
+        };
+        self.check(&asking, &service.current).is_ok()
+    }
+
+    /// Whether the Service keeps `current` (reference 3.2, steps 7 to 12); if not, what to say.
+    fn may_stay(
+        &mut self,
+        asking: &Asking<'_>,
+        current: &[IpAddr],
+    ) -> Result<(), Option<Obstacle>> {
+        let service = asking.service;
+        let families = Families::of(current);
+        if families == Families::Unknown {
+            return Err(Some(reasons::unknown_status_family(current)));
+        }
+        let second_missing = service.families == Families::Dual
+            && service.policy == Policy::PreferDualStack
+            && matches!(families, Families::Single(_));
+        if families != service.families && !second_missing {
+            return Err(None);
+        }
+        let pool = self
+            .check(asking, current)
+            .map_err(|obstacle| obstacle.event(EventKind::ClearAssignment))?;
+        let wanted = service.requested_pool.as_deref();
+        if wanted.is_some_and(|wanted| self.named(wanted) != Some(pool)) {
+            return Err(None);
+        }
+        match &service.requested {
+            Requested::Nothing => Ok(()),
+            Requested::Invalid(reason) => Err(Some(
+                Obstacle::new(Reason::InvalidRequest, reason).event(EventKind::LoadBalancerFailed),
+            )),
+            Requested::Addresses(wanted) => {
+                let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
+                if set(wanted) == set(current) {
+                    Ok(())
+                } else {
+                    Err(None)
+                }
+            }
+        }
+    }
+
+    /// Whether the Service may have exactly `addresses`, and of which pool (reference 3.5, assign checks).
+    fn check(&mut self, asking: &Asking<'_>, addresses: &[IpAddr]) -> Result<u32, Obstacle> {
+        let service = asking.service;
+        let Some(index) = self.pool_of(addresses) else {
+            return Err(reasons::not_in_pools(
+                addresses,
+                |address| Some(&self.pool(self.owner(address)?)?.pool),
+                self.pools.iter().map(|pool| &pool.pool),
+            ));
+        };
+        if addresses.len() > 2 || Families::of(addresses) == Families::Unknown {
+            return Err(reasons::family_mismatch(addresses, service));
+        }
+        self.compatible(index, service)?;
+        for address in addresses {
+            self.check_one(index, *address, asking)?;
+        }
+        let new = addresses
+            .iter()
+            .filter(|address| !asking.recorded.contains(address))
+            .filter(|address| !self.is_counted(index, **address, service))
+            .count();
+        let (room, limit) = self.room(index, service);
+        if new > room {
+            return Err(limit.unwrap_or_else(reasons::no_pools));
+        }
+        Ok(index)
+    }
+
+    /// Whether others stand in the way of one address.
+    fn check_one(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        asking: &Asking<'_>,
+    ) -> Result<(), Obstacle> {
+        let service = asking.service;
+        let recorded = asking.recorded.contains(&address);
+        let Some(pool) = self.pool(index) else {
+            return Err(reasons::no_pools());
+        };
+        if !recorded && self.holds.keeps_from(address, &service.key) {
+            return Err(reasons::on_hold(address, &pool.pool));
+        }
+        let Err(why) = pool.admits(address, service, recorded) else {
+            return Ok(());
+        };
+        let used = pool.used(address);
+        let changed_itself = used.is_some_and(|used| used.is_held_by(&service.key));
+        if !recorded || changed_itself {
+            return Err(reasons::blocked(address, service, &why));
+        }
+        // Two statuses name the address, and both Services cannot have it: the older keeps it.
+        let mut against = used.map(|used| used.against(service)).unwrap_or_default();
+        against.sort();
+        match against.first() {
+            Some(oldest) if *oldest < (service.created, service.key.clone()) => {
+                Err(reasons::conflict(address, &oldest.1))
+            }
+            _ => {
+                for (created, key) in against {
+                    self.evict(address, created, &key);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds addresses for a Service that has none (reference 3.5).
+    fn allocate(&mut self, asking: &Asking<'_>) -> Result<Vec<IpAddr>, Obstacle> {
+        let service = asking.service;
+        match &service.requested {
+            Requested::Invalid(reason) => {
+                return Err(Obstacle::new(Reason::InvalidRequest, reason));
+            }
+            Requested::Addresses(wanted) => return self.allocate_requested(asking, wanted),
+            Requested::Nothing => {}
+        }
+        let mut lacks = Lacks::default();
+        if let Some(wanted) = &service.requested_pool {
+            let Some(index) = self.named(wanted) else {
+                let pools = self.pools.iter().map(|pool| &pool.pool);
+                return Err(reasons::unknown_pool(wanted, pools));
+            };
+            self.compatible(index, service)?;
+            return self.pick(&[index], asking, &mut lacks).ok_or_else(|| {
+                let families = service.families;
+                lacks.obstacle(format!(
+                    "no available IPs in pool {wanted} for {families} IPFamily"
+                ))
+            });
+        }
+        let pinned: Vec<u32> = self
+            .pinned
+            .iter()
+            .copied()
+            .filter(|index| self.compatible(*index, service).is_ok())
+            .collect();
+        let unpinned = self.unpinned.clone();
+        self.pick(&pinned, asking, &mut lacks)
+            .or_else(|| self.pick(&unpinned, asking, &mut lacks))
+            .ok_or_else(|| {
+                if pinned.is_empty() && unpinned.is_empty() {
+                    lacks.sentences = self.unfit(service);
+                }
+                lacks.obstacle(format!("no available IPs for {}", service.families))
+            })
+    }
+
+    fn allocate_requested(
+        &mut self,
+        asking: &Asking<'_>,
+        wanted: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, Obstacle> {
+        let service = asking.service;
+        if Families::of(wanted) != service.families {
+            return Err(reasons::family_mismatch(wanted, service));
+        }
+        if let Some(pool) = &service.requested_pool {
+            let asked = self.named(pool);
+            if asked.is_none() {
+                let pools = self.pools.iter().map(|pool| &pool.pool);
+                return Err(reasons::unknown_pool(pool, pools));
+            }
+            let owner = self.pool_of(wanted).filter(|owner| Some(*owner) != asked);
+            if let Some(owner) = owner.and_then(|owner| self.pool(owner)) {
+                return Err(reasons::other_pool(wanted, &owner.pool.name, pool));
+            }
+        }
+        self.check(asking, wanted)?;
+        Ok(wanted.to_vec())
+    }
+
+    /// Adds the missing family from the pool of the address that the Service has.
+    fn add_family(&mut self, asking: &Asking<'_>, has: IpAddr) -> Result<IpAddr, Obstacle> {
+        let service = asking.service;
+        let index = self.pool_of(&[has]).ok_or_else(reasons::no_pools)?;
+        let missing = if has.is_ipv4() {
+            Family::V6
+        } else {
+            Family::V4
+        };
+        let (room, limit) = self.room(index, service);
+        // The address that it has is part of what it may have, unless others of its namespace share it.
+        let room = room.saturating_sub(usize::from(!self.is_counted(index, has, service)));
+        if let Some(added) = self.candidate(index, missing, asking, room >= 1) {
+            self.check(asking, &[has, added])?;
+            return Ok(added);
+        }
+        let mut lacks = Lacks::default();
+        self.lacking(index, &[missing], room >= 1, limit, asking, &mut lacks);
+        let name = self.pool(index).map_or("", |pool| pool.pool.name.as_str());
+        let why = match &lacks.limit {
+            Some(limit) => limit.verdict.message.clone(),
+            None => listed(lacks.sentences),
+        };
+        let mut waits = lacks.waits;
+        if lacks.limit.is_none() {
+            waits.push(Wait::Pool(index, Need::One(missing)));
+        }
+        Err(Obstacle::new(
+            Reason::SecondFamilyUnavailable,
+            format!(
+                "{has} stays alone: no available {missing} address in pool {name}: {why}; both addresses must be of one pool"
+            ),
+        )
+        .event(EventKind::AdditionalAssignFailed)
+        .waiting_for(waits))
+    }
+}

@@ -1,0 +1,127 @@
+//! Which pools may serve a Service, and how many addresses may it have?
+
+use std::net::IpAddr;
+
+use ferrolb_api::annotations;
+use ferrolb_rules::{Pool, any_matches};
+
+use crate::reasons::{self, Obstacle};
+use crate::service::{Limit, Service};
+use crate::state::State;
+use crate::waiting::{Need, Wait};
+
+impl State {
+    /// Whether a pool may serve a Service (reference 3.5, compatibility).
+    ///
+    /// Namespace selectors that match no namespace restrict to none, not to all (reference 9, row 15: fixed).
+    pub(crate) fn compatible(&self, index: u32, service: &Service) -> Result<(), Obstacle> {
+        let Some(pool) = self.pool(index) else {
+            return Err(reasons::no_pools());
+        };
+        let needs = |pool: &Pool| {
+            let allocation = pool.service_allocation.as_ref()?;
+            let restricted =
+                !allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty();
+            let name = service.key.namespace();
+            let listed = allocation.namespaces.contains(name);
+            let selected = !allocation.namespace_selectors.is_empty()
+                && self.namespaces.get(name).is_some_and(|namespace| {
+                    any_matches(&allocation.namespace_selectors, &namespace.labels)
+                });
+            if restricted && !listed && !selected {
+                let names: Vec<&str> = allocation.namespaces.iter().map(String::as_str).collect();
+                let mut needs = match names.as_slice() {
+                    [] => "needs a namespace".to_owned(),
+                    names => format!("needs namespace {}", names.join(" or ")),
+                };
+                if !allocation.namespace_selectors.is_empty() {
+                    let or = if names.is_empty() { "" } else { " or one" };
+                    needs += or;
+                    needs += " with labels that its namespaceSelectors match";
+                }
+                return Some(format!("{needs}, not {name}"));
+            }
+            (!any_matches(&allocation.service_selectors, &service.labels))
+                .then(|| "needs labels on the Service that its serviceSelectors match".to_owned())
+        };
+        match needs(&pool.pool) {
+            None => Ok(()),
+            Some(needs) => Err(reasons::incompatible(&pool.pool.name, &needs)),
+        }
+    }
+
+    /// Why no pool serves a Service that asks for nothing.
+    pub(crate) fn unfit(&self, service: &Service) -> Vec<String> {
+        (0..)
+            .zip(&self.pools)
+            .map(|(index, pool)| match self.compatible(index, service) {
+                Err(obstacle) => obstacle.verdict.message,
+                Ok(()) => format!(
+                    "pool {} has autoAssign false, ask for it by {}",
+                    pool.pool.name,
+                    annotations::ADDRESS_POOL.current
+                ),
+            })
+            .collect()
+    }
+
+    /// Whether another Service of the same namespace has the address, so that it counts already.
+    pub(crate) fn is_counted(&self, index: u32, address: IpAddr, service: &Service) -> bool {
+        self.pool(index)
+            .and_then(|pool| pool.used(address))
+            .is_some_and(|used| used.is_held_beside(&service.key))
+    }
+
+    /// How many addresses of a pool that do not count for its namespace yet a Service may have in all, and what limits it.
+    pub(crate) fn room(&self, index: u32, service: &Service) -> (usize, Option<Obstacle>) {
+        let namespace = service.key.namespace();
+        let Some(pool) = self.pool(index) else {
+            return (0, None);
+        };
+        let of_namespace = self.namespaces.get(namespace).map(|known| &known.limit);
+        let of_pool = pool.pool.max_addresses_per_namespace;
+        if matches!(of_namespace, None | Some(Limit::None)) && of_pool.is_none() {
+            return (usize::MAX, None);
+        }
+        // What only this Service has does not stand in its own way, and it may have as many in their place, even where
+        // the limit was lowered since.
+        let (mut in_pool, mut in_all) = self.counted(namespace, index);
+        let (before_in_pool, before) = (in_pool, in_all);
+        for address in self.held_by(&service.key) {
+            let owner = self.owner(*address);
+            if owner.is_some_and(|owner| !self.is_counted(owner, *address, service)) {
+                in_all = in_all.saturating_sub(1);
+                in_pool = in_pool.saturating_sub(u32::from(owner == Some(index)));
+            }
+        }
+        let (own_in_pool, own) = (before_in_pool - in_pool, before - in_all);
+        let wait = || Wait::Limit(namespace.into(), Need::of(service));
+        let mut narrowest = (u32::MAX, None);
+        if let Some(limit) = of_pool {
+            let whose = format!(
+                "pool {} lets each namespace have {limit} ({})",
+                pool.pool.name,
+                annotations::MAX_ADDRESSES_PER_NAMESPACE
+            );
+            narrowest = (
+                limit.saturating_sub(in_pool).max(own_in_pool),
+                Some(reasons::limited(namespace, &whose, wait())),
+            );
+        }
+        let of_namespace = match of_namespace {
+            None | Some(Limit::None) => None,
+            Some(Limit::At(limit)) => {
+                let whose = format!(
+                    "Namespace {namespace} has {} {limit}",
+                    annotations::MAX_ADDRESSES
+                );
+                Some((limit.saturating_sub(in_all).max(own), whose))
+            }
+            Some(Limit::Invalid(why)) => Some((own, why.clone())),
+        };
+        if let Some((room, whose)) = of_namespace.filter(|(room, _)| *room < narrowest.0) {
+            narrowest = (room, Some(reasons::limited(namespace, &whose, wait())));
+        }
+        (narrowest.0 as usize, narrowest.1)
+    }
+}

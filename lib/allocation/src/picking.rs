@@ -1,0 +1,193 @@
+//! The picking rule of reference 3.5: which address of which pool?
+
+use std::net::IpAddr;
+
+use ferrolb_rules::Family;
+
+use crate::outcome::Reason;
+use crate::reasons::{self, Obstacle, listed};
+use crate::service::{Families, Policy, Service};
+use crate::sharing::Use;
+use crate::state::State;
+use crate::waiting::{Need, Wait};
+
+/// A Service at a decision, with what its status records already.
+pub(crate) struct Asking<'a> {
+    pub(crate) service: &'a Service,
+    pub(crate) recorded: Vec<IpAddr>,
+    /// What it has or had a moment ago: taken again before anything else.
+    pub(crate) own: Vec<IpAddr>,
+}
+
+/// What the pools that were tried lack.
+#[derive(Default)]
+pub(crate) struct Lacks {
+    pub(crate) sentences: Vec<String>,
+    pub(crate) waits: Vec<Wait>,
+    pub(crate) limit: Option<Obstacle>,
+    /// Whether one of them has the family at all.
+    pub(crate) suited: bool,
+}
+
+impl State {
+    /// The picking rule of reference 3.5 over pools in order.
+    pub(crate) fn pick(
+        &mut self,
+        pools: &[u32],
+        asking: &Asking<'_>,
+        lacks: &mut Lacks,
+    ) -> Option<Vec<IpAddr>> {
+        let service = asking.service;
+        let mut primary = None;
+        let mut secondary = None;
+        for index in pools {
+            let (room, limit) = self.room(*index, service);
+            match service.families {
+                Families::Single(family) => {
+                    match self.candidate(*index, family, asking, room >= 1) {
+                        Some(address) => return Some(vec![address]),
+                        None => self.lacking(*index, &[family], room >= 1, limit, asking, lacks),
+                    }
+                }
+                Families::Dual => {
+                    let both = (
+                        self.candidate(*index, Family::V4, asking, room >= 2),
+                        self.candidate(*index, Family::V6, asking, room >= 2),
+                    );
+                    if let (Some(v4), Some(v6)) = both {
+                        return Some(vec![v4, v6]);
+                    }
+                    let families: Vec<Family> = [(Family::V4, both.0), (Family::V6, both.1)]
+                        .into_iter()
+                        .filter_map(|(family, found)| found.is_none().then_some(family))
+                        .collect();
+                    self.lacking(*index, &families, room >= 2, limit, asking, lacks);
+                    if service.policy == Policy::PreferDualStack {
+                        let mut one = |family| self.candidate(*index, family, asking, room >= 1);
+                        let (v4, v6) = (one(Family::V4), one(Family::V6));
+                        let (first, second) = if service.primary == Family::V4 {
+                            (v4, v6)
+                        } else {
+                            (v6, v4)
+                        };
+                        primary = primary.or(first);
+                        secondary = secondary.or(second);
+                    }
+                }
+                Families::None | Families::Unknown => return None,
+            }
+        }
+        primary.or(secondary).map(|address| vec![address])
+    }
+
+    /// Notes what a pool that was tried lacks.
+    pub(crate) fn lacking(
+        &self,
+        index: u32,
+        families: &[Family],
+        has_room: bool,
+        limit: Option<Obstacle>,
+        asking: &Asking<'_>,
+        lacks: &mut Lacks,
+    ) {
+        let Some(pool) = self.pool(index) else {
+            return;
+        };
+        let name = &pool.pool.name;
+        if let (false, Some(limit)) = (has_room, limit) {
+            lacks.suited = true;
+            lacks.waits.extend(limit.waits.clone());
+            lacks.limit = Some(limit);
+            return;
+        }
+        for family in families {
+            let (has, on_hold) = (pool.has(*family), pool.holds_back(*family));
+            lacks
+                .sentences
+                .push(reasons::empty(name, *family, has, on_hold));
+        }
+        if families.iter().all(|family| pool.has(*family)) {
+            lacks.suited = true;
+            lacks
+                .waits
+                .push(Wait::Pool(index, Need::of(asking.service)));
+        } else if Need::of(asking.service) == Need::Either {
+            lacks.waits.push(Wait::Pool(index, Need::Either));
+        }
+        let key = &asking.service.sharing_key;
+        if !key.is_empty() {
+            lacks.waits.push(Wait::Sharing(key.as_str().into()));
+        }
+    }
+
+    /// The first address of `family` in a pool that the Service may have: its own, one that is kept for it, a free one or
+    /// one of Services that share with it. Without `new` only one that counts for its namespace already.
+    pub(crate) fn candidate(
+        &mut self,
+        index: u32,
+        family: Family,
+        asking: &Asking<'_>,
+        new: bool,
+    ) -> Option<IpAddr> {
+        let service = asking.service;
+        let of_pool = |state: &State, address: IpAddr| {
+            Family::of(address) == family && state.offering(address) == Some(index)
+        };
+        let own = asking.own.iter().copied().find(|address| {
+            of_pool(self, *address)
+                && (new || self.is_counted(index, *address, service))
+                && self
+                    .pool(index)
+                    .is_some_and(|pool| pool.admits(*address, service, true).is_ok())
+        });
+        if own.is_some() {
+            return own;
+        }
+        if new {
+            let kept = self
+                .holds
+                .kept_for(&service.key)
+                .find(|address| of_pool(self, *address));
+            if kept.is_some() {
+                return kept;
+            }
+        }
+        let pool = self.pool_mut(index)?;
+        let free = if new { pool.first_free(family) } else { None };
+        if service.sharing_key.is_empty() {
+            return free;
+        }
+        let namespace = service.key.namespace();
+        let fits = |used: &Use| new || used.is_held_in(namespace);
+        match (free, pool.first_shareable(family, service, fits)) {
+            (Some(free), Some(shared)) => Some(pool.earlier(free, shared)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+impl Lacks {
+    pub(crate) fn obstacle(self, what: String) -> Obstacle {
+        let mut waits = self.waits;
+        waits.sort();
+        waits.dedup();
+        if let Some(limit) = self.limit {
+            return limit.waiting_for(waits);
+        }
+        let reason = if self.suited {
+            Reason::PoolExhausted
+        } else {
+            Reason::NoPoolMatches
+        };
+        let remedy = if self.suited {
+            "; add addresses to a pool or delete a Service"
+        } else {
+            ""
+        };
+        Obstacle::new(
+            reason,
+            format!("{what}: {}{remedy}", listed(self.sentences)),
+        )
+        .waiting_for(waits)
+    }
+}

@@ -1,0 +1,296 @@
+//! Why not? The sentences of verdicts: each names the blocking object and what to do.
+
+use std::net::IpAddr;
+
+use ferrolb_api::{ObjectKey, annotations};
+use ferrolb_rules::{Family, Pool};
+
+use crate::outcome::{Event, EventKind, Reason, Verdict};
+use crate::service::{Families, Service};
+use crate::sharing::Blocked;
+use crate::waiting::Wait;
+
+/// What keeps a Service from what it wants, and what may change that.
+#[derive(Clone, Debug)]
+pub(crate) struct Obstacle {
+    pub(crate) verdict: Verdict,
+    /// The event that tells of it; `None` where that would only be noise.
+    pub(crate) kind: Option<EventKind>,
+    pub(crate) waits: Vec<Wait>,
+    /// An older Service's status names the same address.
+    pub(crate) conflict: bool,
+}
+
+impl Obstacle {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Obstacle {
+            verdict: Verdict {
+                reason,
+                message: message.into(),
+            },
+            kind: Some(EventKind::AllocationFailed),
+            waits: Vec::new(),
+            conflict: false,
+        }
+    }
+
+    pub(crate) fn event(self, kind: EventKind) -> Self {
+        Obstacle {
+            kind: Some(kind),
+            ..self
+        }
+    }
+
+    /// What to tell the owner of the Service.
+    pub(crate) fn to_event(&self, service: &Service) -> Option<Event> {
+        let message = &self.verdict.message;
+        let kind = self.kind?;
+        let message = match kind {
+            EventKind::AllocationFailed => format!(
+                "Failed to allocate IP for {:?}: {message}",
+                service.key.to_string()
+            ),
+            _ => message.clone(),
+        };
+        Some(Event { kind, message })
+    }
+
+    pub(crate) fn waiting_for(self, waits: Vec<Wait>) -> Self {
+        Obstacle { waits, ..self }
+    }
+}
+
+/// At most this many pools are named in one sentence.
+const POOLS_AT_MOST: usize = 8;
+
+/// A list of sentences about pools, cut where it is long.
+pub(crate) fn listed(sentences: impl IntoIterator<Item = String>) -> String {
+    let mut sentences: Vec<String> = sentences.into_iter().collect();
+    if sentences.len() > POOLS_AT_MOST {
+        let more = sentences.len() - POOLS_AT_MOST;
+        sentences.truncate(POOLS_AT_MOST);
+        sentences.push(format!("and {more} pools more"));
+    }
+    sentences.join("; ")
+}
+
+fn names(keys: &[ObjectKey]) -> String {
+    let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    names.join(",")
+}
+
+/// Addresses as MetalLB writes them.
+pub(crate) fn texts(addresses: &[IpAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn no_pools() -> Obstacle {
+    Obstacle::new(
+        Reason::NoPools,
+        "no pools are configured; create an IPAddressPool",
+    )
+}
+
+pub(crate) fn no_cluster_ip() -> Obstacle {
+    let message = "the Service has no cluster IP; a headless Service cannot have an address";
+    Obstacle {
+        kind: None,
+        ..Obstacle::new(Reason::NoClusterIP, message)
+    }
+}
+
+pub(crate) fn unknown_family() -> Obstacle {
+    let message =
+        "cannot tell the IP family of the Service from its cluster IPs; it stays as it is";
+    Obstacle::new(Reason::UnknownFamily, message).event(EventKind::NoClusterIPsFamily)
+}
+
+pub(crate) fn unknown_status_family(current: &[IpAddr]) -> Obstacle {
+    let message = format!(
+        "cannot tell the IP family of the addresses in the status, {:?}: there is at most one of each family",
+        texts(current)
+    );
+    Obstacle::new(Reason::UnknownFamily, message).event(EventKind::NoLbIPsFamily)
+}
+
+pub(crate) fn dual_stack_impossible() -> Obstacle {
+    let message = "the Service requires dual stack and has one cluster IP only; make ipFamilyPolicy PreferDualStack or \
+                   give the cluster both families";
+    Obstacle::new(Reason::DualStackImpossible, message).event(EventKind::NotEnoughClusterIPs)
+}
+
+pub(crate) fn blocked(address: IpAddr, service: &Service, why: &Blocked) -> Obstacle {
+    let sharing = annotations::ALLOW_SHARED_IP.current;
+    let obstacle = match why {
+        // MetalLB's words, whatever the cause (reference 3.6).
+        Blocked::InUse(by) => Obstacle::new(
+            if service.sharing_key.is_empty() {
+                Reason::AddressInUse
+            } else {
+                Reason::SharingConflict
+            },
+            format!(
+                "can't change sharing key for {:?}, address also in use by {}: ask for another address than {address}, or give all of \
+                 them the same {sharing} and different ports (with externalTrafficPolicy Local also the same selector)",
+                service.key.to_string(),
+                names(by)
+            ),
+        ),
+        Blocked::Port(port, by) => Obstacle::new(
+            Reason::SharingConflict,
+            format!(
+                "port {port} is already in use on \"{address}\" by {by}; use another port or another {sharing}"
+            ),
+        ),
+        Blocked::Leaving(by) => Obstacle::new(
+            Reason::AddressInUse,
+            format!(
+                "address {address} is in use by {} until its status says otherwise; it comes by itself",
+                names(by)
+            ),
+        ),
+    };
+    let mut waits = vec![Wait::Address(address)];
+    if !service.sharing_key.is_empty() {
+        waits.push(Wait::Sharing(service.sharing_key.as_str().into()));
+    }
+    obstacle.waiting_for(waits)
+}
+
+/// A younger Service loses an address that two statuses name.
+pub(crate) fn conflict(address: IpAddr, by: &ObjectKey) -> Obstacle {
+    let message =
+        format!("address {address} stands in the status of {by} too, which is older and keeps it");
+    Obstacle {
+        conflict: true,
+        ..Obstacle::new(Reason::AddressInUse, message)
+    }
+}
+
+pub(crate) fn on_hold(address: IpAddr, pool: &Pool) -> Obstacle {
+    Obstacle::new(
+        Reason::AddressOnHold,
+        format!(
+            "address {address} was freed a short time ago and is kept for its former Service ({} of pool {}); it comes by itself",
+            annotations::REUSE_HOLD, pool.name
+        ),
+    )
+    .waiting_for(vec![Wait::Address(address)])
+}
+
+/// The addresses are not those of one pool.
+pub(crate) fn not_in_pools<'a>(
+    addresses: &[IpAddr],
+    owner: impl Fn(IpAddr) -> Option<&'a Pool>,
+    pools: impl IntoIterator<Item = &'a Pool>,
+) -> Obstacle {
+    let allowed = format!("{:?} is not allowed in config", texts(addresses));
+    let left_out = addresses.iter().find_map(|address| {
+        let pool = owner(*address)?;
+        if pool.exclude.iter().any(|range| range.contains(*address)) {
+            let why = format!(
+                "pool {} leaves {address} out by {}",
+                pool.name,
+                annotations::EXCLUDE
+            );
+            return Some((Reason::AddressExcluded, why));
+        }
+        let buggy = pool.avoid_buggy_ips
+            && matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [_, _, _, 0 | 255]));
+        let why = format!("pool {} leaves {address} out by avoidBuggyIPs", pool.name);
+        buggy.then_some((Reason::AddressExcluded, why))
+    });
+    if let Some((reason, why)) = left_out {
+        return Obstacle::new(reason, format!("{allowed}: {why}; ask for another address"));
+    }
+    let owners: Option<Vec<&Pool>> = addresses.iter().map(|address| owner(*address)).collect();
+    let why = match owners.as_deref() {
+        Some([one, other]) if one.name != other.name => format!(
+            "they are of the pools {} and {}; both must be of one pool",
+            one.name, other.name
+        ),
+        _ => format!(
+            "the pools are {}; ask for an address of one of them",
+            listed(pools.into_iter().map(Pool::describe))
+        ),
+    };
+    Obstacle::new(Reason::AddressNotInPools, format!("{allowed}: {why}"))
+}
+
+pub(crate) fn family_mismatch(wanted: &[IpAddr], service: &Service) -> Obstacle {
+    if wanted.len() > 2 || Families::of(wanted) == Families::Unknown {
+        return Obstacle::new(
+            Reason::InvalidRequest,
+            format!(
+                "invalid requested load balancer IPs {:?}: ask for one address, or for one of each family",
+                texts(wanted)
+            ),
+        );
+    }
+    let remedy = match service.families {
+        Families::Dual => "ask for one address of each family, separated by a comma".to_owned(),
+        families => format!("ask for one {families} address"),
+    };
+    Obstacle::new(
+        Reason::FamilyMismatch,
+        format!(
+            "requested loadBalancer IP(s) {:?} does not match the ipFamily of the service ({}); {remedy}",
+            texts(wanted),
+            service.families
+        ),
+    )
+}
+
+pub(crate) fn other_pool(wanted: &[IpAddr], owner: &str, pool: &str) -> Obstacle {
+    Obstacle::new(
+        Reason::AddressNotInPools,
+        format!(
+            "{:?} is not compatible with requested address pool {pool}: pool {owner} has it; remove {} or ask for an address of {pool}",
+            texts(wanted),
+            annotations::ADDRESS_POOL.current
+        ),
+    )
+}
+
+pub(crate) fn unknown_pool<'a>(
+    wanted: &str,
+    pools: impl IntoIterator<Item = &'a Pool>,
+) -> Obstacle {
+    Obstacle::new(
+        Reason::UnknownPool,
+        format!(
+            "unknown pool {wanted:?}; the pools are {}",
+            listed(pools.into_iter().map(Pool::describe))
+        ),
+    )
+}
+
+pub(crate) fn incompatible(pool: &str, needs: &str) -> Obstacle {
+    Obstacle::new(
+        Reason::NoPoolMatches,
+        format!("pool {pool} not compatible for ip assignment: it {needs}"),
+    )
+}
+
+/// The namespace has as many as `limit` lets it; `whose` names the object and the annotation.
+pub(crate) fn limited(namespace: &str, limit: &str, wait: Wait) -> Obstacle {
+    Obstacle::new(
+        Reason::LimitReached,
+        format!(
+            "namespace {namespace} may have no more addresses: {limit}; delete a Service there or have the limit raised"
+        ),
+    )
+    .waiting_for(vec![wait])
+}
+
+/// What a pool lacks for a family.
+pub(crate) fn empty(pool: &str, family: Family, has: bool, on_hold: bool) -> String {
+    match (has, on_hold) {
+        (false, _) => format!("pool {pool} has no {family} addresses"),
+        (true, false) => format!("pool {pool} has no free {family} address"),
+        (true, true) => format!(
+            "pool {pool} has no free {family} address, some are kept by {} for a time",
+            annotations::REUSE_HOLD
+        ),
+    }
+}
