@@ -42,9 +42,10 @@ e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: G
 	@$(LAB) $(if $(LIST),list,test $(if $(KEEP),--keep)) $(if $(GROUP),--group $(GROUP)) $(if $(LIST),,$(NAME))
 
 bench: prerequisites build lab $(if $(CONTROLLER),,bench-decision) ## Measure; prints a table and writes target/bench/results.json. CONTROLLER= SPEAKER= compare others
-	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER)) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)
+	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER),--decisions $(CARGO_TARGET_DIR)/criterion) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)
 
 bench-decision: ## Measure one decision of the allocator, built as it is shipped; no root
+	rm -rf $(CARGO_TARGET_DIR)/criterion/decision
 	cargo bench --locked --target $(STATIC) -p ferrolb-allocation
 
 lab-down: lab ## Remove the sites that were left up

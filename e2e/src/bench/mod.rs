@@ -2,6 +2,7 @@
 //! token of their own service account, so that another implementation of the same API can be put in their place.
 
 mod audit;
+mod decisions;
 mod load;
 mod rows;
 mod subject;
@@ -23,6 +24,8 @@ use subject::Subjects;
 
 /// Measures everything on a site that has a control plane but no kubelets: nothing else shall use the processors.
 pub fn run(run: &Run, options: &Options) -> Result<bool> {
+    let decisions = options.decisions.as_deref().map(decisions::read);
+    let decisions = decisions.transpose()?.unwrap_or_default();
     site::start_control_plane(run)?;
     let site = Site::connect(run.clone())?;
     set_up(&site, options)?;
@@ -89,6 +92,7 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
         at_most(25.0),
     );
     rows.writes(&writes_few, &writes_many, many_count);
+    rows.decisions(&decisions);
     rows.print();
     rows.save()
 }

@@ -29,6 +29,15 @@ impl Row {
         self.target.map(|AtMost(bound)| self.value <= bound)
     }
 
+    /// One decimal place, and three where that would leave nothing.
+    fn value(&self) -> String {
+        if self.value != 0.0 && self.value.abs() < 1.0 {
+            format!("{:.3}", self.value)
+        } else {
+            format!("{:.1}", self.value)
+        }
+    }
+
     fn target(&self) -> Option<String> {
         self.target.map(|AtMost(bound)| format!("<= {bound:.1}"))
     }
@@ -150,9 +159,9 @@ impl Rows {
         for row in &self.0 {
             let met = row.met().map_or("", |met| if met { "yes" } else { "NO" });
             println!(
-                "{:<58} {:>10.1} {:<6} {:>10}  {met}",
+                "{:<58} {:>10} {:<6} {:>10}  {met}",
                 row.what,
-                row.value,
+                row.value(),
                 row.unit,
                 row.target().unwrap_or_default()
             );
@@ -199,6 +208,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_small_value_keeps_three_places() {
+        let value = |value| {
+            let (what, unit, target) = (String::new(), "ms", None);
+            Row {
+                what,
+                value,
+                unit,
+                target,
+            }
+            .value()
+        };
+        assert_eq!([0.0, 0.0096, 2.25].map(value), ["0.0", "0.010", "2.2"]);
+    }
 
     #[test]
     fn the_percentile_is_the_nearest_rank_and_a_missing_sample_is_the_latest() {

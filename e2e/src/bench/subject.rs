@@ -54,6 +54,9 @@ pub struct Options {
     /// For how many seconds the cluster is left alone to count writes.
     #[arg(long, default_value_t = 60)]
     pub rest: u64,
+    /// Criterion's folder with the measured decisions of FerroLB's allocator, to put them into the table.
+    #[arg(long)]
+    pub decisions: Option<PathBuf>,
 }
 
 pub struct Subjects<'a> {
