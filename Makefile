@@ -48,6 +48,9 @@ bench-decision: ## Measure one decision of the allocator, built as it is shipped
 	rm -rf $(CARGO_TARGET_DIR)/criterion/decision
 	cargo bench --locked --target $(STATIC) -p ferrolb-allocation
 
+growth: ## Measure decisions and memory over 100 to 50,000 Services; writes charts and table into docs/; no root
+	cargo run --locked --release --target $(STATIC) -p ferrolb-e2e -- growth
+
 lab-down: lab ## Remove the sites that were left up
 	@$(LAB) down
 
