@@ -41,8 +41,15 @@ test: prerequisites ## Everything: format, lints, dependencies, unit tests, gene
 e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: GROUP=name NAME=word LIST=1 KEEP=1
 	@$(LAB) $(if $(LIST),list,test $(if $(KEEP),--keep)) $(if $(GROUP),--group $(GROUP)) $(if $(LIST),,$(NAME))
 
-bench: prerequisites build lab ## Measure; prints a table and writes target/bench/results.json. CONTROLLER= SPEAKER= compare others
-	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER)) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)
+bench: prerequisites build lab $(if $(CONTROLLER),,bench-decision) ## Measure; prints a table and writes target/bench/results.json. CONTROLLER= SPEAKER= compare others
+	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER),--decisions $(CARGO_TARGET_DIR)/criterion) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)
+
+bench-decision: ## Measure one decision of the allocator, built as it is shipped; no root
+	rm -rf $(CARGO_TARGET_DIR)/criterion/decision
+	cargo bench --locked --target $(STATIC) -p ferrolb-allocation
+
+growth: ## Measure decisions and memory over 100 to 50,000 Services; writes charts and table into docs/; no root
+	cargo run --locked --release --target $(STATIC) -p ferrolb-e2e -- growth
 
 lab-down: lab ## Remove the sites that were left up
 	@$(LAB) down

@@ -9,6 +9,7 @@ mod cluster;
 mod control_plane;
 mod credentials;
 mod demo;
+mod growth;
 mod host;
 mod image;
 mod install;
@@ -97,6 +98,8 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Measure one decision and one Service while Services become many, and write charts and table into docs/. No root.
+    Growth(growth::Options),
     /// Run a command on a machine of the site that is up.
     Exec {
         #[arg(long)]
@@ -151,6 +154,7 @@ fn carry_out(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { options, keep } => measure(&options, keep),
+        Command::Growth(options) => growth::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Exec {
             run,
             machine,

@@ -1,6 +1,7 @@
 //! Services by the hundred and by the thousand.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -103,22 +104,58 @@ pub fn one_by_one(
     Ok(samples)
 }
 
-/// Creates many at once.
-pub fn create_many(site: &Site, prefix: &str, count: usize) -> Result<()> {
+/// Creates one Service, without waiting for its address.
+pub fn create_one(site: &Site, name: &str) -> Result<()> {
+    let object = service(name)?;
+    let create = async move { services(site).create(&PostParams::default(), &object).await };
+    site.runtime()
+        .block_on(create)
+        .with_context(|| format!("create {name}"))
+        .map(drop)
+}
+
+/// Creates many at once, and says now and then how far it is: for each one the API server counts all that there are.
+pub fn create_many(site: &Site, prefix: &str, numbers: Range<usize>) -> Result<()> {
+    const TOLD_EVERY: usize = 1000;
     let api = services(site);
+    let began = Instant::now();
+    let wanted = numbers.len();
     site.runtime().block_on(async {
-        stream::iter(0..count)
+        stream::iter(numbers)
             .map(|number| {
                 let api = api.clone();
                 let object = service(&format!("{prefix}-{number}"));
                 async move {
+                    interrupt::check()?;
                     api.create(&PostParams::default(), &object?).await?;
                     anyhow::Ok(())
                 }
             })
             .buffer_unordered(CONCURRENCY)
+            .enumerate()
+            .map(|(before, created)| {
+                let count = before + 1;
+                if count % TOLD_EVERY == 0 {
+                    let seconds = began.elapsed().as_secs_f64();
+                    println!("  {count} of {wanted} created after {seconds:.1} s");
+                }
+                created
+            })
             .try_collect::<()>()
             .await
+    })
+}
+
+/// Makes the `present` Services of a series as many as `wanted`, the newest going first.
+pub fn bring_to(site: &Site, prefix: &str, present: usize, wanted: usize) -> Result<()> {
+    if present < wanted {
+        return create_many(site, prefix, present..wanted);
+    }
+    delete(site, |name| {
+        let number = name
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix('-')?.parse::<usize>().ok());
+        number.is_some_and(|number| number >= wanted)
     })
 }
 

@@ -2,7 +2,9 @@
 //! token of their own service account, so that another implementation of the same API can be put in their place.
 
 mod audit;
+mod decisions;
 mod load;
+mod restart;
 mod rows;
 mod subject;
 mod watch;
@@ -17,16 +19,21 @@ use crate::cluster::{SYSTEM, Site};
 use crate::plan::NODES;
 use crate::run::Run;
 use crate::{host, site};
+use restart::End;
 use rows::{Rows, at_most};
 pub use subject::Options;
 use subject::Subjects;
 
+/// The Services that stay, beside those that are created one after the other.
+const MANY: &str = "many";
+
 /// Measures everything on a site that has a control plane but no kubelets: nothing else shall use the processors.
 pub fn run(run: &Run, options: &Options) -> Result<bool> {
+    let decisions = options.decisions.as_deref().map(decisions::read);
+    let decisions = decisions.transpose()?.unwrap_or_default();
     site::start_control_plane(run)?;
     let site = Site::connect(run.clone())?;
     set_up(&site, options)?;
-    let many_count = options.services;
     let mut rows = Rows::default();
     let mut subjects = Subjects::new(&site, options)?;
     let wire = wire::Wire::watch(run)?;
@@ -44,53 +51,65 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     let few = load::one_by_one(&site, &statuses, &wire, "few", options.samples)?;
     load::delete_all(&site)?;
     let writes_few = at_rest(&site, options, "0 Services")?;
-    let (controller_idle, speaker_idle) = subjects.resident_megabytes()?;
+    let idle = subjects.resident()?;
 
-    println!("creating {many_count} Services with the controller at work");
+    let present = options.present;
+    grow(&site, &statuses, &wire, 0, present)?;
+    let more = load::one_by_one(&site, &statuses, &wire, "more", options.samples)?;
+    load::delete_prefix(&site, "more")?;
+    wire.wait_quiet()?;
+    let writes_many = at_rest(&site, options, &format!("{present} Services"))?;
+    let at_present = subjects.resident()?;
+    rows.latencies(&few, &more, present);
+
+    let services = options.services;
+    grow(&site, &statuses, &wire, present, services)?;
+    audit::Log::open(run)?.settle()?;
+    let grown = subjects.resident()?;
+    println!("restarting the operator with {services} Services");
+    let mut restart = |end| restart::measure(&site, options, &mut subjects, &statuses, end);
+    let (told, crashed) = (restart(End::Told)?, restart(End::Crashed)?);
+    rows.restarts(&told, &crashed, services);
+    let restarted = subjects.resident()?;
+
+    backlog(&site, options, &mut subjects, &statuses, &wire, &mut rows)?;
+    rows.memory("idle", &idle, Some(15.0), Some(15.0));
+    rows.memory(
+        &format!("{present} Services"),
+        &at_present,
+        Some(40.0),
+        Some(25.0),
+    );
+    rows.memory(&format!("{services} Services"), &grown, Some(50.0), None);
+    rows.add(
+        &format!("resident memory of the operator, {services} Services, restarted"),
+        restarted.operator,
+        "MB",
+        at_most(50.0),
+    );
+    rows.writes(&writes_few, &writes_many, present);
+    rows.decisions(&decisions);
+    rows.print();
+    rows.save()
+}
+
+/// Brings the Services that stay from `present` to `wanted`, with the controller at work.
+fn grow(
+    site: &Site,
+    statuses: &watch::Statuses,
+    wire: &wire::Wire,
+    present: usize,
+    wanted: usize,
+) -> Result<()> {
+    println!("from {present} to {wanted} Services with the controller at work");
     let began = Instant::now();
-    load::create_many(&site, "many", many_count)?;
-    println!("  created after {:.1} s", began.elapsed().as_secs_f64());
-    statuses.wait_for_all("many", many_count, Duration::from_secs(600))?;
+    load::bring_to(site, MANY, present, wanted)?;
+    statuses.wait_for_all(MANY, wanted, Duration::from_secs(600))?;
     println!(
         "  all have addresses {:.1} s after the first was created",
         began.elapsed().as_secs_f64()
     );
-    wire.wait_quiet()?;
-    let more = load::one_by_one(&site, &statuses, &wire, "more", options.samples)?;
-    load::delete_prefix(&site, "more")?;
-    wire.wait_quiet()?;
-    let writes_many = at_rest(&site, options, &format!("{many_count} Services"))?;
-    let (controller_many, speaker_many) = subjects.resident_megabytes()?;
-
-    rows.latencies(&few, &more, many_count);
-    backlog(&site, options.services, &mut subjects, &statuses, &mut rows)?;
-    rows.add(
-        "resident memory of the operator, idle",
-        controller_idle,
-        "MB",
-        at_most(15.0),
-    );
-    rows.add(
-        "resident memory of a speaker, idle",
-        speaker_idle,
-        "MB",
-        at_most(15.0),
-    );
-    rows.add(
-        &format!("resident memory of the operator, {many_count} Services"),
-        controller_many,
-        "MB",
-        at_most(40.0),
-    );
-    rows.add(
-        &format!("resident memory of a speaker, {many_count} Services"),
-        speaker_many,
-        "MB",
-        at_most(25.0),
-    );
-    rows.writes(&writes_few, &writes_many, many_count);
-    rows.print();
-    rows.save()
+    wire.wait_quiet()
 }
 
 /// CRDs, accounts and roles from the manifests, one pool that is announced both ways, and servers that need no kubelet.
@@ -165,31 +184,37 @@ fn set_up(site: &Site, options: &Options) -> Result<()> {
 /// The controller starts and finds many Services that wait; beside it, the same writes from a loop that decides nothing.
 fn backlog(
     site: &Site,
-    many: usize,
+    options: &Options,
     subjects: &mut Subjects<'_>,
     statuses: &watch::Statuses,
+    wire: &wire::Wire,
     rows: &mut Rows,
 ) -> Result<()> {
+    let count = options.backlog;
+    println!("letting {count} Services wait");
     subjects.stop_controller()?;
-    load::delete_all(site)?;
-    load::create_many(site, "wait", many)?;
-    println!("{many} Services wait; writing their statuses from a bare loop");
-    let bare = load::bare_loop(site, "wait", many, true)?;
-    load::bare_loop(site, "wait", many, false)?;
+    load::bring_to(site, MANY, options.services, count)?;
+    load::bare_loop(site, MANY, count, false)?;
+    wire.wait_quiet()?;
+    println!("  writing their statuses from a bare loop");
+    let bare = load::bare_loop(site, MANY, count, true)?;
+    load::bare_loop(site, MANY, count, false)?;
+    // The speakers take back what they announced; that is no part of what follows.
+    wire.wait_quiet()?;
     statuses.forget();
     println!("  {:.1} s; now the controller", bare.as_secs_f64());
     let began = Instant::now();
     subjects.start_controller()?;
-    statuses.wait_for_all("wait", many, Duration::from_secs(600))?;
+    statuses.wait_for_all(MANY, count, Duration::from_secs(600))?;
     let elapsed = began.elapsed();
     rows.add(
-        &format!("{many} waiting Services, from start of the operator"),
+        &format!("{count} waiting Services, from start of the operator"),
         elapsed.as_secs_f64(),
         "s",
-        at_most(1.5 * bare.as_secs_f64()),
+        at_most(1.3 * bare.as_secs_f64()),
     );
     rows.add(
-        &format!("{many} status writes from a bare loop"),
+        &format!("{count} status writes from a bare loop"),
         bare.as_secs_f64(),
         "s",
         None,
@@ -200,8 +225,8 @@ fn backlog(
 /// What the programs under test wrote while nothing happened.
 pub struct Writes {
     pub per_minute: f64,
-    /// Writes to anything that is not a Lease, by resource.
-    pub others: Vec<String>,
+    /// Writes to anything that is not a Lease.
+    pub others: Vec<audit::Write>,
 }
 
 fn at_rest(site: &Site, options: &Options, what: &str) -> Result<Writes> {
@@ -216,9 +241,9 @@ fn at_rest(site: &Site, options: &Options, what: &str) -> Result<Writes> {
     host::wait_until("the rest is over", rest + Duration::from_secs(1), || {
         Ok(Instant::now() >= end)
     })?;
-    let resources = log.written()?;
-    let count = u32::try_from(resources.len()).map_or(f64::MAX, f64::from);
-    let others = resources.into_iter().filter(|r| r != "leases").collect();
+    let writes = log.written()?;
+    let count = u32::try_from(writes.len()).map_or(f64::MAX, f64::from);
+    let others = writes.into_iter().filter(|w| !w.is_lease()).collect();
     Ok(Writes {
         per_minute: count * 60.0 / rest.as_secs_f64(),
         others,

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::Writes;
 use super::load::Sample;
+use super::restart::Restart;
+use super::subject::Resident;
 use crate::run::repository;
 
 /// A bound that a figure must not exceed.
@@ -27,6 +29,15 @@ struct Row {
 impl Row {
     fn met(&self) -> Option<bool> {
         self.target.map(|AtMost(bound)| self.value <= bound)
+    }
+
+    /// One decimal place, and three where that would leave nothing.
+    fn value(&self) -> String {
+        if self.value != 0.0 && self.value.abs() < 1.0 {
+            format!("{:.3}", self.value)
+        } else {
+            format!("{:.1}", self.value)
+        }
     }
 
     fn target(&self) -> Option<String> {
@@ -137,9 +148,49 @@ impl Rows {
             "",
             at_most(0.0),
         );
-        for resource in few.others.iter().chain(&many.others) {
-            println!("  at rest somebody wrote to {resource}");
+        for write in few.others.iter().chain(&many.others) {
+            println!("  at rest: {write}");
         }
+    }
+
+    /// Resident memory in one situation, in megabytes of a million bytes.
+    pub fn memory(
+        &mut self,
+        when: &str,
+        resident: &Resident,
+        operator: Option<f64>,
+        speaker: Option<f64>,
+    ) {
+        for (who, megabytes, bound) in [
+            ("the operator", resident.operator, operator),
+            ("a speaker", resident.speaker, speaker),
+        ] {
+            let what = format!("resident memory of {who}, {when}");
+            self.add(&what, megabytes, "MB", bound.and_then(at_most));
+        }
+    }
+
+    /// A rollout gives the lease back; after a crash it must run out, which has no target.
+    pub fn restarts(&mut self, told: &Restart, crashed: &Restart, count: usize) {
+        self.add(
+            &format!("restart with {count} Services, until a new one is served"),
+            told.complete(),
+            "s",
+            at_most(5.0),
+        );
+        self.add("restart, until /readyz says so", told.ready, "s", None);
+        self.add(
+            "restart, API writes without need",
+            u32::try_from(told.unneeded).map_or(f64::MAX, f64::from),
+            "",
+            at_most(0.0),
+        );
+        self.add(
+            "restart after kill -9, until a new one is served",
+            crashed.complete(),
+            "s",
+            None,
+        );
     }
 
     pub fn print(&self) {
@@ -150,9 +201,9 @@ impl Rows {
         for row in &self.0 {
             let met = row.met().map_or("", |met| if met { "yes" } else { "NO" });
             println!(
-                "{:<58} {:>10.1} {:<6} {:>10}  {met}",
+                "{:<58} {:>10} {:<6} {:>10}  {met}",
                 row.what,
-                row.value,
+                row.value(),
                 row.unit,
                 row.target().unwrap_or_default()
             );
@@ -199,6 +250,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_small_value_keeps_three_places() {
+        let value = |value| {
+            let (what, unit, target) = (String::new(), "ms", None);
+            Row {
+                what,
+                value,
+                unit,
+                target,
+            }
+            .value()
+        };
+        assert_eq!([0.0, 0.0096, 2.25].map(value), ["0.0", "0.010", "2.2"]);
+    }
 
     #[test]
     fn the_percentile_is_the_nearest_rank_and_a_missing_sample_is_the_latest() {

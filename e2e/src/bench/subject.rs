@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::cluster::{SYSTEM, Site};
 use crate::credentials;
-use crate::host::Daemon;
+use crate::host::{self, Daemon};
 use crate::image::product_binaries;
 use crate::plan::{CONTROL_PLANE, Machine, NODES};
 
@@ -45,15 +47,34 @@ pub struct Options {
     /// The folder with CRDs, accounts and roles, for kubectl apply -k.
     #[arg(long, default_value_os_t = super::default_manifests())]
     pub manifests: PathBuf,
-    /// How many Services "many" are.
+    /// Where the controller says that it is ready, as ADDRESS:PORT/PATH on the control plane. Empty: nowhere.
+    #[arg(long, default_value = "127.0.0.1:17472/readyz")]
+    pub controller_ready: String,
+    /// How many Services there are while latencies and writes at rest are measured, beside none.
     #[arg(long, default_value_t = 5000)]
+    pub present: usize,
+    /// How many Services there are while memory and restarts are measured.
+    #[arg(long, default_value_t = 10_000)]
     pub services: usize,
+    /// How many Services wait for the controller to start.
+    #[arg(long, default_value_t = 10_000)]
+    pub backlog: usize,
     /// How many Services are created one after the other for a distribution.
     #[arg(long, default_value_t = 300)]
     pub samples: usize,
     /// For how many seconds the cluster is left alone to count writes.
     #[arg(long, default_value_t = 60)]
     pub rest: u64,
+    /// Criterion's folder with the measured decisions of FerroLB's allocator, to put them into the table.
+    #[arg(long)]
+    pub decisions: Option<PathBuf>,
+}
+
+impl Options {
+    /// The controller as the API server names it.
+    pub fn controller_user(&self) -> String {
+        format!("system:serviceaccount:{SYSTEM}:{}", self.controller_account)
+    }
 }
 
 pub struct Subjects<'a> {
@@ -146,22 +167,45 @@ impl<'a> Subjects<'a> {
         self.site.delete(&leases)
     }
 
+    /// Tells the controller to end, as a rollout does, and waits until it has.
+    pub fn end_controller(&mut self) -> Result<()> {
+        let process = self.controller.process.context("no controller runs")?;
+        process.signal(Signal::SIGTERM);
+        host::wait_until("the controller ends", Duration::from_secs(30), || {
+            Ok(!process.is_running())
+        })?;
+        // Nothing is left to kill, but its record.
+        self.controller.kill()
+    }
+
+    /// Ends the controller as a crash does; whatever lease it has is left to run out.
+    pub fn crash_controller(&mut self) -> Result<()> {
+        self.controller.kill()
+    }
+
     pub fn start_speakers(&mut self) -> Result<()> {
         self.speakers.iter_mut().try_for_each(Daemon::start)
     }
 
-    /// Resident memory of the controller, and of the speaker that has most.
-    pub fn resident_megabytes(&self) -> Result<(f64, f64)> {
+    /// What the programs hold now.
+    pub fn resident(&self) -> Result<Resident> {
         let speakers = self
             .speakers
             .iter()
             .map(resident)
             .collect::<Result<Vec<_>>>()?;
-        Ok((
-            resident(&self.controller)?,
-            speakers.into_iter().fold(0.0, f64::max),
-        ))
+        Ok(Resident {
+            operator: resident(&self.controller)?,
+            speaker: speakers.into_iter().fold(0.0, f64::max),
+        })
     }
+}
+
+/// Resident memory in megabytes of a million bytes.
+pub struct Resident {
+    pub operator: f64,
+    /// Of the speaker that has most.
+    pub speaker: f64,
 }
 
 fn pod_name(node: &Machine) -> String {

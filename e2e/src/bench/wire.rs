@@ -115,7 +115,7 @@ impl Wire {
     /// Waits until nothing was announced for two seconds: gratuitous frames are repeated for a while.
     pub fn wait_quiet(&self) -> Result<()> {
         let mut last = (self.messages.load(Ordering::Relaxed), Instant::now());
-        host::wait_until("the wire is quiet", Duration::from_secs(120), || {
+        host::wait_until("the wire is quiet", Duration::from_secs(300), || {
             let now = self.messages.load(Ordering::Relaxed);
             if now != last.0 {
                 last = (now, Instant::now());
