@@ -1,6 +1,7 @@
 //! Does what was decided: bounded in number and time, and only while this process leads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use ferrolb_api::{ObjectKey, annotations};
 use ferrolb_cluster::{EventPublisher, EventType, Happening, Leadership, Outcome, Subject, Writer};
@@ -30,7 +31,21 @@ pub struct CarryOut {
     /// The keys in `order` and `later`.
     queued: BTreeSet<ObjectKey>,
     under_way: JoinSet<(ObjectKey, Outcome)>,
-    busy: BTreeMap<ObjectKey, ()>,
+    /// The Services whose writes are under way, with the version that each names.
+    busy: BTreeMap<ObjectKey, String>,
+    /// Writes begun since somebody asked.
+    sent: Vec<Sent>,
+}
+
+/// A status write that was begun and may take effect from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The Service.
+    pub key: ObjectKey,
+    /// The version that it was decided on.
+    pub version: String,
+    /// The addresses that it writes.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What became of a status write that must be decided again.
@@ -38,8 +53,10 @@ pub struct CarryOut {
 pub enum Again {
     /// Written, or gone: nothing to do.
     No,
-    /// Not written: decide again after a pause.
-    After,
+    /// The API server refused the write for this version: decide again after a pause.
+    Refused(String),
+    /// Nobody knows whether it was written: decide again after a pause.
+    Unknown,
 }
 
 impl CarryOut {
@@ -62,6 +79,7 @@ impl CarryOut {
             queued: BTreeSet::new(),
             under_way: JoinSet::new(),
             busy: BTreeMap::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -111,25 +129,30 @@ impl CarryOut {
             };
             // A write that panicked has aborted the process in a release build; in a test build it is just not written.
             let Ok((key, outcome)) = ended else { continue };
-            self.busy.remove(&key);
+            let version = self.busy.remove(&key).unwrap_or_default();
             let again = match outcome {
                 Outcome::Done(_) | Outcome::Gone => Again::No,
                 Outcome::Conflict => {
                     debug!(service = %key, "the Service changed meanwhile");
-                    Again::After
+                    Again::Refused(version)
                 }
                 Outcome::Invalid(reason) => {
                     warn!(service = %key, %reason, "the API server refuses the status");
-                    Again::After
+                    Again::Refused(version)
                 }
                 Outcome::Unavailable(reason) => {
                     debug!(service = %key, %reason, "the status was not written");
-                    Again::After
+                    Again::Unknown
                 }
             };
             self.start();
             return (key, again);
         }
+    }
+
+    /// The writes that were begun since the last call.
+    pub fn take_sent(&mut self) -> Vec<Sent> {
+        std::mem::take(&mut self.sent)
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -172,7 +195,12 @@ impl CarryOut {
                 traceparent.as_deref(),
             );
             let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
-            self.busy.insert(key.clone(), ());
+            self.busy.insert(key.clone(), resource_version.clone());
+            self.sent.push(Sent {
+                key: key.clone(),
+                version: resource_version.clone(),
+                addresses: addresses.clone(),
+            });
             let write_span = info_span!(parent: &span, "write status", service = %key);
             self.under_way.spawn(
                 async move {
@@ -197,7 +225,7 @@ impl CarryOut {
 /// The merge patch for a Service's status. The pool rides on it as an annotation (reference 3.1), so that no right to
 /// change Services is needed.
 fn change(
-    addresses: &[std::net::IpAddr],
+    addresses: &[IpAddr],
     pool: Option<&str>,
     conditions: Option<&[Condition]>,
     traceparent: Option<&str>,

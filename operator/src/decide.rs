@@ -11,8 +11,9 @@ use ferrolb_cluster::{Changes, Store};
 use ferrolb_rules::Configuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use tracing::info_span;
+use tracing::{info_span, warn};
 
+use crate::carry_out::Sent;
 use crate::effects::{Effect, SpanOf};
 use crate::project::{Observed, is_ours};
 
@@ -75,13 +76,13 @@ impl Decider {
     }
 
     /// Decides about everything that may follow from `changes`, the oldest Service first, and hands each decision to
-    /// `each`.
+    /// `each`, which tells the writes that it began.
     pub fn decide_changes(
         &mut self,
         changes: &Changes,
         services: &Store<Observed>,
         now: Timestamp,
-        mut each: impl FnMut(&ObjectKey, Option<&Observed>, Vec<Effect>),
+        mut each: impl FnMut(&ObjectKey, Option<&Observed>, Vec<Effect>) -> Vec<Sent>,
     ) {
         self.allocator.tick(now.as_millisecond());
         let mut decide = |decider: &mut Self, key: &ObjectKey| {
@@ -91,15 +92,35 @@ impl Decider {
                 resource_version: stored.resource_version(),
             });
             let effects = decider.decide(key, seen, now);
-            each(key, stored.as_deref(), effects);
+            for sent in each(key, stored.as_deref(), effects) {
+                decider.sent(&sent);
+            }
         };
         for key in self.concerned(changes, services) {
             decide(self, &key);
         }
-        // What one Service gave up may serve another that waits.
-        while let Some(key) = self.allocator.next_to_retry() {
+        // What one Service gave up may serve another that waits. Nobody is looked at without end: the bound is there so that
+        // a mistake in the allocator is not a process that hangs.
+        let bound = 1_000 + 64 * services.len();
+        for _ in 0..bound {
+            let Some(key) = self.allocator.next_to_retry() else {
+                return;
+            };
             decide(self, &key);
         }
+        debug_assert!(false, "Services are looked at without end");
+        warn!("Services are looked at without end; going on with the next change");
+    }
+
+    /// A status write was begun: nobody else gets its addresses until it is clear what became of it.
+    pub fn sent(&mut self, sent: &Sent) {
+        self.allocator
+            .sent(&sent.key, &sent.version, &sent.addresses);
+    }
+
+    /// The API server refused a status write for this version.
+    pub fn refused(&mut self, key: &ObjectKey, version: &str) {
+        self.allocator.refused(key, version);
     }
 
     /// Who is to be looked at: first those that are gone, then the oldest first.

@@ -269,19 +269,24 @@ impl Run {
                 }
                 self.metrics.updates.inc();
                 self.carry_out.take(key, effects);
+                self.carry_out.take_sent()
             });
         true
     }
 
     fn ended(&mut self, key: ObjectKey, again: &Again) {
-        match again {
-            Again::No => self.retry.succeeded(&key),
-            Again::After => {
-                self.metrics.update_errors.inc();
-                let pause = self.retry.failed(&key);
-                self.retry_at.insert((Instant::now() + pause, key));
-            }
+        // The end of one write is the beginning of the next.
+        for sent in self.carry_out.take_sent() {
+            self.decider.sent(&sent);
         }
+        match again {
+            Again::No => return self.retry.succeeded(&key),
+            Again::Refused(version) => self.decider.refused(&key, version),
+            Again::Unknown => {}
+        }
+        self.metrics.update_errors.inc();
+        let pause = self.retry.failed(&key);
+        self.retry_at.insert((Instant::now() + pause, key));
     }
 
     /// Brings what people configured into force. True if that changes anything for Services.

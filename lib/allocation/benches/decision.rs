@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use ferrolb_allocation::{
-    Allocator, Families, Namespaces, Outcome, Policy, Port, Protocol, Requested, Service,
+    Allocator, Families, Namespace, Outcome, Policy, Port, Protocol, Requested, Service,
 };
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Family, Labels, Pool, Selector, ServiceAllocation};
@@ -32,7 +32,7 @@ fn of_a_mix(criterion: &mut Criterion) {
     for number in 0..SERVICES {
         let service = mixed_service(number);
         let outcome = subject.decide(&service);
-        served += usize::from(outcome.unserved.is_none());
+        served += usize::from(!outcome.addresses.is_empty());
         subject.settle(service, outcome);
     }
     assert_eq!(
@@ -96,7 +96,7 @@ fn of_a_freed_address(criterion: &mut Criterion) {
     for number in 0..50 * 8 + SERVICES {
         let service = service("shop", &format!("web-{number}"), number);
         let outcome = subject.decide(&service);
-        if outcome.unserved.is_none() {
+        if !outcome.addresses.is_empty() {
             holders.push_back(service.key.clone());
         } else {
             waiting.push_back(service.key.clone());
@@ -126,7 +126,6 @@ fn of_a_freed_address(criterion: &mut Criterion) {
 /// The allocator, and what the operator knows beside it. Nothing else here calls the allocator.
 struct Subject {
     allocator: Allocator,
-    namespaces: Namespaces,
     /// As the API server has them: with the addresses that were decided.
     services: BTreeMap<ObjectKey, Service>,
 }
@@ -136,18 +135,22 @@ impl Subject {
         assert_eq!(pools.len(), 50);
         let mut allocator = Allocator::default();
         allocator.set_pools(pools);
-        let namespaces = (0..TEAMS)
-            .map(|team| (format!("team-{team}"), labels("tier", team % 5)))
-            .collect();
+        let namespace = |team: usize| Namespace {
+            labels: labels("tier", team % 5),
+            ..Namespace::default()
+        };
+        let namespaces = (0..TEAMS).map(|team| (format!("team-{team}"), namespace(team)));
+        allocator.set_namespaces(namespaces.collect());
         Self {
             allocator,
-            namespaces,
             services: BTreeMap::new(),
         }
     }
 
     fn decide(&mut self, service: &Service) -> Outcome {
-        self.allocator.reconcile(service, &self.namespaces)
+        // A status that was written is another version of the object.
+        let version = if service.current.is_empty() { "1" } else { "2" };
+        self.allocator.reconcile(service, version)
     }
 
     /// The status says what was decided, as it does after the operator's write.
@@ -165,20 +168,15 @@ impl Subject {
     /// Decides again about whoever may be served now; returns who was.
     fn serve_waiting(&mut self) -> Vec<ObjectKey> {
         let mut served = Vec::new();
-        loop {
-            let waiting = self.allocator.to_retry();
-            if waiting.is_empty() {
-                return served;
-            }
-            for key in waiting {
-                let service = self.services[&key].clone();
-                let outcome = self.decide(&service);
-                if outcome.unserved.is_none() {
-                    served.push(key);
-                    self.settle(service, outcome);
-                }
+        while let Some(key) = self.allocator.next_to_retry() {
+            let service = self.services[&key].clone();
+            let outcome = self.decide(&service);
+            if !outcome.addresses.is_empty() {
+                served.push(key);
+                self.settle(service, outcome);
             }
         }
+        served
     }
 }
 
@@ -266,20 +264,14 @@ fn service(namespace: &str, name: &str, number: usize) -> Service {
             number: 80,
         }]),
         current: Vec::new(),
+        told: None,
         recorded_pool: None,
     }
 }
 
 fn pool(name: &str, ranges: impl IntoIterator<Item = String>) -> Pool {
-    let ranges = ranges.into_iter();
-    Pool {
-        name: name.to_owned(),
-        labels: BTreeMap::new(),
-        ranges: ranges.map(|range| range.parse().unwrap()).collect(),
-        auto_assign: true,
-        avoid_buggy_ips: false,
-        service_allocation: None,
-    }
+    let ranges = ranges.into_iter().map(|range| range.parse().unwrap());
+    Pool::new(name, ranges.collect())
 }
 
 /// A pool of both families for some Services only.

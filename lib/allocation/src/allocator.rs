@@ -60,10 +60,21 @@ impl Allocator {
         self.state.tick(now);
     }
 
-    /// When the next hold ends, in milliseconds since the epoch: time to tick and to retry.
+    /// When time alone changes something next, in milliseconds since the epoch: time to tick and to retry.
     #[must_use]
     pub fn wake_at(&self) -> Option<i64> {
-        self.state.holds.first_end()
+        self.state.next_end()
+    }
+
+    /// A status write for this version of a Service was sent. Its addresses stay taken, whatever is decided meanwhile, until
+    /// another version is seen, the write is [`Allocator::refused`], or it is too old to take effect.
+    pub fn sent(&mut self, key: &ObjectKey, version: &str, addresses: &[IpAddr]) {
+        self.state.sent(key, version, addresses);
+    }
+
+    /// The API server refused the write: it has not taken effect and never will.
+    pub fn refused(&mut self, key: &ObjectKey, version: &str) {
+        self.state.withdraw_promise(key, Some(version));
     }
 
     /// The addresses that are kept for their former owners, by pool.

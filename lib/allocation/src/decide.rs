@@ -10,7 +10,7 @@ use crate::picking::{Asking, Lacks};
 use crate::reasons::{self, Obstacle, listed, texts};
 use crate::service::{Families, Policy, Requested, Service};
 use crate::state::State;
-use crate::waiting::{Need, Wait};
+use crate::waiting::Need;
 
 /// What a Service shall have.
 #[derive(Debug, Default)]
@@ -315,16 +315,13 @@ impl State {
             return Ok(added);
         }
         let mut lacks = Lacks::default();
-        self.lacking(index, &[missing], room >= 1, limit, asking, &mut lacks);
+        let limit = limit.filter(|_| room < 1);
+        self.lacking(index, Need::One(missing), limit, asking, &mut lacks);
         let name = self.pool(index).map_or("", |pool| pool.pool.name.as_str());
         let why = match &lacks.limit {
             Some(limit) => limit.verdict.message.clone(),
             None => listed(lacks.sentences),
         };
-        let mut waits = lacks.waits;
-        if lacks.limit.is_none() {
-            waits.push(Wait::Pool(index, Need::One(missing)));
-        }
         Err(Obstacle::new(
             Reason::SecondFamilyUnavailable,
             format!(
@@ -332,6 +329,6 @@ impl State {
             ),
         )
         .event(EventKind::AdditionalAssignFailed)
-        .waiting_for(waits))
+        .waiting_for(lacks.waits))
     }
 }

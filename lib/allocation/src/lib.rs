@@ -4,8 +4,8 @@
 //! [`Outcome`]: the addresses that the Service shall have, and what to say about it. It never writes; the operator
 //! carries outcomes out, and a Service's own status is the only memory that survives a restart (reference 3.4).
 //!
-//! An address is taken from the moment it is decided on until the API server shows a version of the Service whose status
-//! does not record it: between two decisions there may be a write that is late, and nobody else may have it till then.
+//! An address is taken for as long as a Service shall have it, its status records it, or a write that was sent may yet
+//! record it: between two decisions there may be a write that is late, and nobody else may have the address till then.
 //!
 //! Architecture Invariant: nothing here knows who announces an address. No clock, no API, no randomness: the same
 //! history gives the same addresses. A change costs the logarithm of the number of Services, not their number.

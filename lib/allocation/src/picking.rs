@@ -46,7 +46,10 @@ impl State {
                 Families::Single(family) => {
                     match self.candidate(*index, family, asking, room >= 1) {
                         Some(address) => return Some(vec![address]),
-                        None => self.lacking(*index, &[family], room >= 1, limit, asking, lacks),
+                        None => {
+                            let limit = limit.filter(|_| room < 1);
+                            self.lacking(*index, Need::One(family), limit, asking, lacks);
+                        }
                     }
                 }
                 Families::Dual => {
@@ -57,11 +60,8 @@ impl State {
                     if let (Some(v4), Some(v6)) = both {
                         return Some(vec![v4, v6]);
                     }
-                    let families: Vec<Family> = [(Family::V4, both.0), (Family::V6, both.1)]
-                        .into_iter()
-                        .filter_map(|(family, found)| found.is_none().then_some(family))
-                        .collect();
-                    self.lacking(*index, &families, room >= 2, limit, asking, lacks);
+                    let limit = limit.filter(|_| room < 2);
+                    self.lacking(*index, Need::of(service), limit, asking, lacks);
                     if service.policy == Policy::PreferDualStack {
                         let mut one = |family| self.candidate(*index, family, asking, room >= 1);
                         let (v4, v6) = (one(Family::V4), one(Family::V6));
@@ -80,12 +80,12 @@ impl State {
         primary.or(secondary).map(|address| vec![address])
     }
 
-    /// Notes what a pool that was tried lacks.
+    /// Notes what a pool that was tried lacks. The sentence stays the same for as long as the Service waits: who is not
+    /// at the head of a queue is not looked at when an address that it cannot use comes free.
     pub(crate) fn lacking(
         &self,
         index: u32,
-        families: &[Family],
-        has_room: bool,
+        need: Need,
         limit: Option<Obstacle>,
         asking: &Asking<'_>,
         lacks: &mut Lacks,
@@ -93,27 +93,29 @@ impl State {
         let Some(pool) = self.pool(index) else {
             return;
         };
-        let name = &pool.pool.name;
-        if let (false, Some(limit)) = (has_room, limit) {
+        let (four, six) = (pool.has(Family::V4), pool.has(Family::V6));
+        let missing = |family| Some(format!("has no {family} addresses"));
+        let never = match need {
+            Need::One(family) => (!pool.has(family)).then(|| missing(family)).flatten(),
+            Need::Both if !four => missing(Family::V4),
+            Need::Both if !six => missing(Family::V6),
+            Need::Either if !four && !six => Some("has no addresses".to_owned()),
+            Need::Both | Need::Either => None,
+        };
+        if let (None, Some(limit)) = (&never, limit) {
             lacks.suited = true;
             lacks.waits.extend(limit.waits.clone());
             lacks.limit = Some(limit);
             return;
         }
-        for family in families {
-            let (has, on_hold) = (pool.has(*family), pool.holds_back(*family));
-            lacks
-                .sentences
-                .push(reasons::empty(name, *family, has, on_hold));
-        }
-        if families.iter().all(|family| pool.has(*family)) {
+        let lack = never.unwrap_or_else(|| {
             lacks.suited = true;
-            lacks
-                .waits
-                .push(Wait::Pool(index, Need::of(asking.service)));
-        } else if Need::of(asking.service) == Need::Either {
-            lacks.waits.push(Wait::Pool(index, Need::Either));
-        }
+            lacks.waits.push(Wait::Pool(index, need));
+            reasons::none_free(&pool.pool, need, (four, six))
+        });
+        lacks
+            .sentences
+            .push(format!("pool {} {lack}", pool.pool.name));
         let key = &asking.service.sharing_key;
         if !key.is_empty() {
             lacks.waits.push(Wait::Sharing(key.as_str().into()));

@@ -135,7 +135,7 @@ impl PoolAddresses {
             .unwrap_or_default()
     }
 
-    /// `key` shall not have `address` any more, but its status may still record it. True if it was a holder.
+    /// `key` shall not have `address` any more, but its status may still record it. True if that is new.
     pub(crate) fn linger(&mut self, address: IpAddr, key: &ObjectKey) -> bool {
         self.change(address, |used| used.linger(key))
             .unwrap_or_default()
@@ -150,13 +150,17 @@ impl PoolAddresses {
         if !self.of(family).uses.contains_key(&ordinal) {
             return Left::Nothing;
         }
-        self.change(address, |used| used.leave(key));
+        let changed = self.change(address, |used| used.leave(key));
         let uses = &mut self.of_mut(family).uses;
         if uses.get(&ordinal).is_some_and(Use::is_empty) {
             uses.remove(&ordinal);
             return Left::Nobody;
         }
-        Left::Others
+        if changed == Some(true) {
+            Left::Others
+        } else {
+            Left::Nothing
+        }
     }
 
     /// Takes over who used an address before a change of pools.
@@ -217,11 +221,6 @@ impl PoolAddresses {
         let addresses = self.of_mut(Family::of(address));
         addresses.on_hold = addresses.on_hold.saturating_sub(1);
         self.give_back(address);
-    }
-
-    /// Whether addresses of `family` are on hold.
-    pub(crate) fn holds_back(&self, family: Family) -> bool {
-        self.of(family).on_hold > 0
     }
 
     /// How many distinct addresses of `family` are in use.

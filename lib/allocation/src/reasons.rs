@@ -8,7 +8,7 @@ use ferrolb_rules::{Family, Pool};
 use crate::outcome::{Event, EventKind, Reason, Verdict};
 use crate::service::{Families, Service};
 use crate::sharing::Blocked;
-use crate::waiting::Wait;
+use crate::waiting::{Need, Wait};
 
 /// What keeps a Service from what it wants, and what may change that.
 #[derive(Clone, Debug)]
@@ -283,14 +283,21 @@ pub(crate) fn limited(namespace: &str, limit: &str, wait: Wait) -> Obstacle {
     .waiting_for(vec![wait])
 }
 
-/// What a pool lacks for a family.
-pub(crate) fn empty(pool: &str, family: Family, has: bool, on_hold: bool) -> String {
-    match (has, on_hold) {
-        (false, _) => format!("pool {pool} has no {family} addresses"),
-        (true, false) => format!("pool {pool} has no free {family} address"),
-        (true, true) => format!(
-            "pool {pool} has no free {family} address, some are kept by {} for a time",
-            annotations::REUSE_HOLD
-        ),
+/// What a pool that has both families, or one of them, has no more of.
+pub(crate) fn none_free(pool: &Pool, need: Need, (four, six): (bool, bool)) -> String {
+    let none = match (need, four, six) {
+        (Need::One(family), ..) => format!("has no free {family} address"),
+        (Need::Either, true, false) => format!("has no free {} address", Family::V4),
+        (Need::Either, false, true) => format!("has no free {} address", Family::V6),
+        (Need::Either, ..) => "has no free address of either family".to_owned(),
+        (Need::Both, ..) => "has no free pair of an IPv4 and an IPv6 address".to_owned(),
+    };
+    if pool.reuse_hold == 0 {
+        return none;
     }
+    format!(
+        "{none} ({} keeps one for {} s after it is freed)",
+        annotations::REUSE_HOLD,
+        pool.reuse_hold
+    )
 }

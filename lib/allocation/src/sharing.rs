@@ -117,19 +117,22 @@ impl Use {
         changed
     }
 
-    /// The Service shall not have it any more, but its status may still say so. True if it was a holder.
+    /// The Service shall not have it any more, but its status may still say so. True if that is new.
     pub(crate) fn linger(&mut self, key: &ObjectKey) -> bool {
         let held = self.end(key);
-        if !self.lingering.contains(key) {
+        let new = !self.lingering.contains(key);
+        if new {
             self.lingering.push(key.clone());
         }
-        held
+        held || new
     }
 
-    /// The Service has nothing to do with it any more. True if it was a holder.
+    /// The Service has nothing to do with it any more. True if it had.
     pub(crate) fn leave(&mut self, key: &ObjectKey) -> bool {
+        let before = self.lingering.len();
         self.lingering.retain(|lingering| lingering != key);
-        self.end(key)
+        let lingered = self.lingering.len() != before;
+        self.end(key) || lingered
     }
 
     fn end(&mut self, key: &ObjectKey) -> bool {

@@ -1,6 +1,6 @@
 //! Who has which address: pools, the ledger of Services, holds, and who waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
@@ -28,6 +28,8 @@ pub(crate) struct State {
     counts: BTreeMap<Box<str>, BTreeMap<u32, u32>>,
     pub(crate) holds: Holds,
     pub(crate) waiting: Waiting,
+    /// When promises end that no version has ended before.
+    promises: BTreeSet<(i64, ObjectKey)>,
     /// Milliseconds since the epoch.
     pub(crate) now: i64,
 }
@@ -40,20 +42,25 @@ struct Entry {
     holds: Vec<IpAddr>,
     /// What its status may record besides.
     lingers: Vec<IpAddr>,
-    /// What a write that is not seen yet may put into its status.
+    /// What a write that was sent and is not seen yet may put into its status.
     promise: Option<Box<Promise>>,
 }
 
-/// Addresses that were decided on a version of the Service. A write names the version that it was decided on, so once
+/// Addresses in status writes that were sent. A write names the version of the Service that it was decided on, so once
 /// another version is seen the write is either part of it or never comes.
 #[derive(Clone, Debug)]
 struct Promise {
     version: Box<str>,
     addresses: Vec<IpAddr>,
+    /// From then on it does not come any more even if nobody ever answered, in milliseconds since the epoch.
+    ends: i64,
 }
 
+/// How long after it was sent a write may still take effect: the API server ends a request after 60 seconds by default.
+const WRITE_ENDS_AFTER: i64 = 120_000;
+
 impl Entry {
-    /// What writes that were decided on this version may still bring.
+    /// What writes for this version may still bring.
     fn promised(&self, version: &str) -> &[IpAddr] {
         match &self.promise {
             Some(promise) if *promise.version == *version => &promise.addresses,
@@ -153,6 +160,57 @@ impl State {
                 pool.end_hold(address);
                 self.came_free(index, address);
             }
+        }
+        while let Some((ends, key)) = self.promises.first().cloned()
+            && ends <= now
+        {
+            self.promises.remove(&(ends, key.clone()));
+            self.withdraw_promise(&key, None);
+        }
+    }
+
+    /// The next moment at which time alone changes something.
+    pub(crate) fn next_end(&self) -> Option<i64> {
+        let promises = self.promises.first().map(|(ends, _)| *ends);
+        self.holds.first_end().into_iter().chain(promises).min()
+    }
+
+    /// A status write for this version was sent: its addresses may be recorded at any moment.
+    pub(crate) fn sent(&mut self, key: &ObjectKey, version: &str, addresses: &[IpAddr]) {
+        let Some(entry) = self.ledger.get_mut(key) else {
+            return;
+        };
+        let mut all = entry.promised(version).to_vec();
+        all.extend(
+            addresses
+                .iter()
+                .copied()
+                .filter(|a| !all.contains(a))
+                .collect::<Vec<_>>(),
+        );
+        let ends = self.now.saturating_add(WRITE_ENDS_AFTER);
+        let promise = Promise {
+            version: version.into(),
+            addresses: all,
+            ends,
+        };
+        if let Some(before) = entry.promise.replace(Box::new(promise)) {
+            self.promises.remove(&(before.ends, key.clone()));
+        }
+        self.promises.insert((ends, key.clone()));
+    }
+
+    /// No write for this version (or any) takes effect any more. The Service is looked at again.
+    pub(crate) fn withdraw_promise(&mut self, key: &ObjectKey, version: Option<&str>) {
+        let Some(entry) = self.ledger.get_mut(key) else {
+            return;
+        };
+        let promise = entry
+            .promise
+            .take_if(|promise| version.is_none_or(|version| *promise.version == *version));
+        if let Some(promise) = promise {
+            self.promises.remove(&(promise.ends, key.clone()));
+            self.waiting.look_at(entry.created, key);
         }
     }
 
@@ -274,16 +332,12 @@ impl State {
         for address in addresses {
             self.begin_holding(*address, service);
         }
-        let mut promised = entry.promised(version).to_vec();
-        promised.extend(addresses.iter().filter(|a| !service.current.contains(a)));
-        promised.sort_unstable();
-        promised.dedup();
-        entry.promise = (!promised.is_empty()).then(|| {
-            Box::new(Promise {
-                version: version.into(),
-                addresses: promised,
-            })
-        });
+        if let Some(over) = entry
+            .promise
+            .take_if(|promise| *promise.version != *version)
+        {
+            self.promises.remove(&(over.ends, key.clone()));
+        }
         entry.created = service.created;
         entry.holds = addresses.to_vec();
         entry.lingers = lingers;
@@ -332,8 +386,11 @@ impl State {
         let sharing_key = used.map(|used| used.sharing_key().to_owned());
         let reuse_hold = pool.pool.reuse_hold;
         let left = if lingers {
-            pool.linger(address, key);
-            Left::Others
+            if pool.linger(address, key) {
+                Left::Others
+            } else {
+                Left::Nothing
+            }
         } else {
             pool.leave(address, key)
         };
@@ -424,6 +481,9 @@ impl State {
         let Some(entry) = self.ledger.remove(key) else {
             return;
         };
+        if let Some(promise) = &entry.promise {
+            self.promises.remove(&(promise.ends, key.clone()));
+        }
         for address in entry.holds.iter().chain(&entry.lingers) {
             self.end_holding(*address, key, false);
         }

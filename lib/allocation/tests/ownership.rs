@@ -33,6 +33,7 @@ fn an_address_that_a_late_write_may_still_record_is_nobody_elses() {
         ips(&["10.0.0.1"]),
         "a write for version 1 is under way"
     );
+    allocator.sent(&a.key, "1", &ips(&["10.0.0.1"]));
     // Before it ends the pool is given to another namespace: a shall have nothing any more.
     let closed = Pool {
         service_allocation: to_namespace("other"),
@@ -59,6 +60,7 @@ fn a_write_that_was_refused_keeps_nothing() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.1/32"])]);
     let a = service("a");
     allocator.reconcile(&a, "1");
+    allocator.sent(&a.key, "1", &ips(&["10.0.0.1"]));
     // Somebody changed the Service first: the write on version 1 can never come.
     let other_family = Service {
         families: Families::Single(ferrolb_rules::Family::V6),
@@ -67,6 +69,43 @@ fn a_write_that_was_refused_keeps_nothing() {
     assert!(allocator.reconcile(&other_family, "2").addresses.is_empty());
     let b = service("b");
     assert_eq!(allocator.reconcile(&b, "1").addresses, ips(&["10.0.0.1"]));
+}
+
+#[test]
+fn a_decision_that_was_never_sent_or_is_refused_or_too_old_keeps_nothing() {
+    for how in ["never sent", "refused", "too old"] {
+        let mut allocator = allocator(vec![
+            pool("p", &["10.0.0.1/32"]),
+            pool("q", &["10.0.1.1/32"]),
+        ]);
+        allocator.tick(5_000);
+        let mut a = recorded("a", 0, &["10.0.1.1"]);
+        assert_eq!(allocator.reconcile(&a, "1").addresses, a.current);
+        // It is to move, and then it is not.
+        a.requested = Requested::parse(Some("10.0.0.1"), None);
+        assert_eq!(allocator.reconcile(&a, "1").addresses, ips(&["10.0.0.1"]));
+        if how != "never sent" {
+            allocator.sent(&a.key, "1", &ips(&["10.0.0.1"]));
+        }
+        a.requested = Requested::Nothing;
+        assert_eq!(allocator.reconcile(&a, "1").addresses, a.current, "{how}");
+        let b = wants("b", "10.0.0.1");
+        let given = allocator.reconcile(&b, "1").addresses;
+        assert_eq!(given.is_empty(), how != "never sent");
+        match how {
+            "refused" => allocator.refused(&a.key, "1"),
+            "too old" => {
+                assert_eq!(allocator.wake_at(), Some(125_000));
+                allocator.tick(125_000);
+            }
+            _ => {}
+        }
+        while let Some(key) = allocator.next_to_retry() {
+            allocator.reconcile(if key == a.key { &a } else { &b }, "1");
+        }
+        assert_eq!(allocator.addresses_of(&b.key), ips(&["10.0.0.1"]), "{how}");
+        assert_eq!(allocator.addresses_of(&a.key), a.current, "{how}");
+    }
 }
 
 #[test]
