@@ -4,10 +4,13 @@
 //! Pools are invisible to automatic allocation (`on_request`) or serve the Services of one case only (`for_case`), so that
 //! no scenario sees the pools of config/samples or of another.
 
+mod changes;
 mod families;
 mod handles;
 mod pools;
 mod requests;
+mod restarts;
+mod sharing;
 mod surroundings;
 
 use anyhow::Result;
@@ -16,7 +19,14 @@ use super::Scenario;
 use crate::cluster::Site;
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 3] = [requests::SCENARIOS, pools::SCENARIOS, families::SCENARIOS];
+pub const THEMES: [&[Scenario]; 6] = [
+    requests::SCENARIOS,
+    pools::SCENARIOS,
+    families::SCENARIOS,
+    sharing::SCENARIOS,
+    changes::SCENARIOS,
+    restarts::SCENARIOS,
+];
 
 /// A scenario of this group. `doc` begins with the row of the reference that it shows: A1 to A20 are those of 6.3.
 const fn scenario(

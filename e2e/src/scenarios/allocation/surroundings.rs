@@ -1,13 +1,14 @@
-//! What scenarios change around them, and put back whatever happens: pools of config/samples, namespaces.
+//! What scenarios change around them, and put back whatever happens: pools of config/samples, namespaces, the operator.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::handles::{POOLS, Pool};
-use crate::cluster::Site;
-use crate::objects;
+use super::handles::{LIMIT, POOLS, Pool};
+use crate::cluster::{SYSTEM, Site};
+use crate::scenarios::workloads;
+use crate::{install, objects};
 
 /// The pools that are no scenario's.
 fn sample_pools(site: &Site) -> Result<Vec<Value>> {
@@ -39,6 +40,30 @@ pub fn with_samples_on_request<T>(site: &Site, scenario: impl FnOnce() -> Result
     result
 }
 
+/// Deletes every pool, runs `scenario`, and creates those of config/samples again.
+pub fn without_pools<T>(site: &Site, scenario: impl FnOnce() -> Result<T>) -> Result<T> {
+    let samples = sample_pools(site)?;
+    let result = site.delete(POOLS).and_then(|()| scenario());
+    for pool in &samples {
+        let metadata = &pool["metadata"];
+        let again = json!({
+            "apiVersion": pool["apiVersion"], "kind": pool["kind"], "spec": pool["spec"],
+            "metadata": {
+                "name": metadata["name"], "namespace": metadata["namespace"],
+                "labels": metadata["labels"], "annotations": metadata["annotations"],
+            },
+        });
+        site.wait("a pool of config/samples is back", LIMIT, || {
+            let there = site.get(&named(site, pool).path())?.is_some();
+            Ok((there || site.create(POOLS, &again).is_ok()).then_some(()))
+        })?;
+    }
+    for pool in &samples {
+        named(site, pool).is_in_force()?;
+    }
+    result
+}
+
 /// Runs `scenario` in namespaces of its own, each with labels as given, and removes them with their Services.
 pub fn with_namespaces<T>(
     site: &Site,
@@ -63,4 +88,48 @@ pub fn with_namespaces<T>(
         site.delete(&format!("/api/v1/namespaces/{name}"))?;
     }
     result
+}
+
+const OPERATOR: &str = "ferrolb-operator";
+
+fn scale_operator(site: &Site, replicas: usize) -> Result<()> {
+    let path = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/{OPERATOR}");
+    site.patch(&path, &json!({"spec": {"replicas": replicas}}))?;
+    if replicas > 0 {
+        return install::rolled_out(site);
+    }
+    site.wait_for("the operators are gone", Duration::from_secs(40), || {
+        Ok(workloads::pods(site, "operator")?.is_empty())
+    })
+}
+
+/// Runs `scenario` while no operator runs; two run again when this returns.
+pub fn without_operator<T>(site: &Site, scenario: impl FnOnce() -> Result<T>) -> Result<T> {
+    let result = scale_operator(site, 0).and_then(|()| scenario());
+    scale_operator(site, 2)?;
+    result
+}
+
+/// Deletes the pods of the operator, which give back the lease; returns when others are ready.
+pub fn replace_operators(site: &Site) -> Result<()> {
+    let before = workloads::pods(site, "operator")?;
+    for pod in &before {
+        site.delete(&format!(
+            "/api/v1/namespaces/{SYSTEM}/pods/{}",
+            pod["metadata"]["name"].as_str().unwrap_or_default()
+        ))?;
+    }
+    others_are_ready(site, &before)
+}
+
+fn others_are_ready(site: &Site, before: &[Value]) -> Result<()> {
+    site.wait_for("the operators are others", Duration::from_secs(40), || {
+        let now = workloads::pods(site, "operator")?;
+        let same = |pod: &Value| {
+            let uid = |pod: &Value| pod["metadata"]["uid"].clone();
+            before.iter().any(|old| uid(old) == uid(pod))
+        };
+        Ok(now.len() == before.len() && !now.iter().any(same))
+    })?;
+    install::rolled_out(site)
 }

@@ -5,7 +5,7 @@ mod service;
 
 use std::time::Duration;
 
-pub use pool::{NewPool, POOLS, Pool, create_pools, labelled};
+pub use pool::{NewPool, POOLS, Pool, create_pools, labelled, serving};
 pub use service::{NewService, Service, others_are_served};
 
 /// How long anything may take that follows from a change. Most is done in some ten milliseconds.

@@ -112,6 +112,10 @@ impl<'a> Pool<'a> {
         self.is_in_force()
     }
 
+    pub fn delete(&self) -> Result<()> {
+        self.site.delete(&self.path())
+    }
+
     /// Waits until its status counts these: available and assigned IPv4, available and assigned IPv6.
     pub fn counts(&self, wanted: [u64; 4]) -> Result<()> {
         let mut found = Value::Null;

@@ -1,6 +1,7 @@
 //! A Service to be given addresses, and what becomes of it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -37,6 +38,10 @@ impl NewService {
         self.annotated("metallb.io/loadBalancerIPs", addresses)
     }
 
+    pub fn sharing(self, key: &str) -> Self {
+        self.annotated("metallb.io/allow-shared-ip", key)
+    }
+
     pub fn labelled(mut self, key: &str, value: &str) -> Self {
         self.0["metadata"]["labels"][key] = json!(value);
         self
@@ -44,6 +49,16 @@ impl NewService {
 
     pub fn of_case(self, case: &str) -> Self {
         self.labelled(CASE, case)
+    }
+
+    pub fn port(mut self, protocol: &str, port: u16) -> Self {
+        self.0["spec"]["ports"] = json!([{"port": port, "protocol": protocol}]);
+        self
+    }
+
+    pub fn selecting(mut self, app: &str) -> Self {
+        self.0["spec"]["selector"] = json!({"app": app});
+        self
     }
 
     pub fn families(mut self, policy: &str, families: &[&str]) -> Self {
@@ -201,6 +216,16 @@ impl Service<'_> {
             addresses_in(&object),
             self.events()?
         );
+        Ok(())
+    }
+
+    /// Looks again and again for this long and fails at the first change.
+    pub fn stays_for(&self, time: Duration, version: &str) -> Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.is_still(version)?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
         Ok(())
     }
 
