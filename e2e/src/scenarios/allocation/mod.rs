@@ -7,7 +7,11 @@
 mod changes;
 mod families;
 mod handles;
+mod limits;
+mod ownership;
 mod pools;
+mod reasons;
+mod reasons_of_pools;
 mod requests;
 mod restarts;
 mod sharing;
@@ -19,13 +23,17 @@ use super::Scenario;
 use crate::cluster::Site;
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 6] = [
+pub const THEMES: [&[Scenario]; 10] = [
     requests::SCENARIOS,
     pools::SCENARIOS,
     families::SCENARIOS,
     sharing::SCENARIOS,
     changes::SCENARIOS,
     restarts::SCENARIOS,
+    reasons::SCENARIOS,
+    reasons_of_pools::SCENARIOS,
+    limits::SCENARIOS,
+    ownership::SCENARIOS,
 ];
 
 /// A scenario of this group. `doc` begins with the row of the reference that it shows: A1 to A20 are those of 6.3.

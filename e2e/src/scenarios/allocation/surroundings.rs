@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::handles::{LIMIT, POOLS, Pool};
+use super::handles::{LIMIT, NewService, POOLS, Pool};
 use crate::cluster::{SYSTEM, Site};
 use crate::scenarios::workloads;
 use crate::{install, objects};
@@ -64,7 +64,7 @@ pub fn without_pools<T>(site: &Site, scenario: impl FnOnce() -> Result<T>) -> Re
     result
 }
 
-/// Runs `scenario` in namespaces of its own, each with labels as given, and removes them with their Services.
+/// Runs `scenario` in namespaces of its own, each with labels and annotations as given, and removes them with their Services.
 pub fn with_namespaces<T>(
     site: &Site,
     namespaces: &[(&str, Value)],
@@ -73,7 +73,7 @@ pub fn with_namespaces<T>(
     let made = namespaces.iter().try_for_each(|(name, marks)| {
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": name, "labels": marks["labels"]},
+            "metadata": {"name": name, "labels": marks["labels"], "annotations": marks["annotations"]},
         });
         // A former run of the same scenario may have it on its way out still.
         let limit = Duration::from_secs(30);
@@ -132,4 +132,39 @@ fn others_are_ready(site: &Site, before: &[Value]) -> Result<()> {
         Ok(now.len() == before.len() && !now.iter().any(same))
     })?;
     install::rolled_out(site)
+}
+
+/// Kills every operator with SIGKILL and deletes its pod by force: nobody writes a last word, and the lease runs out.
+/// Returns when a new leader has served a Service.
+pub fn kill_operators(site: &Site) -> Result<()> {
+    let before = workloads::pods(site, "operator")?;
+    let processes = site.run.container_processes("/ferrolb-operator", None);
+    ensure!(
+        processes.len() == before.len(),
+        "{} pods and {} processes",
+        before.len(),
+        processes.len()
+    );
+    for process in processes {
+        process.kill();
+    }
+    for pod in &before {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        site.kubectl(&[
+            "-n",
+            SYSTEM,
+            "delete",
+            "pod",
+            name,
+            "--force",
+            "--grace-period=0",
+        ])?;
+    }
+    others_are_ready(site, &before)?;
+    let first = NewService::named("after-the-kill")
+        .pool("layer2")
+        .create(site)?;
+    site.wait_for("a new leader serves", Duration::from_secs(60), || {
+        Ok(!first.addresses()?.is_empty())
+    })
 }

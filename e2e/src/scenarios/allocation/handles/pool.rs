@@ -1,6 +1,6 @@
 //! A pool of a scenario's own, and what its status says.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::{CASE, LIMIT};
@@ -32,6 +32,11 @@ impl NewPool {
     /// Sets a field of serviceAllocation.
     pub fn allocation(mut self, field: &str, value: &Value) -> Self {
         self.0["spec"]["serviceAllocation"][field] = value.clone();
+        self
+    }
+
+    pub fn annotated(mut self, key: &str, value: &str) -> Self {
+        self.0["metadata"]["annotations"][key] = json!(value);
         self
     }
 
@@ -112,8 +117,32 @@ impl<'a> Pool<'a> {
         self.is_in_force()
     }
 
+    /// Sets an annotation of the pool, or takes it away.
+    pub fn annotate(&self, key: &str, value: Option<&str>) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {key: value}}});
+        self.site.patch(&self.path(), &patch).map(drop)
+    }
+
     pub fn delete(&self) -> Result<()> {
         self.site.delete(&self.path())
+    }
+
+    /// Waits until its condition of this type is True or not; returns its message.
+    pub fn is(&self, kind: &str, wanted: bool) -> Result<String> {
+        let mut found = None;
+        let met = self.site.wait("", LIMIT, || {
+            let object = self.object()?;
+            found = condition(&object, kind).cloned();
+            let now = found.as_ref().is_some_and(|c| c["status"] == "True");
+            let message = found.as_ref().and_then(|c| c["message"].as_str());
+            Ok((now == wanted).then(|| message.unwrap_or_default().to_owned()))
+        });
+        met.map_err(|_| {
+            anyhow!(
+                "{kind} of pool {} should be {wanted} and is {found:?}",
+                self.name
+            )
+        })
     }
 
     /// Waits until its status counts these: available and assigned IPv4, available and assigned IPv6.

@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{CASE, LIMIT};
-use crate::cluster::Site;
+use crate::cluster::{Site, condition};
 use crate::{interrupt, objects};
+
+/// The condition of a Service that does not have all that it asks for.
+pub const ALLOCATED: &str = "ferrolb.io/AddressesAllocated";
 
 /// A Service that is not created yet.
 #[must_use]
@@ -36,6 +39,11 @@ impl NewService {
 
     pub fn requesting(self, addresses: &str) -> Self {
         self.annotated("metallb.io/loadBalancerIPs", addresses)
+    }
+
+    pub fn load_balancer_ip(mut self, address: &str) -> Self {
+        self.0["spec"]["loadBalancerIP"] = json!(address);
+        self
     }
 
     pub fn sharing(self, key: &str) -> Self {
@@ -262,6 +270,37 @@ impl Service<'_> {
                     .find(|told| told.reason == reason);
                 Ok(told.map(|told| told.message))
             },
+        )
+    }
+
+    /// A condition of its status.
+    pub fn condition(&self, kind: &str) -> Result<Option<Value>> {
+        Ok(condition(&self.object()?, kind).cloned())
+    }
+
+    /// Waits until its status says that it does not have all that it asks for, with this reason; returns the condition.
+    pub fn lacks(&self, reason: &str) -> Result<Value> {
+        let mut found = None;
+        let met = self.site.wait("", LIMIT, || {
+            found = self.condition(ALLOCATED)?;
+            let fits = |c: &&Value| c["status"] == "False" && c["reason"] == reason;
+            Ok(found.as_ref().filter(fits).cloned())
+        });
+        met.map_err(|_| {
+            anyhow!(
+                "Service {} should lack an address for {reason}; its condition is {found:?}, it was told {:?}",
+                self.name,
+                self.events().unwrap_or_default()
+            )
+        })
+    }
+
+    /// Waits until its status no longer says that anything is missing.
+    pub fn lacks_nothing(&self) -> Result<()> {
+        self.site.wait_for(
+            &format!("the condition {ALLOCATED} of {} is gone", self.name),
+            LIMIT,
+            || Ok(self.condition(ALLOCATED)?.is_none()),
         )
     }
 
