@@ -61,7 +61,20 @@ pub fn service(name: &str, pool: &str) -> Value {
     })
 }
 
-/// The same with an address of each family.
+/// A Service in front of nothing: enough to be given addresses, and no work for kube-proxy.
+pub fn service_without_endpoints(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": {LABEL: "yes"}, "annotations": {}},
+        "spec": {
+            "type": "LoadBalancer",
+            "allocateLoadBalancerNodePorts": false,
+            "ports": [{"port": 80, "protocol": "TCP"}],
+        },
+    })
+}
+
+/// [`service`] with an address of each family.
 pub fn dual_stack(name: &str, pool: &str) -> Value {
     let mut service = service(name, pool);
     service["spec"]["ipFamilyPolicy"] = json!("RequireDualStack");

@@ -95,7 +95,7 @@ fn unparsable(site: &Site) -> Result<String> {
 }
 
 /// Without an endpoint the API server passes over the webhook, as its failurePolicy says. It comes back after the scenario.
-fn take_webhook_away(site: &Site) -> Result<()> {
+pub fn take_webhook_away(site: &Site) -> Result<()> {
     let webhook = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook");
     site.patch(&webhook, &json!({"spec": {"replicas": 0}}))?;
     site.wait_for("the webhook is gone", Duration::from_secs(40), || {

@@ -30,19 +30,22 @@ pub struct Scenario {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let groups: [&[Scenario]; 9] = [
+    let first: [&[Scenario]; 4] = [
         workloads::SCENARIOS,
         compatibility::SCENARIOS,
         bad_input::SCENARIOS,
         certificates::SCENARIOS,
-        allocation::SCENARIOS,
+    ];
+    let last: [&[Scenario]; 4] = [
         layer2::SCENARIOS,
         bgp::SCENARIOS,
         traces::SCENARIOS,
         faults::SCENARIOS,
     ];
-    groups
+    first
         .into_iter()
+        .chain(allocation::THEMES)
+        .chain(last)
         .flatten()
         .map(|s| Scenario { ..*s })
         .collect()
