@@ -29,10 +29,11 @@ impl State {
                     any_matches(&allocation.namespace_selectors, &namespace.labels)
                 });
             if restricted && !listed && !selected {
-                let names: Vec<&str> = allocation.namespaces.iter().map(String::as_str).collect();
-                let mut needs = match names.as_slice() {
-                    [] => "needs a namespace".to_owned(),
-                    names => format!("needs namespace {}", names.join(" or ")),
+                let names = reasons::some_of(allocation.namespaces.iter().cloned(), " or ");
+                let mut needs = if names.is_empty() {
+                    "needs a namespace".to_owned()
+                } else {
+                    format!("needs namespace {names}")
                 };
                 if !allocation.namespace_selectors.is_empty() {
                     let or = if names.is_empty() { "" } else { " or one" };

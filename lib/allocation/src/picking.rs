@@ -53,14 +53,15 @@ impl State {
                     }
                 }
                 Families::Dual => {
-                    let both = (
-                        self.candidate(*index, Family::V4, asking, room >= 2),
-                        self.candidate(*index, Family::V6, asking, room >= 2),
-                    );
-                    if let (Some(v4), Some(v6)) = both {
-                        return Some(vec![v4, v6]);
+                    if let Some(pair) = self.pair(*index, asking, room) {
+                        return Some(pair);
                     }
-                    let limit = limit.filter(|_| room < 2);
+                    let least = if service.policy == Policy::PreferDualStack {
+                        1
+                    } else {
+                        2
+                    };
+                    let limit = limit.filter(|_| room < least);
                     self.lacking(*index, Need::of(service), limit, asking, lacks);
                     if service.policy == Policy::PreferDualStack {
                         let mut one = |family| self.candidate(*index, family, asking, room >= 1);
@@ -78,6 +79,25 @@ impl State {
             }
         }
         primary.or(secondary).map(|address| vec![address])
+    }
+
+    /// One address of each family, no more of them new to the namespace than there is room for.
+    fn pair(&mut self, index: u32, asking: &Asking<'_>, room: usize) -> Option<Vec<IpAddr>> {
+        for (new_four, new_six) in [(true, true), (true, false), (false, true), (false, false)] {
+            let four = self.candidate(index, Family::V4, asking, new_four);
+            let six = self.candidate(index, Family::V6, asking, new_six);
+            let (Some(four), Some(six)) = (four, six) else {
+                continue;
+            };
+            let new = [four, six]
+                .iter()
+                .filter(|address| !self.is_counted(index, **address, asking.service))
+                .count();
+            if new <= room {
+                return Some(vec![four, six]);
+            }
+        }
+        None
     }
 
     /// Notes what a pool that was tried lacks. The sentence stays the same for as long as the Service waits: who is not

@@ -23,11 +23,13 @@ pub(crate) struct Obstacle {
 
 impl Obstacle {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if let Some((at, _)) = message.char_indices().nth(CHARACTERS_AT_MOST) {
+            message.truncate(at);
+            message.push('…');
+        }
         Obstacle {
-            verdict: Verdict {
-                reason,
-                message: message.into(),
-            },
+            verdict: Verdict { reason, message },
             kind: Some(EventKind::AllocationFailed),
             waits: Vec::new(),
             conflict: false,
@@ -60,6 +62,10 @@ impl Obstacle {
     }
 }
 
+/// The length of a message: it may quote what somebody wrote, and a condition holds 32,768 characters at most.
+const CHARACTERS_AT_MOST: usize = 4_000;
+/// Names of Services or namespaces in one sentence.
+const NAMES_AT_MOST: usize = 8;
 /// At most this many pools are named in one sentence.
 const POOLS_AT_MOST: usize = 8;
 
@@ -75,8 +81,18 @@ pub(crate) fn listed(sentences: impl IntoIterator<Item = String>) -> String {
 }
 
 fn names(keys: &[ObjectKey]) -> String {
-    let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    names.join(",")
+    some_of(keys.iter().map(ToString::to_string), ",")
+}
+
+/// Names in a row, cut where there are many.
+pub(crate) fn some_of(names: impl IntoIterator<Item = String>, between: &str) -> String {
+    let mut names: Vec<String> = names.into_iter().collect();
+    if names.len() > NAMES_AT_MOST {
+        let more = names.len() - NAMES_AT_MOST;
+        names.truncate(NAMES_AT_MOST);
+        names.push(format!("{more} more"));
+    }
+    names.join(between)
 }
 
 /// Addresses as MetalLB writes them.
@@ -222,13 +238,18 @@ pub(crate) fn family_mismatch(wanted: &[IpAddr], service: &Service) -> Obstacle 
         return Obstacle::new(
             Reason::InvalidRequest,
             format!(
-                "invalid requested load balancer IPs {:?}: ask for one address, or for one of each family",
-                texts(wanted)
+                "invalid requested load balancer IPs {:?}: ask for one address, or for one of each family, in {}",
+                texts(wanted),
+                annotations::LOAD_BALANCER_IPS.current
             ),
         );
     }
     let remedy = match service.families {
-        Families::Dual => "ask for one address of each family, separated by a comma".to_owned(),
+        Families::Dual => format!(
+            "a Service of {} with two cluster IPs needs one address of each family, separated by a comma, in {}",
+            service.policy,
+            annotations::LOAD_BALANCER_IPS.current
+        ),
         families => format!("ask for one {families} address"),
     };
     Obstacle::new(

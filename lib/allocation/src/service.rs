@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use ferrolb_api::ObjectKey;
+use ferrolb_api::{ObjectKey, annotations};
 use ferrolb_rules::{Family, Labels};
 
 /// What is read of each namespace, by name.
@@ -130,6 +130,23 @@ pub enum Protocol {
     Sctp,
 }
 
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+const ANNOTATION: &str = annotations::LOAD_BALANCER_IPS.current;
+
+/// What somebody wrote, cut where it is long.
+fn quoted(text: &str) -> String {
+    const CHARACTERS_AT_MOST: usize = 100;
+    match text.char_indices().nth(CHARACTERS_AT_MOST) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 impl Requested {
     /// Reads what the annotation and `spec.loadBalancerIP` say (reference 3.1: both together are an error).
     #[must_use]
@@ -139,9 +156,9 @@ impl Requested {
         let text = match (annotation, load_balancer_ip) {
             (None, None) => return Requested::Nothing,
             (Some(_), Some(_)) => {
-                return Requested::Invalid(
-                    "the loadBalancerIPs annotation and spec.loadBalancerIP are both set; remove spec.loadBalancerIP".to_owned(),
-                );
+                return Requested::Invalid(format!(
+                    "{ANNOTATION} and spec.loadBalancerIP are both set; remove spec.loadBalancerIP"
+                ));
             }
             (Some(text), None) | (None, Some(text)) => text,
         };
@@ -151,7 +168,10 @@ impl Requested {
                 Ok(address) => addresses.push(address),
                 Err(_) => {
                     return Requested::Invalid(format!(
-                        "invalid requested load balancer IPs {text:?}: {part:?} is not an IP address; write addresses separated by commas"
+                        "invalid requested load balancer IPs {text:?}: {part:?} is not an IP address; write addresses separated by \
+                         commas in {ANNOTATION}",
+                        text = quoted(text),
+                        part = quoted(part),
                     ));
                 }
             }

@@ -144,6 +144,11 @@ impl Cluster {
 
     /// Lets time pass, in seconds.
     pub fn pass(&mut self, seconds: i64) {
+        // The operator waits five seconds for an answer.
+        for (key, write) in std::mem::take(&mut self.leader.under_way) {
+            self.leader.retry.insert(key);
+            self.ghosts.push((self.clock, write));
+        }
         self.clock += seconds * 1000;
         // The API server has ended every request that is older than a minute.
         let now = self.clock;
@@ -442,6 +447,9 @@ impl Cluster {
 
     /// Lets everything happen that is going to.
     pub fn rest(&mut self) {
+        while !self.leader.under_way.is_empty() {
+            self.end(0, Ending::Answered);
+        }
         while !self.ghosts.is_empty() {
             self.haunt(0);
         }
