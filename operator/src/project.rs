@@ -204,3 +204,130 @@ pub fn is_ours(condition: &Condition) -> bool {
     ]
     .contains(&condition.type_.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(change: serde_json::Value, class: Option<&str>) -> Option<Observed> {
+        let mut object = json!({
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"type": "LoadBalancer", "clusterIPs": ["10.96.0.1"], "ports": [{"port": 80}]},
+        });
+        json_patch::merge(&mut object, &change);
+        observe(&serde_json::from_value(object).unwrap(), class)
+    }
+
+    /// Reference 3.3, and reference 9, row 14.
+    #[test]
+    fn the_class_decides_whose_a_service_is_until_it_is_no_load_balancer_any_more() {
+        let of = |class: &str| json!({"spec": {"loadBalancerClass": class}});
+        for (service, own, ours) in [
+            (json!({}), None, true),
+            (of("other"), None, false),
+            (json!({}), Some("own"), false),
+            (of("own"), Some("own"), true),
+            (of("other"), Some("own"), false),
+        ] {
+            assert_eq!(seen(service.clone(), own).is_some(), ours, "{service}");
+        }
+        // The API server clears the class together with the type.
+        let former = json!({
+            "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}},
+            "spec": {"type": "ClusterIP"},
+        });
+        assert!(!seen(former, Some("own")).unwrap().wanted);
+        assert!(seen(json!({"spec": {"type": "ClusterIP"}}), None).is_none());
+    }
+
+    /// Reference 3.1: the present prefix wins where both are there, even with an empty value.
+    #[test]
+    fn annotations_are_read_under_both_prefixes() {
+        let read = |annotations: serde_json::Value| {
+            seen(json!({"metadata": {"annotations": annotations}}), None).unwrap()
+        };
+        let old = read(json!({
+            "metallb.universe.tf/loadBalancerIPs": " 10.0.0.1 , fd00::1",
+            "metallb.universe.tf/address-pool": "p",
+            "metallb.universe.tf/allow-shared-ip": "key",
+        }));
+        let wanted = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(old.service.requested, Requested::Addresses(wanted));
+        assert_eq!(old.service.requested_pool.as_deref(), Some("p"));
+        assert_eq!(old.service.sharing_key, "key");
+        assert_eq!(old.deprecated.len(), 3);
+        let both = read(json!({
+            "metallb.universe.tf/address-pool": "old",
+            "metallb.io/address-pool": "",
+            "metallb.universe.tf/allow-shared-ip": "old",
+            "metallb.io/allow-shared-ip": "new",
+        }));
+        assert_eq!(both.service.requested_pool, None);
+        assert_eq!(both.service.sharing_key, "new");
+        assert!(both.deprecated.is_empty());
+    }
+
+    #[test]
+    fn the_address_of_the_spec_counts_as_the_annotation_and_both_are_an_error() {
+        let spec = json!({"spec": {"loadBalancerIP": "10.0.0.1"}});
+        let wanted = vec!["10.0.0.1".parse().unwrap()];
+        assert_eq!(
+            seen(spec.clone(), None).unwrap().service.requested,
+            Requested::Addresses(wanted)
+        );
+        let mut both = spec;
+        both["metadata"] = json!({"annotations": {"metallb.io/loadBalancerIPs": "10.0.0.1"}});
+        let Requested::Invalid(why) = seen(both, None).unwrap().service.requested else {
+            panic!("two ways to ask are one too many");
+        };
+        assert!(why.contains("remove spec.loadBalancerIP"), "{why}");
+    }
+
+    /// Reference 3.1: families by the cluster addresses, the older field where the newer is absent.
+    #[test]
+    fn families_are_those_of_the_cluster_addresses() {
+        let families =
+            |spec: serde_json::Value| seen(json!({"spec": spec}), None).unwrap().service.families;
+        for (spec, wanted) in [
+            (json!({}), Families::Single(Family::V4)),
+            (
+                json!({"clusterIPs": ["fd96::1"]}),
+                Families::Single(Family::V6),
+            ),
+            (
+                json!({"clusterIPs": ["fd96::1", "10.96.0.1"]}),
+                Families::Dual,
+            ),
+            (
+                json!({"clusterIPs": ["10.96.0.1", "10.96.0.2"]}),
+                Families::Unknown,
+            ),
+            (
+                json!({"clusterIPs": null, "clusterIP": "fd96::1"}),
+                Families::Single(Family::V6),
+            ),
+            (
+                json!({"clusterIPs": null, "clusterIP": null}),
+                Families::None,
+            ),
+            (json!({"clusterIPs": ["None"]}), Families::Unknown),
+        ] {
+            assert_eq!(families(spec.clone()), wanted, "{spec}");
+        }
+    }
+
+    #[test]
+    fn services_share_by_selector_only_where_the_traffic_policy_is_local() {
+        let backend = |policy: &str| {
+            let spec = json!({"externalTrafficPolicy": policy, "selector": {"b": "2", "a": "1"}});
+            seen(json!({"spec": spec}), None)
+                .unwrap()
+                .service
+                .backend_key
+        };
+        assert_eq!(backend("Cluster"), "");
+        assert_eq!(backend("Local"), "a=1,b=2");
+    }
+}

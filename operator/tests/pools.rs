@@ -1,41 +1,11 @@
 //! What a pool's status says, by the whole loop against an API server in memory.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::time::Duration;
+mod common;
 
-use ferrolb_cluster::{EventPublisher, Leadership};
-use ferrolb_operator::metrics::Metrics;
-use ferrolb_operator::run::{Run, Stores};
+use common::{POOLS, SERVICES, SYSTEM, pool, rest, start, until};
 use ferrolb_testing::{ApiServer, objects};
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-
-const SERVICES: &str = "api/v1/services";
-const POOLS: &str = "apis/metallb.io/v1beta1/ipaddresspools";
-const SYSTEM: &str = "metallb-system";
-
-fn start(server: &ApiServer) -> CancellationToken {
-    let client = server.client();
-    let stop = CancellationToken::new();
-    let run = Run::new(
-        &client,
-        Stores::watch(&client, SYSTEM, None),
-        EventPublisher::start(client.clone(), "metallb-controller", "operator-1"),
-        Leadership::alone(),
-        Metrics::register(&mut Registry::default()),
-        false,
-    );
-    tokio::spawn(run.run(stop.clone()));
-    stop
-}
-
-fn pool(name: &str, addresses: &[&str], created: &str) -> Value {
-    let mut pool = objects::pool(SYSTEM, name, addresses);
-    pool["metadata"]["creationTimestamp"] = json!(created);
-    pool["metadata"]["uid"] = json!(name);
-    pool
-}
 
 /// Writes the addresses anew and leaves the status to the operator, as an edit does.
 fn edit(server: &ApiServer, name: &str, addresses: &[&str]) {
@@ -86,22 +56,6 @@ fn writes(server: &ApiServer) -> usize {
     seen.iter()
         .filter(|seen| seen.writes() && to_pools(&seen.path))
         .count()
-}
-
-/// Waits until it holds; the clock of these tests stands still while anything has something to do.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..12_000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it never came true: {what}");
-}
-
-/// Lets everything happen that is going to.
-async fn rest() {
-    tokio::time::sleep(Duration::from_secs(10)).await;
 }
 
 #[tokio::test(start_paused = true)]
