@@ -1,6 +1,6 @@
 //! Does what was decided: bounded in number and time, and only while this process leads.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use ferrolb_api::{ObjectKey, annotations};
@@ -28,8 +28,8 @@ pub struct CarryOut {
     /// Whose turn it is: whoever gets an address before whoever is only told something.
     order: VecDeque<ObjectKey>,
     later: VecDeque<ObjectKey>,
-    /// The keys in `order` and `later`.
-    queued: BTreeSet<ObjectKey>,
+    /// The keys in `order` and `later`, and whether in `order`. One that became urgent stands in both.
+    queued: BTreeMap<ObjectKey, bool>,
     under_way: JoinSet<(ObjectKey, Outcome)>,
     /// The Services whose writes are under way, with the version that each names.
     busy: BTreeMap<ObjectKey, String>,
@@ -76,7 +76,7 @@ impl CarryOut {
             waiting: BTreeMap::new(),
             order: VecDeque::new(),
             later: VecDeque::new(),
-            queued: BTreeSet::new(),
+            queued: BTreeMap::new(),
             under_way: JoinSet::new(),
             busy: BTreeMap::new(),
             sent: Vec::new(),
@@ -107,7 +107,9 @@ impl CarryOut {
                 Effect::WriteStatus { ref addresses, .. } => {
                     let urgent = !addresses.is_empty();
                     self.waiting.insert(key.clone(), effect);
-                    if self.queued.insert(key.clone()) {
+                    let before = self.queued.get(key).copied();
+                    if before.is_none_or(|before| urgent && !before) {
+                        self.queued.insert(key.clone(), urgent);
                         let queue = if urgent {
                             &mut self.order
                         } else {
@@ -280,5 +282,42 @@ mod tests {
                 "status": {"loadBalancer": {"ingress": null}, "conditions": null},
             })
         );
+    }
+
+    #[tokio::test]
+    async fn who_comes_to_get_an_address_overtakes_those_who_are_only_told_something() {
+        let client = ferrolb_testing::ApiServer::default().client();
+        let mut carry_out = CarryOut::new(
+            Writer::new(client.clone()),
+            EventPublisher::start(client, "test", "test"),
+            Leadership::alone(),
+            false,
+        );
+        let mut take = |name: &str, addresses: &[&str]| {
+            let key = ObjectKey::new("default", name);
+            let effect = Effect::WriteStatus {
+                key: key.clone(),
+                resource_version: "1".to_owned(),
+                addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+                pool: None,
+                conditions: None,
+                span: SpanOf(tracing::Span::none()),
+            };
+            carry_out.take(&key, vec![effect]);
+        };
+        for n in 0..AT_ONCE + 50 {
+            take(&format!("told-{n}"), &[]);
+        }
+        take("late", &[]);
+        take("late", &["10.0.0.1"]);
+        assert_eq!(carry_out.sent.len(), AT_ONCE);
+        // The first of those under way ends; nobody is written twice.
+        let mut written = Vec::new();
+        while !carry_out.is_idle() {
+            carry_out.next().await;
+            written.extend(carry_out.take_sent().into_iter().map(|sent| sent.key));
+        }
+        assert_eq!(written.len(), AT_ONCE + 51);
+        assert_eq!(written.get(AT_ONCE).unwrap().name(), "late");
     }
 }
