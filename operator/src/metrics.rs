@@ -108,8 +108,7 @@ impl Metrics {
         }
         for (pool, counters) in pools {
             let label = PoolLabel { pool: pool.clone() };
-            let v4 = counters.assigned_v4.saturating_add(counters.available_v4);
-            let v6 = counters.assigned_v6.saturating_add(counters.available_v6);
+            let (v4, v6) = (counters.total_v4, counters.total_v6);
             for (family, value) in [
                 (&self.total, v4.saturating_add(v6)),
                 (
@@ -124,5 +123,42 @@ impl Metrics {
                 family.get_or_create(&label).set(value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    /// Reference 3.9 and 5.1.
+    #[test]
+    fn a_pool_has_its_series_for_as_long_as_it_is_in_force() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let shown = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        let counters = PoolCounters {
+            assigned_v4: 3,
+            available_v4: 4,
+            total_v4: 8,
+            total_v6: i64::MAX,
+            ..PoolCounters::default()
+        };
+        metrics.pools(&[("p".to_owned(), counters)]);
+        for line in [
+            "metallb_allocator_ipv4_addresses_total{pool=\"p\"} 8",
+            "metallb_allocator_ipv4_addresses_in_use_total{pool=\"p\"} 3",
+            "metallb_allocator_addresses_in_use_total{pool=\"p\"} 3",
+            "metallb_allocator_addresses_total{pool=\"p\"} 9223372036854775807",
+        ] {
+            assert!(shown().contains(line), "{line} in {}", shown());
+        }
+        metrics.pools(&[]);
+        assert!(!shown().contains("pool=\"p\""));
     }
 }

@@ -34,6 +34,10 @@ pub struct PoolCounters {
     pub available_v4: i64,
     /// IPv6 capacity less those in use or on hold; at most the largest 64-bit number.
     pub available_v6: i64,
+    /// IPv4 addresses of the pool, those left out not counted.
+    pub total_v4: i64,
+    /// IPv6 addresses of the pool; at most the largest 64-bit number.
+    pub total_v6: i64,
 }
 
 impl Allocator {
@@ -113,6 +117,7 @@ impl Allocator {
 
     /// Decides what `service` shall have. `version` is that of the object it was read of.
     pub fn reconcile(&mut self, service: &Service, version: &str) -> Outcome {
+        self.state.refresh(service, version);
         let decision = self.state.decide(service, version);
         let addresses = decision.addresses;
         if service.families == Families::Unknown {
@@ -202,12 +207,15 @@ impl Allocator {
     pub fn counters(&self, pool: &str) -> Option<PoolCounters> {
         let pool = self.state.pool(self.state.named(pool)?)?;
         let assigned = |family| i64::try_from(pool.in_use(family)).unwrap_or(i64::MAX);
+        let total = |family| i64::try_from(pool.total(family)).unwrap_or(i64::MAX);
         let available = |family| i64::try_from(pool.available(family)).unwrap_or(i64::MAX);
         Some(PoolCounters {
             assigned_v4: assigned(Family::V4),
             assigned_v6: assigned(Family::V6),
             available_v4: available(Family::V4),
             available_v6: available(Family::V6),
+            total_v4: total(Family::V4),
+            total_v6: total(Family::V6),
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::picking::{Asking, Lacks};
 use crate::reasons::{self, Obstacle, listed, texts};
 use crate::service::{Families, Policy, Requested, Service};
 use crate::state::State;
-use crate::waiting::Need;
+use crate::waiting::{Need, Wait};
 
 /// What a Service shall have.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(crate) struct Decision {
 }
 
 impl State {
-    /// Decides about one Service (the order of reference 3.2). Records nothing but evictions.
+    /// Decides about one Service (the order of reference 3.2). Records nothing.
     pub(crate) fn decide(&mut self, service: &Service, version: &str) -> Decision {
         let refused = |obstacle| Decision {
             obstacle: Some(obstacle),
@@ -189,7 +189,11 @@ impl State {
             .count();
         let (room, limit) = self.room(index, service);
         if new > room {
-            return Err(limit.unwrap_or_else(reasons::no_pools));
+            let mut limit = limit.unwrap_or_else(reasons::no_pools);
+            // What others of its namespace come to share with it needs no room.
+            let shared = addresses.iter().map(|address| Wait::Address(*address));
+            limit.waits.extend(shared);
+            return Err(limit);
         }
         Ok(index)
     }
@@ -224,12 +228,8 @@ impl State {
             Some(oldest) if *oldest < (service.created, service.key.clone()) => {
                 Err(reasons::conflict(address, &oldest.1))
             }
-            _ => {
-                for (created, key) in against {
-                    self.evict(address, created, &key);
-                }
-                Ok(())
-            }
+            // They lose it once that is decided.
+            _ => Ok(()),
         }
     }
 

@@ -15,6 +15,7 @@ mod decide;
 mod eligibility;
 mod free;
 mod holds;
+mod ledger;
 mod outcome;
 mod picking;
 mod pool_addresses;

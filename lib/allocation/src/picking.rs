@@ -113,6 +113,11 @@ impl State {
         let Some(pool) = self.pool(index) else {
             return;
         };
+        // An address that others share under its key may be had without room or a free one.
+        let key = &asking.service.sharing_key;
+        if !key.is_empty() {
+            lacks.waits.push(Wait::Sharing(key.as_str().into()));
+        }
         let (four, six) = (pool.has(Family::V4), pool.has(Family::V6));
         let missing = |family| Some(format!("has no {family} addresses"));
         let never = match need {
@@ -136,10 +141,6 @@ impl State {
         lacks
             .sentences
             .push(format!("pool {} {lack}", pool.pool.name));
-        let key = &asking.service.sharing_key;
-        if !key.is_empty() {
-            lacks.waits.push(Wait::Sharing(key.as_str().into()));
-        }
     }
 
     /// The first address of `family` in a pool that the Service may have: its own, one that is kept for it, a free one or

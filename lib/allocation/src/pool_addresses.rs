@@ -235,9 +235,14 @@ impl PoolAddresses {
         addresses.space.capacity().saturating_sub(u128::from(taken))
     }
 
+    /// How many addresses of `family` it has, those left out not counted.
+    pub(crate) fn total(&self, family: Family) -> u128 {
+        self.of(family).space.capacity()
+    }
+
     /// Whether it can give an address of `family` at all.
     pub(crate) fn has(&self, family: Family) -> bool {
-        self.of(family).space.capacity() > 0
+        self.total(family) > 0
     }
 
     /// Everything that is in use.

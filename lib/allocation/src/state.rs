@@ -1,4 +1,4 @@
-//! Who has which address: pools, the ledger of Services, holds, and who waits.
+//! Everything that is remembered between two decisions, and the pools in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,9 +7,10 @@ use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Family, Pool};
 
 use crate::holds::{Hold, Holds};
-use crate::pool_addresses::{Left, PoolAddresses, number};
-use crate::service::{Namespace, Namespaces, Service};
-use crate::waiting::{Need, Wait, Waiting};
+use crate::ledger::Entry;
+use crate::pool_addresses::{PoolAddresses, number};
+use crate::service::{Namespace, Namespaces};
+use crate::waiting::Waiting;
 
 /// Everything that is remembered between two decisions.
 #[derive(Clone, Debug, Default)]
@@ -23,50 +24,15 @@ pub(crate) struct State {
     /// The other pools that give out addresses by themselves, by name.
     pub(crate) unpinned: Vec<u32>,
     pub(crate) namespaces: Namespaces,
-    ledger: BTreeMap<ObjectKey, Entry>,
+    pub(crate) ledger: BTreeMap<ObjectKey, Entry>,
     /// Namespace to pool to the number of distinct addresses that its Services hold of it.
-    counts: BTreeMap<Box<str>, BTreeMap<u32, u32>>,
+    pub(crate) counts: BTreeMap<Box<str>, BTreeMap<u32, u32>>,
     pub(crate) holds: Holds,
     pub(crate) waiting: Waiting,
     /// When promises end that no version has ended before.
-    promises: BTreeSet<(i64, ObjectKey)>,
+    pub(crate) promises: BTreeSet<(i64, ObjectKey)>,
     /// Milliseconds since the epoch.
     pub(crate) now: i64,
-}
-
-/// What is known of one Service.
-#[derive(Clone, Debug, Default)]
-struct Entry {
-    created: i64,
-    /// What it shall have.
-    holds: Vec<IpAddr>,
-    /// What its status may record besides.
-    lingers: Vec<IpAddr>,
-    /// What a write that was sent and is not seen yet may put into its status.
-    promise: Option<Box<Promise>>,
-}
-
-/// Addresses in status writes that were sent. A write names the version of the Service that it was decided on, so once
-/// another version is seen the write is either part of it or never comes.
-#[derive(Clone, Debug)]
-struct Promise {
-    version: Box<str>,
-    addresses: Vec<IpAddr>,
-    /// From then on it does not come any more even if nobody ever answered, in milliseconds since the epoch.
-    ends: i64,
-}
-
-/// How long after it was sent a write may still take effect: the API server ends a request after 60 seconds by default.
-const WRITE_ENDS_AFTER: i64 = 120_000;
-
-impl Entry {
-    /// What writes for this version may still bring.
-    fn promised(&self, version: &str) -> &[IpAddr] {
-        match &self.promise {
-            Some(promise) if *promise.version == *version => &promise.addresses,
-            _ => &[],
-        }
-    }
 }
 
 impl State {
@@ -175,45 +141,6 @@ impl State {
         self.holds.first_end().into_iter().chain(promises).min()
     }
 
-    /// A status write for this version was sent: its addresses may be recorded at any moment.
-    pub(crate) fn sent(&mut self, key: &ObjectKey, version: &str, addresses: &[IpAddr]) {
-        let Some(entry) = self.ledger.get_mut(key) else {
-            return;
-        };
-        let mut all = entry.promised(version).to_vec();
-        all.extend(
-            addresses
-                .iter()
-                .copied()
-                .filter(|a| !all.contains(a))
-                .collect::<Vec<_>>(),
-        );
-        let ends = self.now.saturating_add(WRITE_ENDS_AFTER);
-        let promise = Promise {
-            version: version.into(),
-            addresses: all,
-            ends,
-        };
-        if let Some(before) = entry.promise.replace(Box::new(promise)) {
-            self.promises.remove(&(before.ends, key.clone()));
-        }
-        self.promises.insert((ends, key.clone()));
-    }
-
-    /// No write for this version (or any) takes effect any more. The Service is looked at again.
-    pub(crate) fn withdraw_promise(&mut self, key: &ObjectKey, version: Option<&str>) {
-        let Some(entry) = self.ledger.get_mut(key) else {
-            return;
-        };
-        let promise = entry
-            .promise
-            .take_if(|promise| version.is_none_or(|version| *promise.version == *version));
-        if let Some(promise) = promise {
-            self.promises.remove(&(promise.ends, key.clone()));
-            self.waiting.look_at(entry.created, key);
-        }
-    }
-
     /// Puts an address on hold as a former process did. Nothing where somebody uses it or no pool that holds has it.
     pub(crate) fn restore_hold(&mut self, hold: Hold) {
         let address = hold.address;
@@ -287,205 +214,5 @@ impl State {
         };
         let of_pool = counts.get(&pool).copied().unwrap_or_default();
         (of_pool, counts.values().sum())
-    }
-
-    /// The addresses that a Service shall have.
-    pub(crate) fn held_by(&self, key: &ObjectKey) -> &[IpAddr] {
-        self.ledger
-            .get(key)
-            .map_or(&[], |entry| entry.holds.as_slice())
-    }
-
-    /// What the status of `service` records, or may come to record by a write that is not seen yet.
-    pub(crate) fn recorded(&self, service: &Service, version: &str) -> Vec<IpAddr> {
-        let promised = self
-            .ledger
-            .get(&service.key)
-            .map_or(&[][..], |entry| entry.promised(version));
-        service.current.iter().chain(promised).copied().collect()
-    }
-
-    /// Every Service that has, had or waits for an address.
-    pub(crate) fn known(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.ledger.keys()
-    }
-
-    /// Records that `service` shall have exactly `addresses`. What its status may still record besides stays taken until
-    /// it is seen not to.
-    pub(crate) fn settle(&mut self, service: &Service, version: &str, addresses: &[IpAddr]) {
-        let recorded = self.recorded(service, version);
-        let key = &service.key;
-        let mut entry = self.ledger.remove(key).unwrap_or_default();
-        let before: Vec<IpAddr> = entry.holds.iter().chain(&entry.lingers).copied().collect();
-        let mut lingers: Vec<IpAddr> = Vec::new();
-        for address in before.iter().chain(&recorded) {
-            if addresses.contains(address) || lingers.contains(address) {
-                continue;
-            }
-            if recorded.contains(address) {
-                lingers.push(*address);
-                self.end_holding(*address, key, true);
-            } else {
-                self.end_holding(*address, key, false);
-            }
-        }
-        for address in addresses {
-            self.begin_holding(*address, service);
-        }
-        if let Some(over) = entry
-            .promise
-            .take_if(|promise| *promise.version != *version)
-        {
-            self.promises.remove(&(over.ends, key.clone()));
-        }
-        entry.created = service.created;
-        entry.holds = addresses.to_vec();
-        entry.lingers = lingers;
-        self.ledger.insert(key.clone(), entry);
-    }
-
-    fn begin_holding(&mut self, address: IpAddr, service: &Service) {
-        let Some(index) = self.offering(address) else {
-            return;
-        };
-        if self.holds.remove(address)
-            && let Some(pool) = self.pool_mut(index)
-        {
-            pool.end_hold(address);
-        }
-        let Some(pool) = self.pool_mut(index) else {
-            return;
-        };
-        let namespace = service.key.namespace();
-        let first = !pool
-            .used(address)
-            .is_some_and(|used| used.is_held_in(namespace));
-        if pool.hold(address, service) {
-            self.shared_changed(index, address, &service.sharing_key);
-        }
-        if first {
-            *self
-                .counts
-                .entry(namespace.into())
-                .or_default()
-                .entry(index)
-                .or_default() += 1;
-        }
-    }
-
-    /// `key` has this address no more; `lingers` says that its status may still record it.
-    fn end_holding(&mut self, address: IpAddr, key: &ObjectKey, lingers: bool) {
-        let Some(index) = self.offering(address) else {
-            return;
-        };
-        let Some(pool) = self.pool_mut(index) else {
-            return;
-        };
-        let used = pool.used(address);
-        let held = used.is_some_and(|used| used.is_held_by(key));
-        let sharing_key = used.map(|used| used.sharing_key().to_owned());
-        let reuse_hold = pool.pool.reuse_hold;
-        let left = if lingers {
-            if pool.linger(address, key) {
-                Left::Others
-            } else {
-                Left::Nothing
-            }
-        } else {
-            pool.leave(address, key)
-        };
-        let in_namespace = pool
-            .used(address)
-            .is_some_and(|used| used.is_held_in(key.namespace()));
-        if held && !in_namespace {
-            self.uncount(key.namespace(), index);
-        }
-        match left {
-            Left::Nothing => {}
-            Left::Others => {
-                self.shared_changed(index, address, &sharing_key.unwrap_or_default());
-            }
-            Left::Nobody if reuse_hold > 0 => {
-                let until = self.now.saturating_add(i64::from(reuse_hold) * 1000);
-                if let Some(pool) = self.pool_mut(index) {
-                    pool.put_on_hold(address);
-                }
-                let former = Some(key.clone());
-                self.holds.insert(Hold {
-                    address,
-                    until,
-                    former,
-                });
-                self.waiting.stir(Wait::Address(address));
-            }
-            Left::Nobody => {
-                if let Some(pool) = self.pool_mut(index) {
-                    pool.give_back(address);
-                }
-                self.came_free(index, address);
-            }
-        }
-    }
-
-    fn uncount(&mut self, namespace: &str, pool: u32) {
-        if let Some(counts) = self.counts.get_mut(namespace) {
-            if let Some(count) = counts.get_mut(&pool) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    counts.remove(&pool);
-                }
-            }
-            if counts.is_empty() {
-                self.counts.remove(namespace);
-            }
-        }
-        for need in Need::ALL {
-            self.waiting.stir(Wait::Limit(namespace.into(), need));
-        }
-    }
-
-    fn came_free(&mut self, pool: u32, address: IpAddr) {
-        for need in Need::helped_by(Family::of(address)) {
-            self.waiting.stir(Wait::Pool(pool, need));
-        }
-        self.waiting.stir(Wait::Address(address));
-    }
-
-    fn shared_changed(&mut self, pool: u32, address: IpAddr, before: &str) {
-        self.waiting.stir(Wait::Address(address));
-        let after = self
-            .pool(pool)
-            .and_then(|pool| pool.used(address))
-            .map(|used| used.sharing_key().to_owned())
-            .unwrap_or_default();
-        for key in [before, after.as_str()] {
-            if !key.is_empty() {
-                self.waiting.stir(Wait::Sharing(key.into()));
-            }
-        }
-    }
-
-    /// Takes an address from a Service that loses it to another's older claim. It will be looked at again.
-    pub(crate) fn evict(&mut self, address: IpAddr, created: i64, key: &ObjectKey) {
-        if let Some(entry) = self.ledger.get_mut(key) {
-            entry.holds.retain(|held| *held != address);
-            entry.lingers.push(address);
-        }
-        self.end_holding(address, key, true);
-        self.waiting.look_at(created, key);
-    }
-
-    /// Forgets a Service that is gone: no status of it records anything any more.
-    pub(crate) fn forget(&mut self, key: &ObjectKey) {
-        self.waiting.withdraw(key);
-        let Some(entry) = self.ledger.remove(key) else {
-            return;
-        };
-        if let Some(promise) = &entry.promise {
-            self.promises.remove(&(promise.ends, key.clone()));
-        }
-        for address in entry.holds.iter().chain(&entry.lingers) {
-            self.end_holding(*address, key, false);
-        }
     }
 }

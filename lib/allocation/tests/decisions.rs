@@ -352,3 +352,51 @@ fn a_service_that_asks_for_one_address_keeps_it_when_it_comes_to_prefer_both_fam
     let outcome = allocator.reconcile(&web, &version());
     assert_eq!(outcome.addresses, ips(&["10.0.0.8", "fd00::"]));
 }
+
+/// Reference 3.2, steps 7 and 8.
+#[test]
+fn where_no_family_can_be_told_it_is_said_and_only_what_the_status_says_is_mended() {
+    let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24"])]);
+    let mut two_of_one = recorded("two-of-one", 0, &["10.0.0.5", "10.0.0.6"]);
+    let said = settle(&mut allocator, &mut two_of_one);
+    assert_eq!(said[0].0, EventKind::NoLbIPsFamily, "{said:?}");
+    assert_eq!(two_of_one.current, ips(&["10.0.0.5"]));
+    let mut unclear = Service {
+        families: Families::Unknown,
+        ..recorded("unclear", 0, &["10.0.0.9"])
+    };
+    let said = settle(&mut allocator, &mut unclear);
+    assert_eq!(said[0].0, EventKind::NoClusterIPsFamily, "{said:?}");
+    assert_eq!(unclear.current, ips(&["10.0.0.9"]), "it is left as it is");
+    let mut next = wants("next", "10.0.0.9");
+    settle(&mut allocator, &mut next);
+    assert!(next.current.is_empty(), "and has what it has");
+}
+
+/// Reference 3.7: the families of a Service change, up and down.
+#[test]
+fn families_change_with_the_policy() {
+    let mut allocator = allocator(vec![
+        pool("single", &["10.0.0.0/24"]),
+        pool("dual", &["10.1.0.0/24", "fd00::/120"]),
+    ]);
+    let mut web = Service {
+        requested_pool: Some("single".into()),
+        ..dual("web", Policy::PreferDualStack)
+    };
+    settle(&mut allocator, &mut web);
+    assert_eq!(web.current, ips(&["10.0.0.0"]));
+    web.policy = Policy::RequireDualStack;
+    settle(&mut allocator, &mut web);
+    assert!(web.current.is_empty(), "no pair, no address");
+    web.requested_pool = None;
+    settle(&mut allocator, &mut web);
+    assert_eq!(web.current, ips(&["10.1.0.0", "fd00::"]));
+    web.policy = Policy::PreferDualStack;
+    settle(&mut allocator, &mut web);
+    assert_eq!(web.current, ips(&["10.1.0.0", "fd00::"]), "both may stay");
+    web.families = Families::Single(Family::V6);
+    web.policy = Policy::SingleStack;
+    settle(&mut allocator, &mut web);
+    assert_eq!(web.current, ips(&["fd00::"]), "its own of that family");
+}

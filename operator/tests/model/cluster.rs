@@ -380,6 +380,16 @@ impl Cluster {
                 }
             }
         }
+        // Nobody but its former owner is given what a pool says that it holds back.
+        for hold in holds::from_status(&self.held) {
+            let given = write.addresses.contains(&hold.address) && !before.contains(&hold.address);
+            if given && hold.until > self.clock && hold.former.as_ref() != Some(&write.key) {
+                self.findings.push(format!(
+                    "{} is given {}, which is held back",
+                    write.key, hold.address
+                ));
+            }
+        }
         // Nobody loses an address without a cause.
         let lost: Vec<&IpAddr> = before
             .iter()
