@@ -1,6 +1,6 @@
 //! Does what was decided: bounded in number and time, and only while this process leads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use ferrolb_api::{ObjectKey, annotations};
@@ -31,8 +31,8 @@ pub struct CarryOut {
     /// The keys in `order` and `later`, and whether in `order`. One that became urgent stands in both.
     queued: BTreeMap<ObjectKey, bool>,
     under_way: JoinSet<(ObjectKey, Outcome)>,
-    /// The Services whose writes are under way, with the version that each names.
-    busy: BTreeMap<ObjectKey, String>,
+    /// The Services whose writes are under way.
+    busy: BTreeSet<ObjectKey>,
     /// Writes begun since somebody asked.
     sent: Vec<Sent>,
 }
@@ -53,10 +53,8 @@ pub struct Sent {
 pub enum Again {
     /// Written, or gone: nothing to do.
     No,
-    /// The API server refused the write for this version: decide again after a pause.
-    Refused(String),
-    /// Nobody knows whether it was written: decide again after a pause.
-    Unknown,
+    /// Not written, as far as is known: decide again after a pause.
+    After,
 }
 
 impl CarryOut {
@@ -78,7 +76,7 @@ impl CarryOut {
             later: VecDeque::new(),
             queued: BTreeMap::new(),
             under_way: JoinSet::new(),
-            busy: BTreeMap::new(),
+            busy: BTreeSet::new(),
             sent: Vec::new(),
         }
     }
@@ -131,20 +129,20 @@ impl CarryOut {
             };
             // A write that panicked has aborted the process in a release build; in a test build it is just not written.
             let Ok((key, outcome)) = ended else { continue };
-            let version = self.busy.remove(&key).unwrap_or_default();
+            self.busy.remove(&key);
             let again = match outcome {
                 Outcome::Done(_) | Outcome::Gone => Again::No,
                 Outcome::Conflict => {
                     debug!(service = %key, "the Service changed meanwhile");
-                    Again::Refused(version)
+                    Again::After
                 }
                 Outcome::Invalid(reason) => {
                     warn!(service = %key, %reason, "the API server refuses the status");
-                    Again::Refused(version)
+                    Again::After
                 }
                 Outcome::Unavailable(reason) => {
                     debug!(service = %key, %reason, "the status was not written");
-                    Again::Unknown
+                    Again::After
                 }
             };
             self.start();
@@ -169,7 +167,7 @@ impl CarryOut {
             let Some(key) = self.order.pop_front().or_else(|| self.later.pop_front()) else {
                 break;
             };
-            if self.busy.contains_key(&key) {
+            if self.busy.contains(&key) {
                 // One write per Service at a time, or the second is refused for the version that the first made.
                 skipped.push(key);
                 continue;
@@ -197,7 +195,7 @@ impl CarryOut {
                 traceparent.as_deref(),
             );
             let (writer, leadership) = (self.writer.clone(), self.leadership.clone());
-            self.busy.insert(key.clone(), resource_version.clone());
+            self.busy.insert(key.clone());
             self.sent.push(Sent {
                 key: key.clone(),
                 version: resource_version.clone(),

@@ -8,7 +8,7 @@ use ferrolb_allocation::{
 use ferrolb_api::ObjectKey;
 use ferrolb_api::conditions::{ADDRESS_CONFLICT, ADDRESSES_ALLOCATED, reason, status};
 use ferrolb_cluster::{Changes, Store};
-use ferrolb_rules::Configuration;
+use ferrolb_rules::Pool;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use tracing::{info_span, warn};
@@ -32,10 +32,10 @@ pub struct Seen<'a> {
 }
 
 impl Decider {
-    /// Puts a configuration in force. Every Service must be decided again afterwards.
-    pub fn use_configuration(&mut self, configuration: &Configuration) {
-        self.allocator
-            .set_pools(configuration.pools.values().cloned());
+    /// Puts pools in force, and names those that exist and are not. Every Service must be decided again afterwards.
+    pub fn use_pools(&mut self, pools: &BTreeMap<String, Pool>, set_aside: BTreeSet<String>) {
+        self.allocator.set_pools(pools.values().cloned());
+        self.allocator.set_aside(set_aside);
     }
 
     /// What is read of every namespace. Every Service must be decided again afterwards.
@@ -96,31 +96,33 @@ impl Decider {
                 decider.sent(&sent);
             }
         };
+        // What one Service gives up may serve another that waits, and does before a younger one is looked at. Nobody is looked
+        // at without end: the bound is there so that a mistake in the allocator is not a process that hangs.
+        let mut bound = 1_000 + 64 * services.len();
         for key in self.concerned(changes, services) {
             decide(self, &key);
+            self.retry(&mut bound, &mut decide);
         }
-        // What one Service gave up may serve another that waits. Nobody is looked at without end: the bound is there so that
-        // a mistake in the allocator is not a process that hangs.
-        let bound = 1_000 + 64 * services.len();
-        for _ in 0..bound {
-            let Some(key) = self.allocator.next_to_retry() else {
-                return;
-            };
+        self.retry(&mut bound, &mut decide);
+        if bound == 0 {
+            debug_assert!(false, "Services are looked at without end");
+            warn!("Services are looked at without end; going on with the next change");
+        }
+    }
+
+    fn retry(&mut self, bound: &mut usize, decide: &mut impl FnMut(&mut Self, &ObjectKey)) {
+        while *bound > 0
+            && let Some(key) = self.allocator.next_to_retry()
+        {
+            *bound -= 1;
             decide(self, &key);
         }
-        debug_assert!(false, "Services are looked at without end");
-        warn!("Services are looked at without end; going on with the next change");
     }
 
     /// A status write was begun: nobody else gets its addresses until it is clear what became of it.
     pub fn sent(&mut self, sent: &Sent) {
         self.allocator
             .sent(&sent.key, &sent.version, &sent.addresses);
-    }
-
-    /// The API server refused a status write for this version.
-    pub fn refused(&mut self, key: &ObjectKey, version: &str) {
-        self.allocator.refused(key, version);
     }
 
     /// Who is to be looked at: first those that are gone, then the oldest first.
@@ -165,6 +167,13 @@ impl Decider {
             return Vec::new();
         };
         let service = &observed.service;
+        // Its labels and its limit decide, and they are on their way.
+        if service.current.is_empty()
+            && observed.wanted
+            && !self.allocator.knows_namespace(key.namespace())
+        {
+            return Vec::new();
+        }
         let span = info_span!("allocate", service = %key);
         // Before there is an address, a trace context on the object comes from its admission; later it is our own, of
         // a change that is over.
@@ -308,7 +317,7 @@ pub fn order(observed: &Observed) -> (i64, &ObjectKey) {
 #[cfg(test)]
 mod tests {
     use ferrolb_api::v1beta1::{IPAddressPool, IPAddressPoolSpec};
-    use ferrolb_rules::Objects;
+    use ferrolb_rules::{Configuration, Objects};
     use k8s_openapi::api::core::v1::Service;
     use serde_json::json;
 
@@ -327,7 +336,8 @@ mod tests {
         });
         assert!(refusals.is_empty());
         let mut decider = Decider::default();
-        decider.use_configuration(&configuration);
+        decider.use_pools(&configuration.pools, BTreeSet::new());
+        decider.use_namespace("shop", Some(Namespace::default()));
         decider
     }
 

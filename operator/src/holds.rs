@@ -21,7 +21,8 @@ pub fn to_status(mut holds: Vec<Hold>) -> Vec<HeldAddresses> {
     let mut entries: Vec<(IpAddr, IpAddr, i64, Option<String>)> = Vec::new();
     let many = holds.len() > ENTRIES_AT_MOST;
     for hold in holds {
-        let until = hold.until.div_euclid(1000) + 1;
+        // A second that is begun counts, so that what is read back and written again is the same.
+        let until = hold.until.saturating_add(999).div_euclid(1000);
         match entries.last_mut() {
             Some((_, last, latest, former)) if many && next(*last) == Some(hold.address) => {
                 *last = hold.address;
@@ -119,6 +120,7 @@ mod tests {
         let status = to_status(holds.clone());
         assert_eq!(status[0].addresses, "10.0.0.1");
         assert_eq!(status[0].until, "2023-11-14T22:13:21Z");
+        assert_eq!(to_status(from_status(&status)), status);
         assert_eq!(status[0].service.as_deref(), Some("shop/web"));
         for (before, after) in holds.iter().zip(from_status(&status)) {
             assert_eq!(

@@ -10,7 +10,7 @@ use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
     KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
 };
-use ferrolb_rules::{Configuration, LastGood, Refusal};
+use ferrolb_rules::{LastGood, Pool, Refusal};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -94,7 +94,7 @@ pub struct Run {
     leadership: Leadership,
     metrics: Metrics,
     /// What is in force, to tell a change of it from a change of a status that we wrote ourselves.
-    in_force: Option<Configuration>,
+    in_force: Option<(BTreeMap<String, Pool>, BTreeSet<String>)>,
     refusals: Vec<Refusal>,
     /// What objects that break a rule said before.
     last_good: LastGood,
@@ -162,12 +162,7 @@ impl Run {
         let _ = feeds.configuration.take();
         let _ = feeds.namespaces.take();
         self.read_configuration();
-        let namespaces = self.stores.namespaces.snapshot();
-        let named = namespaces
-            .iter()
-            .map(|(key, namespace)| (key.name().to_owned(), namespace.value().as_ref().clone()));
-        self.decider.use_namespaces(named.collect());
-        drop(namespaces);
+        self.read_namespaces();
         self.claim();
         info!(services = self.stores.services.len(), "allocating");
         let mut status_due: Option<Instant> = Some(Instant::now());
@@ -205,6 +200,14 @@ impl Run {
         self.finish().await;
     }
 
+    fn read_namespaces(&mut self) {
+        let namespaces = self.stores.namespaces.snapshot();
+        let named = namespaces
+            .iter()
+            .map(|(key, namespace)| (key.name().to_owned(), namespace.value().as_ref().clone()));
+        self.decider.use_namespaces(named.collect());
+    }
+
     /// Claims what statuses record, and what pools keep back.
     fn claim(&mut self) {
         let services = self.stores.services.snapshot();
@@ -234,6 +237,7 @@ impl Run {
         }
         let namespaces = feeds.namespaces.take();
         if namespaces.all {
+            self.read_namespaces();
             changes = everything;
         }
         for name in &namespaces.keys {
@@ -279,10 +283,8 @@ impl Run {
         for sent in self.carry_out.take_sent() {
             self.decider.sent(&sent);
         }
-        match again {
-            Again::No => return self.retry.succeeded(&key),
-            Again::Refused(version) => self.decider.refused(&key, version),
-            Again::Unknown => {}
+        if *again == Again::No {
+            return self.retry.succeeded(&key);
         }
         self.metrics.update_errors.inc();
         let pause = self.retry.failed(&key);
@@ -300,12 +302,25 @@ impl Run {
         }
         self.metrics.configured(!refusals.is_empty());
         self.refusals = refusals;
-        let changed = self.in_force.as_ref() != Some(&configuration);
+        let broken = self.stores.configuration.broken();
+        let pools = self.stores.configuration.pools.snapshot();
+        let exist = pools.keys().chain(
+            broken
+                .keys()
+                .filter(|(kind, _)| *kind == "IPAddressPool")
+                .map(|(_, key)| key),
+        );
+        let set_aside: BTreeSet<String> = exist
+            .map(|key| key.name().to_owned())
+            .filter(|name| !configuration.pools.contains_key(name))
+            .collect();
+        let in_force = (configuration.pools, set_aside);
+        let changed = self.in_force.as_ref() != Some(&in_force);
         if changed {
-            self.decider.use_configuration(&configuration);
-            self.in_force = Some(configuration);
+            self.decider.use_pools(&in_force.0, in_force.1.clone());
+            self.in_force = Some(in_force);
         }
-        for happening in self.unreadable.take(self.stores.configuration.broken()) {
+        for happening in self.unreadable.take(broken) {
             self.events.publish(happening);
         }
         changed

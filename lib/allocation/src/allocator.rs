@@ -1,6 +1,6 @@
 //! The door: pools and Services in, outcomes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
@@ -46,6 +46,17 @@ impl Allocator {
         self.state.set_pools(pools);
     }
 
+    /// Names pools that exist and are not in force, because they break a rule. Who has addresses of them keeps those.
+    pub fn set_aside(&mut self, pools: BTreeSet<String>) {
+        self.state.set_aside = pools;
+    }
+
+    /// Whether anything was read of this namespace.
+    #[must_use]
+    pub fn knows_namespace(&self, name: &str) -> bool {
+        self.state.namespaces.contains_key(name)
+    }
+
     /// What is read of every namespace.
     pub fn set_namespaces(&mut self, namespaces: Namespaces) {
         self.state.namespaces = namespaces;
@@ -55,7 +66,9 @@ impl Allocator {
     pub fn set_namespace(&mut self, name: &str, namespace: Option<Namespace>) {
         self.state.set_namespace(name, namespace);
         for need in Need::ALL {
-            self.state.waiting.stir(Wait::Limit(name.into(), need));
+            self.state
+                .waiting
+                .stir(&Wait::Limit(name.into(), None, need));
         }
     }
 
@@ -71,14 +84,10 @@ impl Allocator {
     }
 
     /// A status write for this version of a Service was sent. Its addresses stay taken, whatever is decided meanwhile, until
-    /// another version is seen, the write is [`Allocator::refused`], or it is too old to take effect.
+    /// another version is seen or it is too old to take effect. That a write for the same version was refused later proves nothing:
+    /// this one may be why.
     pub fn sent(&mut self, key: &ObjectKey, version: &str, addresses: &[IpAddr]) {
         self.state.sent(key, version, addresses);
-    }
-
-    /// The API server refused the write: it has not taken effect and never will.
-    pub fn refused(&mut self, key: &ObjectKey, version: &str) {
-        self.state.withdraw_promise(key, Some(version));
     }
 
     /// The addresses that are kept for their former owners, by pool.
@@ -145,11 +154,14 @@ impl Allocator {
                 Some(obstacle.verdict)
             }
         };
+        let pool = self.state.pool_of(&addresses);
+        let pool = pool.and_then(|pool| Some(self.state.pool(pool)?.pool.name.clone()));
         Outcome {
-            pool: self
-                .state
-                .pool_of(&addresses)
-                .and_then(|pool| Some(self.state.pool(pool)?.pool.name.clone())),
+            pool: if decision.of_pool_set_aside {
+                service.recorded_pool.clone()
+            } else {
+                pool
+            },
             addresses,
             events,
             verdict,

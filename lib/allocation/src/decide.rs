@@ -22,6 +22,8 @@ pub(crate) struct Decision {
     pub(crate) obstacle: Option<Obstacle>,
     /// It lost an address to an older claim.
     pub(crate) conflict: Option<String>,
+    /// It keeps what it has of a pool that is not in force.
+    pub(crate) of_pool_set_aside: bool,
 }
 
 impl State {
@@ -31,8 +33,15 @@ impl State {
             obstacle: Some(obstacle),
             ..Decision::default()
         };
+        if self.is_of_pool_set_aside(service) {
+            return Decision {
+                addresses: service.current.clone(),
+                of_pool_set_aside: true,
+                ..Decision::default()
+            };
+        }
         if self.pools.is_empty() {
-            return refused(reasons::no_pools());
+            return refused(reasons::no_pools_in_force(&self.set_aside));
         }
         match (service.families, service.policy) {
             (Families::None, _) => return refused(reasons::no_cluster_ip()),
@@ -67,6 +76,11 @@ impl State {
             match self.may_stay(&asking, &current) {
                 Ok(()) => decision.addresses = current,
                 Err(Some(obstacle)) if obstacle.kind == Some(EventKind::LoadBalancerFailed) => {
+                    // What was decided and is in no status yet is not what it has.
+                    if service.current.is_empty() {
+                        decision.obstacle = self.allocate(&asking).err();
+                        return decision;
+                    }
                     decision.addresses = current;
                     decision.obstacle = Some(obstacle);
                     return decision;
@@ -115,8 +129,31 @@ impl State {
         decision
     }
 
+    /// Whether what the status of `service` records is of a pool that exists and is not in force, and nobody older has it.
+    /// A mistake in a pool takes no address, also from those whose operator started anew and does not know what the pool
+    /// said before.
+    fn is_of_pool_set_aside(&self, service: &Service) -> bool {
+        let pool = service.recorded_pool.as_ref();
+        let wanted = match &service.requested {
+            Requested::Addresses(wanted) => same_set(wanted, &service.current),
+            Requested::Nothing | Requested::Invalid(_) => true,
+        };
+        !service.current.is_empty()
+            && wanted
+            && pool.is_some_and(|pool| self.set_aside.contains(pool))
+            && service.current.iter().all(|address| {
+                let pool = self.offering(*address).and_then(|pool| self.pool(pool));
+                let used = pool.and_then(|pool| pool.used(*address));
+                let mine = (service.created, service.key.clone());
+                used.is_none_or(|used| used.against(service).iter().all(|other| *other > mine))
+            })
+    }
+
     /// Whether what the status of `service` records may stay, for a claim at the start.
     pub(crate) fn may_claim(&mut self, service: &Service, version: &str) -> bool {
+        if self.is_of_pool_set_aside(service) {
+            return true;
+        }
         let asking = Asking {
             service,
             recorded: self.recorded(service, version),
@@ -155,8 +192,7 @@ impl State {
                 Obstacle::new(Reason::InvalidRequest, reason).event(EventKind::LoadBalancerFailed),
             )),
             Requested::Addresses(wanted) => {
-                let set = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
-                if set(wanted) == set(current) {
+                if same_set(wanted, current) {
                     Ok(())
                 } else {
                     Err(None)
@@ -187,15 +223,10 @@ impl State {
             .filter(|address| !asking.recorded.contains(address))
             .filter(|address| !self.is_counted(index, **address, service))
             .count();
-        let (room, limit) = self.room(index, service);
-        if new > room {
-            let mut limit = limit.unwrap_or_else(reasons::no_pools);
-            // What others of its namespace come to share with it needs no room.
-            let shared = addresses.iter().map(|address| Wait::Address(*address));
-            limit.waits.extend(shared);
-            return Err(limit);
+        match self.room(index, service).obstacle(new) {
+            Some(limit) => Err(limit),
+            None => Ok(index),
         }
-        Ok(index)
     }
 
     /// Whether others stand in the way of one address.
@@ -246,6 +277,9 @@ impl State {
         let mut lacks = Lacks::default();
         if let Some(wanted) = &service.requested_pool {
             let Some(index) = self.named(wanted) else {
+                if self.set_aside.contains(wanted) {
+                    return Err(reasons::pool_set_aside(wanted));
+                }
                 let pools = self.pools.iter().map(|pool| &pool.pool);
                 return Err(reasons::unknown_pool(wanted, pools));
             };
@@ -294,8 +328,15 @@ impl State {
                 return Err(reasons::other_pool(wanted, &owner.pool.name, pool));
             }
         }
-        self.check(asking, wanted)?;
-        Ok(wanted.to_vec())
+        match self.check(asking, wanted) {
+            Ok(_) => Ok(wanted.to_vec()),
+            Err(mut obstacle) => {
+                // Whatever becomes of one of them may change what there is to say.
+                let all = wanted.iter().map(|address| Wait::Address(*address));
+                obstacle.waits.extend(all);
+                Err(obstacle)
+            }
+        }
     }
 
     /// Adds the missing family from the pool of the address that the Service has.
@@ -307,16 +348,22 @@ impl State {
         } else {
             Family::V4
         };
-        let (room, limit) = self.room(index, service);
         // The address that it has is part of what it may have, unless others of its namespace share it.
-        let room = room.saturating_sub(usize::from(!self.is_counted(index, has, service)));
-        if let Some(added) = self.candidate(index, missing, asking, room >= 1) {
+        let room = self
+            .room(index, service)
+            .less(usize::from(!self.is_counted(index, has, service)));
+        if let Some(added) = self.candidate(index, missing, asking, room.total() >= 1) {
             self.check(asking, &[has, added])?;
             return Ok(added);
         }
         let mut lacks = Lacks::default();
-        let limit = limit.filter(|_| room < 1);
-        self.lacking(index, Need::One(missing), limit, asking, &mut lacks);
+        self.lacking(
+            index,
+            Need::One(missing),
+            room.obstacle(1),
+            asking,
+            &mut lacks,
+        );
         let name = self.pool(index).map_or("", |pool| pool.pool.name.as_str());
         let why = match &lacks.limit {
             Some(limit) => limit.verdict.message.clone(),
@@ -331,4 +378,8 @@ impl State {
         .event(EventKind::AdditionalAssignFailed)
         .waiting_for(lacks.waits))
     }
+}
+
+fn same_set(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    one.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>()
 }

@@ -29,7 +29,7 @@ impl State {
                     any_matches(&allocation.namespace_selectors, &namespace.labels)
                 });
             if restricted && !listed && !selected {
-                let names = reasons::some_of(allocation.namespaces.iter().cloned(), " or ");
+                let names = reasons::some_of(&allocation.namespaces, " or ");
                 let mut needs = if names.is_empty() {
                     "needs a namespace".to_owned()
                 } else {
@@ -73,56 +73,86 @@ impl State {
             .is_some_and(|used| used.is_held_beside(&service.key))
     }
 
-    /// How many addresses of a pool that do not count for its namespace yet a Service may have in all, and what limits it.
-    pub(crate) fn room(&self, index: u32, service: &Service) -> (usize, Option<Obstacle>) {
+    /// How many addresses of a pool that do not count for its namespace yet a Service may have in all.
+    pub(crate) fn room(&self, index: u32, service: &Service) -> Room {
         let namespace = service.key.namespace();
+        let mut room = Room(Vec::new());
         let Some(pool) = self.pool(index) else {
-            return (0, None);
+            return room;
         };
         let of_namespace = self.namespaces.get(namespace).map(|known| &known.limit);
         let of_pool = pool.pool.max_addresses_per_namespace;
         if matches!(of_namespace, None | Some(Limit::None)) && of_pool.is_none() {
-            return (usize::MAX, None);
+            return room;
         }
         // What only this Service has does not stand in its own way, and it may have as many in their place, even where
         // the limit was lowered since.
-        let (mut in_pool, mut in_all) = self.counted(namespace, index);
-        let (before_in_pool, before) = (in_pool, in_all);
+        let (in_pool, in_all) = self.counted(namespace, index);
+        let (mut own_in_pool, mut own) = (0, 0);
         for address in self.held_by(&service.key) {
             let owner = self.owner(*address);
             if owner.is_some_and(|owner| !self.is_counted(owner, *address, service)) {
-                in_all = in_all.saturating_sub(1);
-                in_pool = in_pool.saturating_sub(u32::from(owner == Some(index)));
+                own += 1;
+                own_in_pool += u32::from(owner == Some(index));
             }
         }
-        let (own_in_pool, own) = (before_in_pool - in_pool, before - in_all);
-        let wait = || Wait::Limit(namespace.into(), Need::of(service));
-        let mut narrowest = (u32::MAX, None);
+        let left = |limit: u32, counted: u32, own: u32| {
+            limit.saturating_sub(counted.saturating_sub(own)).max(own)
+        };
+        let need = self.queue(Need::of(service), service);
+        let mut add = |left: u32, pool: Option<u32>, whose: &str| {
+            let wait = Wait::Limit(namespace.into(), pool, need);
+            room.0
+                .push((left as usize, reasons::limited(namespace, whose, wait)));
+        };
+        match of_namespace {
+            None | Some(Limit::None) => {}
+            Some(Limit::At(limit)) => {
+                let whose = format!(
+                    "Namespace {namespace} has {} {limit}",
+                    annotations::MAX_ADDRESSES
+                );
+                add(left(*limit, in_all, own), None, &whose);
+            }
+            Some(Limit::Invalid(why)) => add(own, None, why),
+        }
         if let Some(limit) = of_pool {
             let whose = format!(
                 "pool {} lets each namespace have {limit} ({})",
                 pool.pool.name,
                 annotations::MAX_ADDRESSES_PER_NAMESPACE
             );
-            narrowest = (
-                limit.saturating_sub(in_pool).max(own_in_pool),
-                Some(reasons::limited(namespace, &whose, wait())),
-            );
+            add(left(limit, in_pool, own_in_pool), Some(index), &whose);
         }
-        let of_namespace = match of_namespace {
-            None | Some(Limit::None) => None,
-            Some(Limit::At(limit)) => {
-                let whose = format!(
-                    "Namespace {namespace} has {} {limit}",
-                    annotations::MAX_ADDRESSES
-                );
-                Some((limit.saturating_sub(in_all).max(own), whose))
-            }
-            Some(Limit::Invalid(why)) => Some((own, why.clone())),
-        };
-        if let Some((room, whose)) = of_namespace.filter(|(room, _)| *room < narrowest.0) {
-            narrowest = (room, Some(reasons::limited(namespace, &whose, wait())));
+        room
+    }
+}
+
+/// What each limit leaves a Service.
+pub(crate) struct Room(Vec<(usize, Obstacle)>);
+
+impl Room {
+    /// What all of them leave.
+    pub(crate) fn total(&self) -> usize {
+        let least = self.0.iter().map(|(left, _)| *left).min();
+        least.unwrap_or(usize::MAX)
+    }
+
+    /// The same with so many taken.
+    pub(crate) fn less(mut self, taken: usize) -> Self {
+        for (left, _) in &mut self.0 {
+            *left = left.saturating_sub(taken);
         }
-        (narrowest.0 as usize, narrowest.1)
+        self
+    }
+
+    /// What stands in the way of so many: it waits for room under each limit that has too little.
+    pub(crate) fn obstacle(&self, needed: usize) -> Option<Obstacle> {
+        let mut limits = self.0.iter().filter(|(left, _)| *left < needed);
+        let mut obstacle = limits.next()?.1.clone();
+        for (_, other) in limits {
+            obstacle.waits.extend(other.waits.iter().cloned());
+        }
+        Some(obstacle)
     }
 }

@@ -72,14 +72,12 @@ impl State {
         self.promises.insert((ends, key.clone()));
     }
 
-    /// No write for this version (or any) takes effect any more. The Service is looked at again.
-    pub(crate) fn withdraw_promise(&mut self, key: &ObjectKey, version: Option<&str>) {
+    /// No write that was sent takes effect any more. The Service is looked at again.
+    pub(crate) fn end_promise(&mut self, key: &ObjectKey) {
         let Some(entry) = self.ledger.get_mut(key) else {
             return;
         };
-        let promise = entry
-            .promise
-            .take_if(|promise| version.is_none_or(|version| *promise.version == *version));
+        let promise = entry.promise.take();
         if let Some(promise) = promise {
             self.promises.remove(&(promise.ends, key.clone()));
             self.waiting.look_at(entry.created, key);
@@ -239,7 +237,7 @@ impl State {
                     until,
                     former,
                 });
-                self.waiting.stir(Wait::Address(address));
+                self.waiting.stir(&Wait::Address(address));
             }
             Left::Nobody => {
                 if let Some(pool) = self.pool_mut(index) {
@@ -263,19 +261,22 @@ impl State {
             }
         }
         for need in Need::ALL {
-            self.waiting.stir(Wait::Limit(namespace.into(), need));
+            self.waiting
+                .stir(&Wait::Limit(namespace.into(), None, need));
+            self.waiting
+                .stir(&Wait::Limit(namespace.into(), Some(pool), need));
         }
     }
 
     pub(crate) fn came_free(&mut self, pool: u32, address: IpAddr) {
         for need in Need::helped_by(Family::of(address)) {
-            self.waiting.stir(Wait::Pool(pool, need));
+            self.waiting.stir(&Wait::Pool(pool, need));
         }
-        self.waiting.stir(Wait::Address(address));
+        self.waiting.stir(&Wait::Address(address));
     }
 
     fn shared_changed(&mut self, pool: u32, address: IpAddr, before: &str) {
-        self.waiting.stir(Wait::Address(address));
+        self.waiting.stir(&Wait::Address(address));
         let after = self
             .pool(pool)
             .and_then(|pool| pool.used(address))
@@ -283,7 +284,7 @@ impl State {
             .unwrap_or_default();
         for key in [before, after.as_str()] {
             if !key.is_empty() {
-                self.waiting.stir(Wait::Sharing(key.into()));
+                self.waiting.stir(&Wait::Sharing(key.into()));
             }
         }
     }

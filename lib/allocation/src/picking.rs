@@ -6,7 +6,7 @@ use ferrolb_rules::Family;
 
 use crate::outcome::Reason;
 use crate::reasons::{self, Obstacle, listed};
-use crate::service::{Families, Policy, Service};
+use crate::service::{Families, Policy, Requested, Service};
 use crate::sharing::Use;
 use crate::state::State;
 use crate::waiting::{Need, Wait};
@@ -41,13 +41,14 @@ impl State {
         let mut primary = None;
         let mut secondary = None;
         for index in pools {
-            let (room, limit) = self.room(*index, service);
+            let limits = self.room(*index, service);
+            let room = limits.total();
             match service.families {
                 Families::Single(family) => {
                     match self.candidate(*index, family, asking, room >= 1) {
                         Some(address) => return Some(vec![address]),
                         None => {
-                            let limit = limit.filter(|_| room < 1);
+                            let limit = limits.obstacle(1);
                             self.lacking(*index, Need::One(family), limit, asking, lacks);
                         }
                     }
@@ -56,12 +57,8 @@ impl State {
                     if let Some(pair) = self.pair(*index, asking, room) {
                         return Some(pair);
                     }
-                    let least = if service.policy == Policy::PreferDualStack {
-                        1
-                    } else {
-                        2
-                    };
-                    let limit = limit.filter(|_| room < least);
+                    let prefers = service.policy == Policy::PreferDualStack;
+                    let limit = limits.obstacle(if prefers { 1 } else { 2 });
                     self.lacking(*index, Need::of(service), limit, asking, lacks);
                     if service.policy == Policy::PreferDualStack {
                         let mut one = |family| self.candidate(*index, family, asking, room >= 1);
@@ -125,7 +122,7 @@ impl State {
             Need::Both if !four => missing(Family::V4),
             Need::Both if !six => missing(Family::V6),
             Need::Either if !four && !six => Some("has no addresses".to_owned()),
-            Need::Both | Need::Either => None,
+            Need::Both | Need::Either | Need::Mixed => None,
         };
         if let (None, Some(limit)) = (&never, limit) {
             lacks.suited = true;
@@ -135,12 +132,26 @@ impl State {
         }
         let lack = never.unwrap_or_else(|| {
             lacks.suited = true;
-            lacks.waits.push(Wait::Pool(index, need));
+            lacks
+                .waits
+                .push(Wait::Pool(index, self.queue(need, asking.service)));
             reasons::none_free(&pool.pool, need, (four, six))
         });
         lacks
             .sentences
             .push(format!("pool {} {lack}", pool.pool.name));
+    }
+
+    /// The queue of those who are equal to `service` before a pool or a limit.
+    pub(crate) fn queue(&self, need: Need, service: &Service) -> Need {
+        let alone = service.sharing_key.is_empty()
+            && service.requested == Requested::Nothing
+            && self.holds.kept_for(&service.key).next().is_none();
+        match need {
+            Need::One(_) => need,
+            _ if alone => need,
+            _ => Need::Mixed,
+        }
     }
 
     /// The first address of `family` in a pool that the Service may have: its own, one that is kept for it, a free one or

@@ -1,5 +1,6 @@
 //! Why not? The sentences of verdicts: each names the blocking object and what to do.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_api::{ObjectKey, annotations};
@@ -81,18 +82,24 @@ pub(crate) fn listed(sentences: impl IntoIterator<Item = String>) -> String {
 }
 
 fn names(keys: &[ObjectKey]) -> String {
-    some_of(keys.iter().map(ToString::to_string), ",")
+    some_of(keys, ",")
 }
 
 /// Names in a row, cut where there are many.
-pub(crate) fn some_of(names: impl IntoIterator<Item = String>, between: &str) -> String {
-    let mut names: Vec<String> = names.into_iter().collect();
-    if names.len() > NAMES_AT_MOST {
-        let more = names.len() - NAMES_AT_MOST;
-        names.truncate(NAMES_AT_MOST);
-        names.push(format!("{more} more"));
+pub(crate) fn some_of(
+    names: impl IntoIterator<Item = impl ToString, IntoIter: ExactSizeIterator>,
+    between: &str,
+) -> String {
+    let names = names.into_iter();
+    let more = names.len().saturating_sub(NAMES_AT_MOST);
+    let mut some: Vec<String> = names
+        .take(NAMES_AT_MOST)
+        .map(|name| name.to_string())
+        .collect();
+    if more > 0 {
+        some.push(format!("{more} more"));
     }
-    names.join(between)
+    some.join(between)
 }
 
 /// Addresses as MetalLB writes them.
@@ -104,6 +111,28 @@ pub(crate) fn no_pools() -> Obstacle {
     Obstacle::new(
         Reason::NoPools,
         "no pools are configured; create an IPAddressPool",
+    )
+}
+
+pub(crate) fn no_pools_in_force(set_aside: &BTreeSet<String>) -> Obstacle {
+    if set_aside.is_empty() {
+        return no_pools();
+    }
+    Obstacle::new(
+        Reason::NoPools,
+        format!(
+            "no pools are in force: {} broke a rule when they were read; their conditions say which",
+            some_of(set_aside, ", ")
+        ),
+    )
+}
+
+pub(crate) fn pool_set_aside(pool: &str) -> Obstacle {
+    Obstacle::new(
+        Reason::UnknownPool,
+        format!(
+            "pool {pool} is not in force because it breaks a rule; its condition Accepted says which"
+        ),
     )
 }
 
@@ -311,7 +340,9 @@ pub(crate) fn none_free(pool: &Pool, need: Need, (four, six): (bool, bool)) -> S
         (Need::Either, true, false) => format!("has no free {} address", Family::V4),
         (Need::Either, false, true) => format!("has no free {} address", Family::V6),
         (Need::Either, ..) => "has no free address of either family".to_owned(),
-        (Need::Both, ..) => "has no free pair of an IPv4 and an IPv6 address".to_owned(),
+        (Need::Both | Need::Mixed, ..) => {
+            "has no free pair of an IPv4 and an IPv6 address".to_owned()
+        }
     };
     if pool.reuse_hold == 0 {
         return none;

@@ -104,8 +104,8 @@ impl Use {
                 changed = true;
             }
             None => {
-                self.holders.push(holder);
-                self.holders.sort_by(|one, other| one.key.cmp(&other.key));
+                let at = self.holders.partition_point(|known| known.key < holder.key);
+                self.holders.insert(at, holder);
                 changed = true;
             }
         }

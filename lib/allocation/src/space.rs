@@ -40,8 +40,7 @@ impl Space {
             let own = ranges.iter().filter(|range| range.family() == family);
             own.map(|range| (range.first(), range.last())).collect()
         };
-        let mut excluded = of_family(excluded);
-        excluded.sort_unstable();
+        let excluded = disjoint(of_family(excluded));
         let avoid_buggy = avoid_buggy && family == Family::V4;
         let (mut pieces, mut ordinal, mut capacity) = (Vec::new(), 0u128, 0u128);
         for (first, last) in of_family(ranges) {
@@ -139,11 +138,25 @@ impl Space {
     }
 }
 
-/// What is left of `first..=last` without `excluded`, which is sorted by its first numbers and may overlap.
+/// The same numbers in order, no two ranges with a number in common.
+fn disjoint(mut ranges: Vec<(u128, u128)>) -> Vec<(u128, u128)> {
+    ranges.sort_unstable();
+    let mut disjoint: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match disjoint.last_mut() {
+            Some((_, before)) if *before >= first => *before = last.max(*before),
+            _ => disjoint.push((first, last)),
+        }
+    }
+    disjoint
+}
+
+/// What is left of `first..=last` without `excluded`, which is in order and disjoint.
 fn without(first: u128, last: u128, excluded: &[(u128, u128)]) -> Vec<(u128, u128)> {
     let mut left = Vec::new();
     let mut from = Some(first);
-    for (out_first, out_last) in excluded {
+    let begin = excluded.partition_point(|(_, out_last)| *out_last < first);
+    for (out_first, out_last) in excluded.iter().skip(begin) {
         let Some(at) = from.filter(|at| *at <= last) else {
             break;
         };

@@ -24,6 +24,8 @@ pub(crate) struct State {
     /// The other pools that give out addresses by themselves, by name.
     pub(crate) unpinned: Vec<u32>,
     pub(crate) namespaces: Namespaces,
+    /// Pools that exist and are not in force.
+    pub(crate) set_aside: BTreeSet<String>,
     pub(crate) ledger: BTreeMap<ObjectKey, Entry>,
     /// Namespace to pool to the number of distinct addresses that its Services hold of it.
     pub(crate) counts: BTreeMap<Box<str>, BTreeMap<u32, u32>>,
@@ -131,7 +133,7 @@ impl State {
             && ends <= now
         {
             self.promises.remove(&(ends, key.clone()));
-            self.withdraw_promise(&key, None);
+            self.end_promise(&key);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::Family;
@@ -18,8 +19,8 @@ pub(crate) enum Wait {
     Pool(u32, Need),
     /// This very address.
     Address(IpAddr),
-    /// Room under the limits of a namespace.
-    Limit(Box<str>, Need),
+    /// Room under the limit of a namespace, or under that of one pool for it.
+    Limit(Box<str>, Option<u32>, Need),
     /// Others that share under this key leave an address or change their ports.
     Sharing(Box<str>),
 }
@@ -33,6 +34,9 @@ pub(crate) enum Need {
     Both,
     /// One of any; one of each where that can be.
     Either,
+    /// Both or either, but these very ones, or part of it may be shared or is kept for this Service: no two of these are
+    /// equal.
+    Mixed,
 }
 
 impl Need {
@@ -45,72 +49,132 @@ impl Need {
     }
 
     /// The needs that an address of `family` may help.
-    pub(crate) fn helped_by(family: Family) -> [Self; 3] {
-        [Need::One(family), Need::Both, Need::Either]
+    pub(crate) fn helped_by(family: Family) -> [Self; 4] {
+        [Need::One(family), Need::Both, Need::Either, Need::Mixed]
     }
 
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Need::One(Family::V4),
         Need::One(Family::V6),
         Need::Both,
         Need::Either,
+        Need::Mixed,
     ];
 }
 
-/// Who waits for what.
+impl Wait {
+    /// Whether each of those who wait for it has to be looked at: each wants something of its own of it, or has to be told
+    /// of another owner.
+    fn concerns_all(&self) -> bool {
+        matches!(
+            self,
+            Wait::Address(_)
+                | Wait::Sharing(_)
+                | Wait::Pool(_, Need::Mixed)
+                | Wait::Limit(_, _, Need::Mixed)
+        )
+    }
+}
+
+/// Who waits for what. Services that wait for the same things stand in one queue, however many things those are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting {
-    queues: BTreeMap<Wait, BTreeSet<Turn>>,
-    of: BTreeMap<ObjectKey, (i64, Vec<Wait>)>,
-    /// Queues of which something came, with the head that was tried last.
-    stirred: BTreeMap<Wait, Option<Turn>>,
+    queues: BTreeMap<u32, Queue>,
+    by_waits: BTreeMap<Arc<[Wait]>, u32>,
+    by_wait: BTreeMap<Wait, BTreeSet<u32>>,
+    of: BTreeMap<ObjectKey, (i64, u32)>,
+    next_queue: u32,
+    /// Queues for which something came, with the head that was tried last.
+    stirred: BTreeMap<u32, Option<Turn>>,
     /// Services to look at whatever they wait for.
     due: BTreeSet<Turn>,
 }
 
+#[derive(Clone, Debug)]
+struct Queue {
+    waits: Arc<[Wait]>,
+    turns: BTreeSet<Turn>,
+}
+
 impl Waiting {
-    /// Puts a Service into these queues and no others.
-    pub(crate) fn file(&mut self, created: i64, key: &ObjectKey, waits: Vec<Wait>) {
+    /// Lets a Service wait for these and for nothing else.
+    pub(crate) fn file(&mut self, created: i64, key: &ObjectKey, mut waits: Vec<Wait>) {
+        waits.sort_unstable();
+        waits.dedup();
+        if let Some((_, queue)) = self.of.get(key)
+            && let Some(queue) = self.queues.get(queue)
+            && *queue.waits == *waits
+        {
+            return;
+        }
         self.withdraw(key);
         if waits.is_empty() {
             return;
         }
-        for wait in &waits {
-            self.queues
-                .entry(wait.clone())
-                .or_default()
-                .insert((created, key.clone()));
+        let queue = match self.by_waits.get(waits.as_slice()) {
+            Some(queue) => *queue,
+            None => self.open(waits.into()),
+        };
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.turns.insert((created, key.clone()));
         }
-        self.of.insert(key.clone(), (created, waits));
+        self.of.insert(key.clone(), (created, queue));
     }
 
-    /// Takes a Service out of every queue.
+    fn open(&mut self, waits: Arc<[Wait]>) -> u32 {
+        // Four thousand million changes later the first numbers are free again.
+        while self.queues.contains_key(&self.next_queue) {
+            self.next_queue = self.next_queue.wrapping_add(1);
+        }
+        let number = self.next_queue;
+        self.next_queue = number.wrapping_add(1);
+        for wait in waits.iter() {
+            self.by_wait.entry(wait.clone()).or_default().insert(number);
+        }
+        self.by_waits.insert(Arc::clone(&waits), number);
+        let turns = BTreeSet::new();
+        self.queues.insert(number, Queue { waits, turns });
+        number
+    }
+
+    /// Takes a Service out of its queue.
     pub(crate) fn withdraw(&mut self, key: &ObjectKey) {
-        let Some((created, waits)) = self.of.remove(key) else {
+        let Some((created, number)) = self.of.remove(key) else {
             return;
         };
-        let turn = (created, key.clone());
-        for wait in waits {
-            if let Some(queue) = self.queues.get_mut(&wait) {
-                queue.remove(&turn);
-                if queue.is_empty() {
-                    self.queues.remove(&wait);
-                    self.stirred.remove(&wait);
+        let Some(queue) = self.queues.get_mut(&number) else {
+            return;
+        };
+        queue.turns.remove(&(created, key.clone()));
+        if !queue.turns.is_empty() {
+            return;
+        }
+        if let Some(queue) = self.queues.remove(&number) {
+            self.by_waits.remove(&queue.waits);
+            for wait in queue.waits.iter() {
+                if let Some(queues) = self.by_wait.get_mut(wait) {
+                    queues.remove(&number);
+                    if queues.is_empty() {
+                        self.by_wait.remove(wait);
+                    }
                 }
             }
         }
+        self.stirred.remove(&number);
     }
 
     /// What these Services waited for may have come.
-    pub(crate) fn stir(&mut self, wait: Wait) {
-        let Some(queue) = self.queues.get(&wait) else {
+    pub(crate) fn stir(&mut self, wait: &Wait) {
+        let Some(numbers) = self.by_wait.get(wait) else {
             return;
         };
-        match wait {
-            // Each of these wants something of its own of it, or has to be told of another owner.
-            Wait::Address(_) | Wait::Sharing(_) => self.due.extend(queue.iter().cloned()),
-            Wait::Pool(..) | Wait::Limit(..) => {
-                self.stirred.insert(wait, None);
+        for number in numbers {
+            if wait.concerns_all() {
+                if let Some(queue) = self.queues.get(number) {
+                    self.due.extend(queue.turns.iter().cloned());
+                }
+            } else {
+                self.stirred.insert(*number, None);
             }
         }
     }
@@ -124,15 +188,14 @@ impl Waiting {
     /// that ends the queue.
     pub(crate) fn next(&mut self) -> Option<ObjectKey> {
         loop {
-            let heads = self.stirred.iter().filter_map(|(wait, tried)| {
-                let head = self.queues.get(wait)?.first()?;
-                Some((head, wait, tried.as_ref() == Some(head)))
+            let heads = self.stirred.iter().filter_map(|(number, tried)| {
+                let head = self.queues.get(number)?.turns.first()?;
+                Some((head, *number, tried.as_ref() == Some(head)))
             });
             let head = heads
                 .min()
-                .map(|(head, wait, tried)| (head.clone(), wait.clone(), tried));
-            let due = self.due.first();
-            match (due, head) {
+                .map(|(head, number, tried)| (head.clone(), number, tried));
+            match (self.due.first(), head) {
                 (None, None) => {
                     self.stirred.clear();
                     return None;
@@ -142,11 +205,11 @@ impl Waiting {
                     self.due.pop_first();
                     return Some(key);
                 }
-                (_, Some((_, wait, true))) => {
-                    self.stirred.remove(&wait);
+                (_, Some((_, number, true))) => {
+                    self.stirred.remove(&number);
                 }
-                (_, Some((head, wait, false))) => {
-                    self.stirred.insert(wait, Some(head.clone()));
+                (_, Some((head, number, false))) => {
+                    self.stirred.insert(number, Some(head.clone()));
                     return Some(head.1);
                 }
                 (Some(_), None) => {}

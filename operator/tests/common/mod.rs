@@ -33,6 +33,13 @@ pub async fn start_stale(server: &ApiServer, meanwhile: impl FnOnce()) -> Cancel
 }
 
 pub fn start_with(server: &ApiServer, stores: Stores) -> CancellationToken {
+    for name in ["default", "other"] {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        if server.get(NAMESPACES, "", name).is_none() {
+            server.put(NAMESPACES, namespace);
+        }
+    }
     let client = server.client();
     let stop = CancellationToken::new();
     let run = Run::new(

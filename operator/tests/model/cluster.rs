@@ -292,13 +292,7 @@ impl Cluster {
         };
         let write = self.leader.under_way.remove(key).unwrap();
         let again = match ending {
-            Ending::Answered => {
-                let taken = self.arrives(&write);
-                if !taken {
-                    self.leader.decider.refused(key, &write.version);
-                }
-                !taken
-            }
+            Ending::Answered => !self.arrives(&write),
             Ending::AnswerLost => {
                 self.arrives(&write);
                 true
@@ -436,7 +430,7 @@ impl Cluster {
         leader.feed.take();
         leader.config = self.configs.len() - 1;
         let config = self.config();
-        leader.decider.use_configuration(&config.checked());
+        leader.use_pools(config);
         leader.decider.use_namespaces(config.checked_namespaces());
         let services = leader.store.snapshot();
         let seen = services.values().map(|stored| Seen {
@@ -521,11 +515,16 @@ impl Leader {
         self.waiting.values().cloned().collect()
     }
 
+    fn use_pools(&mut self, config: &Config) {
+        self.decider
+            .use_pools(&config.checked().pools, BTreeSet::new());
+    }
+
     /// Takes in the newest configuration as the operator's loop does.
     fn configure(&mut self, configs: &[Config], changes: &mut Changes) {
         let (before, newest) = (&configs[self.config], configs.last().unwrap());
         if before.pools != newest.pools {
-            self.decider.use_configuration(&newest.checked());
+            self.use_pools(newest);
             changes.all = true;
         }
         let namespaces = newest.checked_namespaces();
