@@ -23,7 +23,7 @@ BINARIES := ferrolb-operator ferrolb-webhook ferrolb-speaker
 LAB = $(CARGO_TARGET_DIR)/debug/lab
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help demo test e2e bench lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
+.PHONY: help demo test e2e bench bench-decision growth lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -182,9 +182,12 @@ impl Daemon {
             .stderr(log)
             // A group of its own: ctrl-C at the terminal is for us, who then end the daemons in order.
             .process_group(0);
-        let child = command
-            .spawn()
-            .with_context(|| format!("start {}", self.name))?;
+        // A program inherits which signals are blocked, and with ours it could not be told to end. A signal for us in these
+        // few microseconds ends us as if we had never blocked it; `lab down` then does what is left.
+        let blocked = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let child = command.spawn();
+        blocked.thread_set_mask()?;
+        let child = child.with_context(|| format!("start {}", self.name))?;
         let id = i32::try_from(child.id()).context("process id out of range")?;
         self.process = Some(Process::running(id).unwrap_or(Process { id, started: 0 }));
         self.save()

@@ -469,4 +469,27 @@ mod tests {
             }
         )));
     }
+
+    #[test]
+    fn what_others_wrote_beside_our_addresses_goes() {
+        let mut decider = decider(&["10.0.0.0/24"]);
+        let hostname = service(json!({
+            "metadata": {"annotations": {"metallb.io/ip-allocated-from-pool": "p"}},
+            "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.9"}, {"hostname": "lb.example.org"}]}},
+        }));
+        let effects = decide(&mut decider, &hostname);
+        assert!(
+            matches!(effects.as_slice(), [Effect::WriteStatus { addresses, .. }] if *addresses == hostname.service.current),
+            "{effects:?}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_decided_of_a_service_before_its_namespace_is_known() {
+        let mut decider = decider(&["10.0.0.0/24"]);
+        let early = service(json!({"metadata": {"namespace": "new"}}));
+        assert!(decide(&mut decider, &early).is_empty());
+        decider.use_namespace("new", Some(Namespace::default()));
+        assert!(!decide(&mut decider, &early).is_empty());
+    }
 }

@@ -74,7 +74,7 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
     let led = leadership.clone();
     let lead = async {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return true,
             () = leadership.elected() => {}
         }
         if !flags.disable_cert_rotation {
@@ -97,11 +97,15 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
         }
         Run::new(&client, stores, events, led, figures, telemetry.exports())
             .run(shutdown.clone())
-            .await;
+            .await
     };
     let mut election = election;
     let ended = tokio::select! {
-        () = lead => {
+        ended = lead => {
+            if !ended {
+                // A write may still take effect: nobody else shall lead before the lease has run out.
+                return Ok(ExitCode::FAILURE);
+            }
             finished.cancel();
             election.await.unwrap_or(Ended::Lost)
         }

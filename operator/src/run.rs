@@ -146,10 +146,13 @@ impl Run {
     ///
     /// Everything is read again first, now that nobody else decides: a store may lag behind what the leader before wrote
     /// last, and an address that it gave must not be given again.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    ///
+    /// Returns whether every write has ended: then the lease may be given back. Otherwise one may still take effect, and the
+    /// lease shall run out first.
+    pub async fn run(mut self, shutdown: CancellationToken) -> bool {
         tokio::select! {
             () = self.stores.relist() => {}
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return true,
         }
         let notify = Arc::new(Notify::new());
         let feeds = Feeds {
@@ -197,7 +200,7 @@ impl Run {
                 () = until(due) => {}
             }
         }
-        self.finish().await;
+        self.finish().await
     }
 
     fn read_namespaces(&mut self) {
@@ -372,7 +375,7 @@ impl Run {
     }
 
     /// Ends what was begun, within a bound: a write under way when the lease is given back could meet the next leader's.
-    async fn finish(&mut self) {
+    async fn finish(&mut self) -> bool {
         const PATIENCE: Duration = Duration::from_secs(5);
         let ended = tokio::time::timeout(PATIENCE, async {
             while self.status_write.join_next().await.is_some() {}
@@ -381,8 +384,12 @@ impl Run {
             }
         });
         if ended.await.is_err() {
-            warn!("status writes did not end in time; the next leader decides them again");
+            warn!(
+                "status writes did not end in time; the lease runs out before another process leads"
+            );
+            return false;
         }
+        true
     }
 }
 

@@ -27,7 +27,7 @@ const YOUNG: &str = "2026-02-01T00:00:00Z";
 
 struct Running {
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<bool>,
     registry: Registry,
     stores: Stores,
 }
@@ -35,7 +35,7 @@ struct Running {
 impl Running {
     async fn end(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        let _ = self.task.await.unwrap();
     }
 
     fn updates(&self) -> u64 {
@@ -269,4 +269,36 @@ async fn without_an_api_server_it_waits_and_ends_when_told() {
     rest().await;
     server.set_down(false);
     until("a is served", || address(&server, "a").is_some()).await;
+}
+
+/// Holds outlive the process, and end by time alone. Real time: holds are a matter of the clock on the wall.
+#[tokio::test]
+async fn what_is_held_back_is_so_after_a_restart_and_is_given_when_the_time_is_over() {
+    let server = ApiServer::default();
+    let mut held = pool("p", &["10.0.0.1/32"], OLD);
+    held["metadata"]["annotations"] = json!({"ferrolb.io/reuse-hold": "4s"});
+    server.put(POOLS, held);
+    server.put(SERVICES, objects::service("default", "a"));
+    let first = start(&server);
+    until("a has the address", || address(&server, "a").is_some()).await;
+    server.delete(SERVICES, "default", "a");
+    let recorded = || server.get(POOLS, SYSTEM, "p").unwrap()["status"]["heldAddresses"].clone();
+    until("the pool says so", || recorded().is_array()).await;
+    let before = recorded();
+    assert_eq!(before[0]["addresses"], "10.0.0.1");
+    assert_eq!(before[0]["service"], "default/a");
+    first.end().await;
+    server.put(SERVICES, objects::service("default", "b"));
+    let _second = start(&server);
+    until("b is looked at", || {
+        let b = server.get(SERVICES, "default", "b").unwrap();
+        b["status"]["conditions"][0]["reason"] == "PoolExhausted"
+    })
+    .await;
+    assert_eq!(recorded(), before, "a restart writes nothing of it anew");
+    let until_text = before[0]["until"].as_str().unwrap().to_owned();
+    until("b has the address", || address(&server, "b").is_some()).await;
+    let end: Timestamp = until_text.parse().unwrap();
+    assert!(Timestamp::now() >= end, "it was held until {until_text}");
+    until("the pool says nothing", || recorded().is_null()).await;
 }

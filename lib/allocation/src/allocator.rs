@@ -202,8 +202,8 @@ impl Allocator {
         self.state.known()
     }
 
-    /// The next Service to reconcile because of what other calls changed, the oldest first; `None` when everybody has what
-    /// can be had. To be asked until then.
+    /// The next Service to reconcile because of what other calls changed, the oldest first; `None` when nobody is left
+    /// whom that could help. To be asked until then.
     pub fn next_to_retry(&mut self) -> Option<ObjectKey> {
         self.state.waiting.next()
     }

@@ -8,7 +8,8 @@
 //! record it: between two decisions there may be a write that is late, and nobody else may have the address till then.
 //!
 //! Architecture Invariant: nothing here knows who announces an address. No clock, no API, no randomness: the same
-//! history gives the same addresses. A change costs the logarithm of the number of Services, not their number.
+//! history gives the same addresses. A change costs the logarithm of the number of Services, and the number of those that
+//! share one key with the Service or ask for the very address that changes hands.
 
 mod allocator;
 mod decide;
