@@ -1,21 +1,20 @@
-//! The API server of the model and the one process that leads: events that come late, writes that come late or never.
+//! The API server of the model, people who write to it, and what it thinks of each status write.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_api::ObjectKey;
-use ferrolb_cluster::store::{StoreWriter, store};
-use ferrolb_cluster::{ChangeFeed, Changes, Store};
+use ferrolb_cluster::Changes;
 use ferrolb_operator::carry_out::Sent;
-use ferrolb_operator::decide::{Decider, Seen};
-use ferrolb_operator::effects::Effect;
+use ferrolb_operator::decide::Seen;
 use ferrolb_operator::holds;
 use ferrolb_operator::project::{Observed, observe};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::spec::{Config, NAMESPACES, Spec, object};
+use crate::leader::{Leader, Write};
+use crate::spec::{Config, Spec, object};
 
 /// A Service as the API server holds it.
 #[derive(Clone, Debug)]
@@ -63,16 +62,6 @@ impl Object {
     }
 }
 
-/// A status write, as the operator would send it.
-#[derive(Clone, Debug)]
-pub struct Write {
-    key: ObjectKey,
-    version: String,
-    addresses: Vec<IpAddr>,
-    pool: Option<String>,
-    conditions: Option<Vec<Condition>>,
-}
-
 pub struct Cluster {
     pub objects: BTreeMap<ObjectKey, Object>,
     /// Every configuration there was.
@@ -87,21 +76,6 @@ pub struct Cluster {
     /// Addresses that somebody wrote into a status, or out of one, since the last rest.
     contested: BTreeSet<IpAddr>,
     pub findings: Vec<String>,
-}
-
-/// The process that leads.
-pub struct Leader {
-    decider: Decider,
-    store: Store<Observed>,
-    writer: StoreWriter<Observed>,
-    feed: ChangeFeed,
-    /// Watch events on their way.
-    events: VecDeque<(ObjectKey, String, Option<Observed>)>,
-    /// Which configuration is in force here.
-    config: usize,
-    retry: BTreeSet<ObjectKey>,
-    waiting: BTreeMap<ObjectKey, Write>,
-    under_way: BTreeMap<ObjectKey, Write>,
 }
 
 /// How a write ends.
@@ -490,86 +464,5 @@ impl Cluster {
             counters.assigned_v4 + counters.assigned_v6,
             counters.available_v4 + counters.available_v6,
         ))
-    }
-}
-
-impl Leader {
-    fn new() -> Self {
-        let (writer, store) = store("Service");
-        let feed = store.subscribe();
-        Leader {
-            decider: Decider::default(),
-            store,
-            writer,
-            feed,
-            events: VecDeque::new(),
-            config: 0,
-            retry: BTreeSet::new(),
-            waiting: BTreeMap::new(),
-            under_way: BTreeMap::new(),
-        }
-    }
-
-    /// Writes that it has decided on and not sent.
-    pub fn undone(&self) -> Vec<Write> {
-        self.waiting.values().cloned().collect()
-    }
-
-    fn use_pools(&mut self, config: &Config) {
-        self.decider
-            .use_pools(&config.checked().pools, BTreeSet::new());
-    }
-
-    /// Takes in the newest configuration as the operator's loop does.
-    fn configure(&mut self, configs: &[Config], changes: &mut Changes) {
-        let (before, newest) = (&configs[self.config], configs.last().unwrap());
-        if before.pools != newest.pools {
-            self.use_pools(newest);
-            changes.all = true;
-        }
-        let namespaces = newest.checked_namespaces();
-        for (index, name) in NAMESPACES.iter().enumerate() {
-            if before.namespaces[index] != newest.namespaces[index] {
-                self.decider
-                    .use_namespace(name, namespaces.get(*name).cloned());
-                self.store.with(|services| {
-                    let inside = services.keys().filter(|key| key.namespace() == *name);
-                    changes.keys.extend(inside.cloned());
-                });
-            }
-        }
-        if changes.all {
-            changes.keys.clear();
-        }
-        self.config = configs.len() - 1;
-    }
-
-    fn decide(&mut self, changes: &Changes, now: Timestamp) {
-        let waiting = &mut self.waiting;
-        self.decider
-            .decide_changes(changes, &self.store, now, |key, _, effects| {
-                waiting.remove(key);
-                for effect in effects {
-                    if let Effect::WriteStatus {
-                        key,
-                        resource_version,
-                        addresses,
-                        pool,
-                        conditions,
-                        ..
-                    } = effect
-                    {
-                        let write = Write {
-                            key: key.clone(),
-                            version: resource_version,
-                            addresses,
-                            pool,
-                            conditions,
-                        };
-                        waiting.insert(key, write);
-                    }
-                }
-                Vec::new()
-            });
     }
 }

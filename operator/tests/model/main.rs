@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod cluster;
+mod leader;
 mod reference;
 mod spec;
 
