@@ -431,7 +431,7 @@ impl Cluster {
         while !self.ghosts.is_empty() {
             self.haunt(0);
         }
-        // What the last look freed may be kept back until the time of the next.
+        // A write that is too old to come is given up at one look, what that freed is kept back until the next but one.
         let mut quiet = 0;
         for _ in 0..200 {
             self.pass(100);
@@ -440,7 +440,7 @@ impl Cluster {
                 && self.leader.under_way.is_empty()
                 && self.leader.events.is_empty();
             quiet = if still { quiet + 1 } else { 0 };
-            if quiet == 2 {
+            if quiet == 4 {
                 self.contested.clear();
                 return;
             }
