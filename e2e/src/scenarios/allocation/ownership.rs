@@ -1,6 +1,9 @@
 //! Who has an address keeps it: against another claim of it, and when all operators die.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use k8s_openapi::jiff::Timestamp;
 
 use super::handles::{LIMIT, NewPool, NewService, create_pools, others_are_served};
 use super::scenario;
@@ -30,6 +33,10 @@ fn two_claims(site: &Site) -> Result<String> {
     let first = created(older.object()?);
     let younger = without_operator(site, || {
         // Times of creation are whole seconds.
+        site.wait_for("the next second has begun", Duration::from_secs(3), || {
+            let now = Timestamp::from_second(Timestamp::now().as_second())?;
+            Ok(format!("\"{now}\"") > first)
+        })?;
         let younger = NewService::named("a-younger").pool("tc").create(site)?;
         ensure!(
             created(younger.object()?) > first,
