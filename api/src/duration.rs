@@ -44,7 +44,7 @@ impl fmt::Display for DurationError {
             Self::NoUnit { text } => {
                 write!(
                     formatter,
-                    "{text:?} is not a duration: a number needs a unit (ns, us, ms, s, m or h)"
+                    "{text:?} is not a duration: each number needs one of the units ns, us, ms, s, m, h, and there are no others"
                 )
             }
             Self::Negative { text } => write!(formatter, "{text:?} is below zero"),
