@@ -83,7 +83,6 @@ fn a_conflict_is_no_proof_that_an_earlier_write_for_the_same_version_failed() {
     );
 }
 
-/// Who waits for room in pool b stands behind who waits for room in pool a.
 #[test]
 fn room_in_one_pool_wakes_those_who_wait_for_room_in_that_pool() {
     let limited = |name: &str, range: &str| Pool {
@@ -116,7 +115,6 @@ fn room_in_one_pool_wakes_those_who_wait_for_room_in_that_pool() {
     );
 }
 
-/// Whoever is limited may still share what counts already, but does not wait for that.
 #[test]
 fn who_is_limited_is_woken_when_it_can_share() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24"])]);
@@ -165,7 +163,6 @@ fn who_needs_one_free_address_and_can_share_the_other_is_not_held_up_by_who_need
     );
 }
 
-/// With room for one address, who asks for a pair holds up who takes one.
 #[test]
 fn room_for_one_is_used_by_who_needs_one() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24", "fd00::/120"])]);
@@ -256,7 +253,6 @@ fn whom_an_address_is_kept_for_is_not_held_up() {
     );
 }
 
-/// A request that cannot be understood, written before the first status: the address is written all the same.
 #[test]
 fn a_decision_that_nobody_saw_is_no_address_to_keep_for_an_invalid_request() {
     let mut allocator = allocator(vec![pool("p", &["10.0.0.0/24"])]);
@@ -270,7 +266,6 @@ fn a_decision_that_nobody_saw_is_no_address_to_keep_for_an_invalid_request() {
     );
 }
 
-/// An address on hold that a status comes to name is counted as held back twice, for ever.
 #[test]
 fn what_is_held_back_twice_is_counted_once() {
     let mut allocator = allocator(vec![
