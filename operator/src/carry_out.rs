@@ -210,7 +210,7 @@ impl CarryOut {
                     let outcome = writer.patch_status::<Service>(&key, &resource_version, change).await;
                     if outcome.is_done() {
                         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                        let event = if addresses.is_empty() { "clearAssignment" } else { "ipAllocated" };
+                        let event = if addresses.is_empty() { "noAddress" } else { "ipAllocated" };
                         info!(event, service = %key, ips = ?texts, pool = pool.unwrap_or_default(), "the Service status is written");
                     }
                     (key, outcome)

@@ -21,6 +21,9 @@ pub struct Allocator {
     state: State,
     /// What was said last of each Service that does not have all that it asks for, so that it is said once.
     said: BTreeMap<ObjectKey, String>,
+    /// The steps that were told of each Service at the version that is known of it: they are decided again at every look
+    /// until the status shows them.
+    steps: BTreeMap<ObjectKey, (Box<str>, Vec<Event>)>,
 }
 
 /// The counters of a pool's status (reference 1.1, 3.9).
@@ -137,7 +140,7 @@ impl Allocator {
         } else {
             self.state.settle(service, version, &addresses);
         }
-        let mut events = decision.events;
+        let mut events = self.steps(service, version, decision.events);
         let verdict = match decision.obstacle {
             None => {
                 self.state.waiting.withdraw(&service.key);
@@ -169,6 +172,32 @@ impl Allocator {
         }
     }
 
+    /// Of the steps that a look decided on those that no look at this version told before.
+    fn steps(&mut self, service: &Service, version: &str, steps: Vec<Event>) -> Vec<Event> {
+        let known = self
+            .steps
+            .get(&service.key)
+            .filter(|(told_at, _)| **told_at == *version);
+        let Some((_, told)) = known else {
+            if steps.is_empty() {
+                self.steps.remove(&service.key);
+            } else {
+                let told = (version.into(), steps.clone());
+                self.steps.insert(service.key.clone(), told);
+            }
+            return steps;
+        };
+        let mut told = told.clone();
+        let new: Vec<Event> = steps
+            .into_iter()
+            .filter(|step| !told.contains(step))
+            .collect();
+        told.extend(new.iter().cloned());
+        self.steps
+            .insert(service.key.clone(), (version.into(), told));
+        new
+    }
+
     /// What lasts is seen again at every look; the owner of the Service is told when it changes.
     fn say(
         &mut self,
@@ -187,6 +216,7 @@ impl Allocator {
     /// The Service wants no address any more. What its status records stays taken until it is seen not to.
     pub fn release(&mut self, service: &Service, version: &str) {
         self.said.remove(&service.key);
+        self.steps.remove(&service.key);
         self.state.waiting.withdraw(&service.key);
         self.state.settle(service, version, &[]);
     }
@@ -194,6 +224,7 @@ impl Allocator {
     /// Forgets a Service that is gone or no longer ours.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.said.remove(key);
+        self.steps.remove(key);
         self.state.forget(key);
     }
 

@@ -29,7 +29,8 @@ pub(crate) struct Decision {
 impl State {
     /// Decides about one Service (the order of reference 3.2). Records nothing.
     pub(crate) fn decide(&mut self, service: &Service, version: &str) -> Decision {
-        let refused = |obstacle| Decision {
+        let refused = |obstacle: Obstacle| Decision {
+            events: reasons::taken_away(service, &obstacle.verdict.message),
             obstacle: Some(obstacle),
             ..Decision::default()
         };
@@ -49,7 +50,8 @@ impl State {
                 // MetalLB stops here and leaves the Service as it is (reference 3.2, step 8).
                 return Decision {
                     addresses: service.current.clone(),
-                    ..refused(reasons::unknown_family())
+                    obstacle: Some(reasons::unknown_family()),
+                    ..Decision::default()
                 };
             }
             (Families::Single(_), Policy::RequireDualStack) => {
@@ -75,7 +77,7 @@ impl State {
         if !current.is_empty() {
             match self.may_stay(&asking, &current) {
                 Ok(()) => decision.addresses = current,
-                Err(Some(obstacle)) if obstacle.kind == Some(EventKind::LoadBalancerFailed) => {
+                Err(obstacle) if obstacle.kind == Some(EventKind::LoadBalancerFailed) => {
                     // What was decided and is in no status yet is not what it has.
                     if service.current.is_empty() {
                         decision.obstacle = self.allocate(&asking).err();
@@ -86,11 +88,11 @@ impl State {
                     return decision;
                 }
                 Err(obstacle) => {
-                    if let Some(obstacle) = obstacle {
-                        decision.conflict =
-                            obstacle.conflict.then(|| obstacle.verdict.message.clone());
-                        decision.events.extend(obstacle.to_event(service));
-                    }
+                    decision.conflict = obstacle.conflict.then(|| obstacle.verdict.message.clone());
+                    // What was decided and is in no status yet is taken from nobody.
+                    let was_seen = !service.current.is_empty();
+                    let event = obstacle.to_event(service).filter(|_| was_seen);
+                    decision.events.extend(event);
                 }
             }
         }
@@ -163,39 +165,39 @@ impl State {
     }
 
     /// Whether the Service keeps `current` (reference 3.2, steps 7 to 12); if not, what to say.
-    fn may_stay(
-        &mut self,
-        asking: &Asking<'_>,
-        current: &[IpAddr],
-    ) -> Result<(), Option<Obstacle>> {
+    fn may_stay(&mut self, asking: &Asking<'_>, current: &[IpAddr]) -> Result<(), Obstacle> {
         let service = asking.service;
         let families = Families::of(current);
         if families == Families::Unknown {
-            return Err(Some(reasons::unknown_status_family(current)));
+            return Err(reasons::unknown_status_family(current));
         }
         let second_missing = service.families == Families::Dual
             && service.policy == Policy::PreferDualStack
             && matches!(families, Families::Single(_));
         if families != service.families && !second_missing {
-            return Err(None);
+            let now = format!("the Service is {} now", service.families);
+            return Err(reasons::moves(current, &now));
         }
         let pool = self
             .check(asking, current)
             .map_err(|obstacle| obstacle.event(EventKind::ClearAssignment))?;
         let wanted = service.requested_pool.as_deref();
-        if wanted.is_some_and(|wanted| self.named(wanted) != Some(pool)) {
-            return Err(None);
+        if let Some(wanted) = wanted.filter(|wanted| self.named(wanted) != Some(pool)) {
+            let asks = format!("the Service asks for an address of pool {wanted}");
+            return Err(reasons::moves(current, &asks));
         }
         match &service.requested {
             Requested::Nothing => Ok(()),
-            Requested::Invalid(reason) => Err(Some(
-                Obstacle::new(Reason::InvalidRequest, reason).event(EventKind::LoadBalancerFailed),
-            )),
+            Requested::Invalid(reason) => {
+                Err(Obstacle::new(Reason::InvalidRequest, reason)
+                    .event(EventKind::LoadBalancerFailed))
+            }
             Requested::Addresses(wanted) => {
                 if same_set(wanted, current) {
                     Ok(())
                 } else {
-                    Err(None)
+                    let asks = format!("the Service asks for {:?}", texts(wanted));
+                    Err(reasons::moves(current, &asks))
                 }
             }
         }
@@ -209,6 +211,8 @@ impl State {
                 addresses,
                 |address| Some(&self.pool(self.owner(address)?)?.pool),
                 self.pools.iter().map(|pool| &pool.pool),
+                &self.set_aside,
+                service,
             ));
         };
         if addresses.len() > 2 || Families::of(addresses) == Families::Unknown {
@@ -242,7 +246,8 @@ impl State {
             return Err(reasons::no_pools());
         };
         if !recorded && self.holds.keeps_from(address, &service.key) {
-            return Err(reasons::on_hold(address, &pool.pool));
+            let former = self.holds.former(address);
+            return Err(reasons::on_hold(address, former, &pool.pool));
         }
         let Err(why) = pool.admits(address, service, recorded) else {
             return Ok(());
@@ -365,14 +370,17 @@ impl State {
             &mut lacks,
         );
         let name = self.pool(index).map_or("", |pool| pool.pool.name.as_str());
-        let why = match &lacks.limit {
-            Some(limit) => limit.verdict.message.clone(),
-            None => listed(lacks.sentences),
+        let (why, remedy) = match &lacks.limit {
+            Some(limit) => (limit.verdict.message.clone(), ""),
+            None => (
+                listed(lacks.sentences),
+                "; add some to it, or make ipFamilyPolicy SingleStack",
+            ),
         };
         Err(Obstacle::new(
             Reason::SecondFamilyUnavailable,
             format!(
-                "{has} stays alone: no available {missing} address in pool {name}: {why}; both addresses must be of one pool"
+                "{has} stays alone, and both addresses must be of one pool: no available {missing} address in pool {name}: {why}{remedy}"
             ),
         )
         .event(EventKind::AdditionalAssignFailed)

@@ -100,10 +100,18 @@ impl State {
             limit.saturating_sub(counted.saturating_sub(own)).max(own)
         };
         let need = self.queue(Need::of(service), service);
-        let mut add = |left: u32, pool: Option<u32>, whose: &str| {
-            let wait = Wait::Limit(namespace.into(), pool, need);
-            room.0
-                .push((left as usize, reasons::limited(namespace, whose, wait)));
+        let mut add = |left: u32, pool: Option<u32>, whose: String, remedy: &'static str| {
+            room.0.push(Left {
+                left: left as usize,
+                namespace: namespace.to_owned(),
+                whose,
+                remedy,
+                wait: Wait::Limit(namespace.into(), pool, need),
+            });
+        };
+        let remedy = |limit: u32| match limit {
+            0 => "have the limit raised",
+            _ => "delete a Service there or have the limit raised",
         };
         match of_namespace {
             None | Some(Limit::None) => {}
@@ -112,9 +120,12 @@ impl State {
                     "Namespace {namespace} has {} {limit}",
                     annotations::MAX_ADDRESSES
                 );
-                add(left(*limit, in_all, own), None, &whose);
+                add(left(*limit, in_all, own), None, whose, remedy(*limit));
             }
-            Some(Limit::Invalid(why)) => add(own, None, why),
+            Some(Limit::Invalid(why)) => {
+                let remedy = "none is given there until it can be";
+                add(own, None, why.clone(), remedy);
+            }
         }
         if let Some(limit) = of_pool {
             let whose = format!(
@@ -122,37 +133,45 @@ impl State {
                 pool.pool.name,
                 annotations::MAX_ADDRESSES_PER_NAMESPACE
             );
-            add(left(limit, in_pool, own_in_pool), Some(index), &whose);
+            let left = left(limit, in_pool, own_in_pool);
+            add(left, Some(index), whose, remedy(limit));
         }
         room
     }
 }
 
 /// What each limit leaves a Service.
-pub(crate) struct Room(Vec<(usize, Obstacle)>);
+pub(crate) struct Room(Vec<Left>);
+
+struct Left {
+    left: usize,
+    namespace: String,
+    /// Which object has the limit.
+    whose: String,
+    remedy: &'static str,
+    wait: Wait,
+}
 
 impl Room {
     /// What all of them leave.
     pub(crate) fn total(&self) -> usize {
-        let least = self.0.iter().map(|(left, _)| *left).min();
+        let least = self.0.iter().map(|limit| limit.left).min();
         least.unwrap_or(usize::MAX)
     }
 
     /// The same with so many taken.
     pub(crate) fn less(mut self, taken: usize) -> Self {
-        for (left, _) in &mut self.0 {
-            *left = left.saturating_sub(taken);
+        for limit in &mut self.0 {
+            limit.left = limit.left.saturating_sub(taken);
         }
         self
     }
 
     /// What stands in the way of so many: it waits for room under each limit that has too little.
     pub(crate) fn obstacle(&self, needed: usize) -> Option<Obstacle> {
-        let mut limits = self.0.iter().filter(|(left, _)| *left < needed);
-        let mut obstacle = limits.next()?.1.clone();
-        for (_, other) in limits {
-            obstacle.waits.extend(other.waits.iter().cloned());
-        }
-        Some(obstacle)
+        let narrow = || self.0.iter().filter(|limit| limit.left < needed);
+        let first = narrow().next()?;
+        let obstacle = reasons::limited(&first.namespace, &first.whose, needed, first.remedy);
+        Some(obstacle.waiting_for(narrow().map(|limit| limit.wait.clone()).collect()))
     }
 }

@@ -53,6 +53,11 @@ impl Holds {
             .is_some_and(|(_, former)| former.as_ref() != Some(key))
     }
 
+    /// Whom `address` is kept for.
+    pub(crate) fn former(&self, address: IpAddr) -> Option<&ObjectKey> {
+        self.by_address.get(&address)?.1.as_ref()
+    }
+
     /// The addresses that are kept for `key`.
     pub(crate) fn kept_for(&self, key: &ObjectKey) -> impl Iterator<Item = IpAddr> {
         let least = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);

@@ -216,7 +216,7 @@ impl Lacks {
         let remedy = if self.suited {
             "; add addresses to a pool or delete a Service"
         } else {
-            ""
+            "; add such addresses to a pool, have a pool opened to the Service, or ask for another pool"
         };
         Obstacle::new(
             reason,

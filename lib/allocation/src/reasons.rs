@@ -7,7 +7,7 @@ use ferrolb_api::{ObjectKey, annotations};
 use ferrolb_rules::{Family, Pool};
 
 use crate::outcome::{Event, EventKind, Reason, Verdict};
-use crate::service::{Families, Service};
+use crate::service::{Families, Requested, Service};
 use crate::sharing::Blocked;
 use crate::waiting::{Need, Wait};
 
@@ -107,6 +107,21 @@ pub(crate) fn texts(addresses: &[IpAddr]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
 }
 
+/// The event of a Service whose status names addresses that it may have no more.
+pub(crate) fn taken_away(service: &Service, why: &str) -> Vec<Event> {
+    let event = (!service.current.is_empty()).then(|| Event {
+        kind: EventKind::ClearAssignment,
+        message: format!("{:?} may not stay: {why}", texts(&service.current)),
+    });
+    event.into_iter().collect()
+}
+
+/// The Service has addresses and asks for others. What it gets is another decision, so that the reason is told to nobody.
+pub(crate) fn moves(current: &[IpAddr], why: &str) -> Obstacle {
+    let message = format!("{:?} may not stay: {why}", texts(current));
+    Obstacle::new(Reason::FamilyMismatch, message).event(EventKind::ClearAssignment)
+}
+
 pub(crate) fn no_pools() -> Obstacle {
     Obstacle::new(
         Reason::NoPools,
@@ -121,7 +136,7 @@ pub(crate) fn no_pools_in_force(set_aside: &BTreeSet<String>) -> Obstacle {
     Obstacle::new(
         Reason::NoPools,
         format!(
-            "no pools are in force: {} broke a rule when they were read; their conditions say which",
+            "no pools are in force: {} break a rule; mend them as their conditions Accepted say",
             some_of(set_aside, ", ")
         ),
     )
@@ -131,7 +146,7 @@ pub(crate) fn pool_set_aside(pool: &str) -> Obstacle {
     Obstacle::new(
         Reason::UnknownPool,
         format!(
-            "pool {pool} is not in force because it breaks a rule; its condition Accepted says which"
+            "pool {pool} is not in force because it breaks a rule; mend it as its condition Accepted says"
         ),
     )
 }
@@ -184,7 +199,12 @@ pub(crate) fn blocked(address: IpAddr, service: &Service, why: &Blocked) -> Obst
         Blocked::Port(port, by) => Obstacle::new(
             Reason::SharingConflict,
             format!(
-                "port {port} is already in use on \"{address}\" by {by}; use another port or another {sharing}"
+                "port {port} is already in use on \"{address}\" by {by}; use another port or {}",
+                if matches!(service.requested, Requested::Addresses(_)) {
+                    "ask for another address".to_owned()
+                } else {
+                    format!("another {sharing}")
+                }
             ),
         ),
         Blocked::Leaving(by) => Obstacle::new(
@@ -212,11 +232,13 @@ pub(crate) fn conflict(address: IpAddr, by: &ObjectKey) -> Obstacle {
     }
 }
 
-pub(crate) fn on_hold(address: IpAddr, pool: &Pool) -> Obstacle {
+pub(crate) fn on_hold(address: IpAddr, former: Option<&ObjectKey>, pool: &Pool) -> Obstacle {
+    let whom = former.map_or("its former Service".to_owned(), ToString::to_string);
     Obstacle::new(
         Reason::AddressOnHold,
         format!(
-            "address {address} was freed a short time ago and is kept for its former Service ({} of pool {}); it comes by itself",
+            "address {address} was freed a short time ago and is kept for {whom} ({} of pool {}); it comes by itself, \
+             status.heldAddresses of the pool says when",
             annotations::REUSE_HOLD, pool.name
         ),
     )
@@ -228,6 +250,8 @@ pub(crate) fn not_in_pools<'a>(
     addresses: &[IpAddr],
     owner: impl Fn(IpAddr) -> Option<&'a Pool>,
     pools: impl IntoIterator<Item = &'a Pool>,
+    set_aside: &BTreeSet<String>,
+    service: &Service,
 ) -> Obstacle {
     let allowed = format!("{:?} is not allowed in config", texts(addresses));
     let left_out = addresses.iter().find_map(|address| {
@@ -246,7 +270,13 @@ pub(crate) fn not_in_pools<'a>(
         buggy.then_some((Reason::AddressExcluded, why))
     });
     if let Some((reason, why)) = left_out {
-        return Obstacle::new(reason, format!("{allowed}: {why}; ask for another address"));
+        let asks = matches!(service.requested, Requested::Addresses(_));
+        let remedy = if asks {
+            "; ask for another address"
+        } else {
+            ""
+        };
+        return Obstacle::new(reason, format!("{allowed}: {why}{remedy}"));
     }
     let owners: Option<Vec<&Pool>> = addresses.iter().map(|address| owner(*address)).collect();
     let why = match owners.as_deref() {
@@ -254,10 +284,20 @@ pub(crate) fn not_in_pools<'a>(
             "they are of the pools {} and {}; both must be of one pool",
             one.name, other.name
         ),
-        _ => format!(
-            "the pools are {}; ask for an address of one of them",
-            listed(pools.into_iter().map(Pool::describe))
-        ),
+        _ => {
+            let aside = if set_aside.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    ", or mend {} as its condition Accepted says",
+                    some_of(set_aside, " or ")
+                )
+            };
+            format!(
+                "the pools are {}; ask for an address of one of them{aside}",
+                listed(pools.into_iter().map(Pool::describe))
+            )
+        }
     };
     Obstacle::new(Reason::AddressNotInPools, format!("{allowed}: {why}"))
 }
@@ -309,8 +349,9 @@ pub(crate) fn unknown_pool<'a>(
     Obstacle::new(
         Reason::UnknownPool,
         format!(
-            "unknown pool {wanted:?}; the pools are {}",
-            listed(pools.into_iter().map(Pool::describe))
+            "unknown pool {wanted:?}; the pools are {}; ask for one of them in {}",
+            listed(pools.into_iter().map(Pool::describe)),
+            annotations::ADDRESS_POOL.current
         ),
     )
 }
@@ -318,19 +359,21 @@ pub(crate) fn unknown_pool<'a>(
 pub(crate) fn incompatible(pool: &str, needs: &str) -> Obstacle {
     Obstacle::new(
         Reason::NoPoolMatches,
-        format!("pool {pool} not compatible for ip assignment: it {needs}"),
+        format!("pool {pool} not compatible for ip assignment: it {needs} (serviceAllocation)"),
     )
 }
 
 /// The namespace has as many as `limit` lets it; `whose` names the object and the annotation.
-pub(crate) fn limited(namespace: &str, limit: &str, wait: Wait) -> Obstacle {
+pub(crate) fn limited(namespace: &str, whose: &str, needed: usize, remedy: &str) -> Obstacle {
+    let needs = if needed > 1 {
+        format!(" (the Service needs {needed})")
+    } else {
+        String::new()
+    };
     Obstacle::new(
         Reason::LimitReached,
-        format!(
-            "namespace {namespace} may have no more addresses: {limit}; delete a Service there or have the limit raised"
-        ),
+        format!("namespace {namespace} may have no more addresses{needs}: {whose}; {remedy}"),
     )
-    .waiting_for(vec![wait])
 }
 
 /// What a pool that has both families, or one of them, has no more of.
@@ -348,7 +391,7 @@ pub(crate) fn none_free(pool: &Pool, need: Need, (four, six): (bool, bool)) -> S
         return none;
     }
     format!(
-        "{none} ({} keeps one for {} s after it is freed)",
+        "{none} ({} keeps one for {} s after it is freed: status.heldAddresses)",
         annotations::REUSE_HOLD,
         pool.reuse_hold
     )

@@ -400,3 +400,67 @@ fn families_change_with_the_policy() {
     settle(&mut allocator, &mut web);
     assert_eq!(web.current, ips(&["fd00::"]), "its own of that family");
 }
+
+#[test]
+fn whoever_loses_an_address_is_told_once_and_why() {
+    let pools = || {
+        vec![
+            pool("p", &["10.0.0.0/24", "fd00::/120"]),
+            pool("q", &["10.1.0.0/24"]),
+        ]
+    };
+    let plain = recorded("web", 0, &["10.0.0.5"]);
+    let changes: [(Service, &str); 4] = [
+        (
+            Service {
+                requested: Requested::parse(Some("10.0.0.9"), None),
+                ..plain.clone()
+            },
+            "the Service asks for [\"10.0.0.9\"]",
+        ),
+        (
+            Service {
+                requested_pool: Some("q".into()),
+                ..plain.clone()
+            },
+            "the Service asks for an address of pool q",
+        ),
+        (
+            Service {
+                requested_pool: Some("none".into()),
+                ..plain.clone()
+            },
+            "the Service asks for an address of pool none",
+        ),
+        (
+            Service {
+                families: Families::Single(Family::V6),
+                ..plain.clone()
+            },
+            "the Service is IPv6 now",
+        ),
+    ];
+    for (changed, why) in changes {
+        let mut allocator = allocator(pools());
+        allocator.reconcile(&plain, "1");
+        let first = allocator.reconcile(&changed, "2").events;
+        assert_eq!(first[0].kind, EventKind::ClearAssignment, "{first:?}");
+        assert_eq!(
+            first[0].message,
+            format!("[\"10.0.0.5\"] may not stay: {why}")
+        );
+        // Until the status shows it the same is decided again.
+        assert!(allocator.reconcile(&changed, "2").events.is_empty());
+    }
+    let mut allocator = allocator(pools());
+    allocator.reconcile(&plain, "1");
+    allocator.set_pools([]);
+    let told = allocator.reconcile(&plain, "1").events;
+    assert_eq!(told[0].kind, EventKind::ClearAssignment);
+    assert!(
+        told[0].message.contains("no pools are configured"),
+        "{told:?}"
+    );
+    allocator.set_pools([]);
+    assert!(allocator.reconcile(&plain, "1").events.is_empty());
+}
