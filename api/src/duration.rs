@@ -44,7 +44,7 @@ impl fmt::Display for DurationError {
             Self::NoUnit { text } => {
                 write!(
                     formatter,
-                    "{text:?} is not a duration: each number needs one of the units ns, us, ms, s, m, h, and there are no others"
+                    "{text:?} is not a duration: each number needs one of the units ns, us, ms, s, m, h"
                 )
             }
             Self::Negative { text } => write!(formatter, "{text:?} is below zero"),

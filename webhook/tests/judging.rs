@@ -50,7 +50,7 @@ fn a_pool_with_a_bad_annotation_is_refused_by_the_rule_that_it_breaks() {
             "ferrolb.io/reuse-hold",
             "10m",
             "600",
-            "\"600\" is not a duration: a number needs a unit (ns, us, ms, s, m or h); \
+            "\"600\" is not a duration: each number needs one of the units ns, us, ms, s, m, h; \
              write a duration from 0 to 720h such as 10m, or remove the annotation",
         ),
         (

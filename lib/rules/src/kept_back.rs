@@ -315,7 +315,7 @@ mod tests {
             ("", "an empty text is not a duration"),
             (
                 "600",
-                "\"600\" is not a duration: a number needs a unit (ns, us, ms, s, m or h)",
+                "\"600\" is not a duration: each number needs one of the units ns, us, ms, s, m, h",
             ),
             ("h", "\"h\" is not a duration: a number is missing"),
             ("-1s", "\"-1s\" is below zero"),
