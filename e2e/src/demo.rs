@@ -141,10 +141,10 @@ fn refused(site: &Site) -> Result<String> {
         Ok(printed) => bail!("the pool was accepted: {printed}"),
         Err(error) => {
             let message = error.to_string();
-            let start = message.find("Error from server").unwrap_or_default();
+            let start = message.find("The IPAddressPool").unwrap_or_default();
             show(message.get(start..).unwrap_or_default());
             ensure!(
-                message.contains("denied the request"),
+                message.contains("overlaps with already defined CIDR"),
                 "it was not the webhook that refused"
             );
             Ok("refused with the pool, the range and the reason".into())

@@ -3,7 +3,6 @@
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::conditions::{ACCEPTED, EXHAUSTED, OVERLAPPING, reason, status};
 use ferrolb_api::v1beta1::{HeldAddresses, IPAddressPoolStatus};
-use ferrolb_api::v1beta2::BGPPeer;
 use ferrolb_rules::{Family, Overlaps, Pool, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
@@ -200,36 +199,6 @@ fn clipped(sentence: &str) -> String {
     }
 }
 
-/// What a peer asks for that speakers of this version do not do, as a sentence.
-#[must_use]
-pub fn not_carried_out(peer: &BGPPeer) -> Option<String> {
-    let spec = &peer.spec;
-    let asked = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    let fields: Vec<&str> = [
-        (asked(&spec.interface), "spec.interface"),
-        (asked(&spec.vrf), "spec.vrf"),
-        (asked(&spec.bfd_profile), "spec.bfdProfile"),
-        (
-            spec.enable_graceful_restart == Some(true),
-            "spec.enableGracefulRestart",
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(asked, field)| asked.then_some(field))
-    .collect();
-    // A session elsewhere, or over another table of routes, would be another session than the one asked for.
-    let none = fields
-        .iter()
-        .any(|field| ["spec.interface", "spec.vrf"].contains(field));
-    (!fields.is_empty()).then(|| {
-        format!(
-            "This version of FerroLB does not carry out {} yet{}.",
-            fields.join(", "),
-            if none { " and opens no session" } else { "" }
-        )
-    })
-}
-
 /// The status of a pool: its counters, zero while it is not in force, the addresses that are `held` back, and its conditions.
 #[must_use]
 pub fn pool_status(
@@ -308,20 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_asks_for_in_vain_is_said() {
-        let mut peer = BGPPeer::new("router", Default::default());
-        assert_eq!(not_carried_out(&peer), None);
-        peer.spec.bfd_profile = Some("fast".to_owned());
-        peer.spec.vrf = Some("red".to_owned());
-        let caveat = not_carried_out(&peer);
-        assert_eq!(
-            caveat.as_deref(),
-            Some(
-                "This version of FerroLB does not carry out spec.vrf, spec.bfdProfile yet and opens no session."
-            )
+    fn what_is_in_force_and_not_carried_out_is_said_beside() {
+        let conditions = accepted_at(&[], Some(1), &[], Some("Not spec.vrf."), &at(1));
+        assert!(
+            conditions[0].status == "True" && conditions[0].message.ends_with(" Not spec.vrf.")
         );
-        let conditions = accepted_at(&[], Some(1), &[], caveat.as_deref(), &at(1));
-        assert!(conditions[0].status == "True" && conditions[0].message.contains("spec.vrf"));
     }
 
     #[test]

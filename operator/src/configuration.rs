@@ -13,9 +13,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use crate::conditions::{
-    accepted, exhausted, not_carried_out, overlapping, pool_patch, pool_status, with,
-};
+use crate::conditions::{accepted, exhausted, overlapping, pool_patch, pool_status, with};
 use crate::unreadable::Unreadable;
 
 /// A status that shall be written: kind, object, version and merge patch.
@@ -100,9 +98,15 @@ pub fn outdated(
         |advertisement| kept("BGPAdvertisement", &advertisement.name_any())
     );
     kind!(peers, "BGPPeer", |peer| kept("BGPPeer", &peer.name_any())
-        .or_else(|| not_carried_out(peer)));
+        .or_else(|| {
+            let peers = &last_good.configuration().peers;
+            peers.get(&peer.name_any())?.not_carried_out()
+        }));
     kind!(bfd_profiles, "BFDProfile", |_| None);
-    kind!(communities, "Community", |_| None);
+    kind!(communities, "Community", |community| kept(
+        "Community",
+        &community.name_any()
+    ));
     writes
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use ferrolb_allocation::{Families, Limit, Namespace, Policy, Port, Protocol, Requested, Service};
+use ferrolb_allocation::{Families, Limit, Namespace, Policy, Port, Protocol, Service};
 use ferrolb_api::{ObjectKey, annotations, conditions};
-use ferrolb_rules::{Family, Labels, parse_max_addresses};
+use ferrolb_rules::{Family, Labels, Request, parse_max_addresses};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -123,6 +123,7 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
     .filter(|(key, found)| *found == key.deprecated)
     .map(|(key, _)| key)
     .collect();
+    let request = Request::of(service);
     Some(Observed {
         service: Service {
             key: ObjectKey::namespaced(service),
@@ -150,13 +151,8 @@ pub fn observe(service: &core::Service, class: Option<&str>) -> Option<Observed>
                 Some("IPv6") => Family::V6,
                 _ => Family::V4,
             },
-            requested: Requested::parse(
-                annotation(&annotations::LOAD_BALANCER_IPS),
-                spec.load_balancer_ip.as_deref(),
-            ),
-            requested_pool: annotation(&annotations::ADDRESS_POOL)
-                .filter(|pool| !pool.is_empty())
-                .map(ToOwned::to_owned),
+            requested: request.addresses,
+            requested_pool: request.pool.map(|(pool, _)| pool.to_owned()),
             sharing_key: annotation(&annotations::ALLOW_SHARED_IP)
                 .unwrap_or_default()
                 .to_owned(),
@@ -207,6 +203,7 @@ pub fn is_ours(condition: &Condition) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ferrolb_rules::Requested;
     use serde_json::json;
 
     use super::*;

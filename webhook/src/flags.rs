@@ -8,8 +8,9 @@ use ferrolb_serving::flags::BindAddress;
 /// Checks MetalLB-compatible objects when people apply them.
 ///
 /// The API server calls this process over HTTPS for every IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer,
-/// BFDProfile and Community that is created or changed. An object that cannot work is refused with a message that names
-/// the field, the reason and the remedy.
+/// BFDProfile and Community that is created or changed, and for Services and Namespaces with annotations for FerroLB. An
+/// object that cannot work is refused with a message that names the field, the reason and the remedy; what is legal and
+/// probably wrong is warned of.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "ferrolb-webhook",
@@ -22,6 +23,10 @@ pub struct Flags {
     /// Flags that all processes share.
     #[command(flatten)]
     pub common: CommonFlags,
+
+    /// Judge only Services of this loadBalancerClass, as the operator's flag says. Without it, only those that name no class.
+    #[arg(long, value_name = "CLASS")]
+    pub lb_class: Option<String>,
 
     /// Address and port that the API server calls. [::] takes IPv4 too.
     #[arg(long, default_value = "[::]:9443", value_name = "IP:PORT")]

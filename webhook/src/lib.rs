@@ -10,10 +10,13 @@
 pub mod certificate;
 pub mod flags;
 pub mod judge;
-pub mod known;
+pub mod kind;
+pub mod mutate;
 pub mod review;
 pub mod run;
 pub mod server;
+pub mod snapshot;
+mod strict;
 
 pub use flags::Flags;
 pub use run::run;

@@ -1,7 +1,15 @@
 //! The AdmissionReview (`admission.k8s.io/v1`): what the API server asks, and how an answer looks.
 
+use ferrolb_api::GROUP;
+use ferrolb_rules::{Refusal, Warning};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::strict::Strict;
+
+/// The version of the reviews that are understood and written.
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
 
 /// What a request does to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -24,6 +32,9 @@ pub enum Operation {
 pub struct Question {
     /// To be repeated in the answer.
     pub uid: String,
+    /// Group, version and kind of the object.
+    #[serde(default)]
+    pub kind: GroupVersionKind,
     /// What happens to the object.
     pub operation: Operation,
     /// The object's name; empty with generateName.
@@ -34,40 +45,85 @@ pub struct Question {
     pub namespace: String,
     /// The object as it shall be; absent on DELETE.
     #[serde(default)]
-    pub object: Value,
+    pub object: Strict,
     /// The object as it is; absent on CREATE.
     #[serde(default)]
-    pub old_object: Value,
+    pub old_object: Strict,
+}
+
+/// What the API server calls the object's kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct GroupVersionKind {
+    /// The API group; empty for the core.
+    #[serde(default)]
+    pub group: String,
+    /// The version.
+    #[serde(default)]
+    pub version: String,
+    /// The kind.
+    #[serde(default)]
+    pub kind: String,
 }
 
 /// The body is no AdmissionReview with a request.
 #[derive(Debug, thiserror::Error)]
-#[error("reading the AdmissionReview")]
-pub struct ReviewError(#[source] serde_json::Error);
+pub enum ReviewError {
+    /// It is no JSON of that form.
+    #[error("reading the AdmissionReview: {0}")]
+    Unreadable(#[source] serde_json::Error),
+    /// It is of another version or kind.
+    #[error("this is {kind:?} of {api_version:?}; only {KIND:?} of {API_VERSION:?} is understood")]
+    Foreign {
+        /// What the body says of itself.
+        api_version: String,
+        /// What the body says of itself.
+        kind: String,
+    },
+    /// It has no request.
+    #[error("reading the AdmissionReview: it has no request")]
+    NoRequest,
+}
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Review {
-    request: Question,
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    request: Option<Question>,
 }
 
 impl Question {
     /// Reads the body of a call.
+    ///
+    /// # Errors
+    /// If it is not an AdmissionReview of `admission.k8s.io/v1`, or names a field twice.
     pub fn parse(body: &[u8]) -> Result<Self, ReviewError> {
-        serde_json::from_slice::<Review>(body)
-            .map(|review| review.request)
-            .map_err(ReviewError)
+        let review: Review = serde_json::from_slice(body).map_err(ReviewError::Unreadable)?;
+        if (review.api_version.as_str(), review.kind.as_str()) != (API_VERSION, KIND) {
+            return Err(ReviewError::Foreign {
+                api_version: review.api_version,
+                kind: review.kind,
+            });
+        }
+        review.request.ok_or(ReviewError::NoRequest)
     }
 }
 
 /// The answer to one question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// The object may pass; kubectl prints the warnings.
     Allowed {
         /// Sentences for whoever applies the object.
         warnings: Vec<String>,
     },
-    /// The object breaks a rule (403).
+    /// The object may pass with this annotation added.
+    Annotated(json_patch::Patch),
+    /// The object breaks these rules (422), so that kubectl prints a list.
+    Invalid(Vec<Refusal>),
+    /// The change is not allowed, whatever the object says (403).
     Forbidden(String),
     /// The object cannot be read (400).
     Undecodable(String),
@@ -76,45 +132,92 @@ pub enum Answer {
 impl Answer {
     /// Allowed, without a word.
     pub fn yes() -> Self {
+        Self::warned(&[])
+    }
+
+    /// Allowed, with warnings.
+    pub fn warned(warnings: &[Warning]) -> Self {
         Self::Allowed {
-            warnings: Vec::new(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
         }
     }
 
     /// Why the object may not pass.
-    pub fn refusal(&self) -> Option<&str> {
+    pub fn refusal(&self) -> Option<String> {
         match self {
-            Self::Allowed { .. } => None,
-            Self::Forbidden(message) | Self::Undecodable(message) => Some(message),
+            Self::Allowed { .. } | Self::Annotated(_) => None,
+            Self::Invalid(refusals) => Some(listed(refusals)),
+            Self::Forbidden(message) | Self::Undecodable(message) => Some(message.clone()),
         }
     }
 
     /// Whether the object may pass.
     pub fn allows(&self) -> bool {
-        matches!(self, Self::Allowed { .. })
+        matches!(self, Self::Allowed { .. } | Self::Annotated(_))
     }
 
     /// The AdmissionReview to send back. A refusal is HTTP 200 like an approval; any other status would only count as a
     /// webhook that failed.
     pub fn to_review(&self, uid: &str) -> Value {
-        let response = match self {
-            Self::Allowed { warnings } if warnings.is_empty() => {
-                json!({ "uid": uid, "allowed": true })
+        let mut response = json!({ "uid": uid, "allowed": self.allows() });
+        let (field, value) = match self {
+            Self::Allowed { warnings } if warnings.is_empty() => ("warnings", Value::Null),
+            Self::Allowed { warnings } => ("warnings", json!(warnings)),
+            Self::Annotated(patch) => {
+                use base64::Engine;
+                let text = serde_json::to_vec(patch).unwrap_or_default();
+                let text = base64::engine::general_purpose::STANDARD.encode(text);
+                response
+                    .as_object_mut()
+                    .map(|response| response.insert("patch".to_owned(), text.into()));
+                ("patchType", "JSONPatch".into())
             }
-            Self::Allowed { warnings } => {
-                json!({ "uid": uid, "allowed": true, "warnings": warnings })
-            }
-            Self::Forbidden(message) => refusal(uid, 403, "Forbidden", message),
-            Self::Undecodable(message) => refusal(uid, 400, "BadRequest", message),
+            Self::Invalid(refusals) => ("status", invalid(refusals)),
+            Self::Forbidden(message) => ("status", failure(403, "Forbidden", message)),
+            Self::Undecodable(message) => ("status", failure(400, "BadRequest", message)),
         };
-        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
+        if let (Some(response), false) = (response.as_object_mut(), value.is_null()) {
+            response.insert(field.to_owned(), value);
+        }
+        json!({ "apiVersion": API_VERSION, "kind": KIND, "response": response })
     }
 }
 
-fn refusal(uid: &str, code: u16, reason: &str, message: &str) -> Value {
-    json!({
-        "uid": uid,
-        "allowed": false,
-        "status": { "status": "Failure", "code": code, "reason": reason, "message": message },
-    })
+fn failure(code: u16, reason: &str, message: &str) -> Value {
+    json!({ "status": "Failure", "code": code, "reason": reason, "message": message })
+}
+
+/// A Status as the API server itself writes one for an object that breaks its schema: kubectl prints the causes as a list.
+fn invalid(refusals: &[Refusal]) -> Value {
+    let causes: Vec<Value> = refusals
+        .iter()
+        .map(|refusal| {
+            json!({ "reason": "FieldValueInvalid", "field": refusal.field, "message": refusal.reason })
+        })
+        .collect();
+    let mut status = failure(422, "Invalid", &listed(refusals));
+    if let (Some(status), Some(first)) = (status.as_object_mut(), refusals.first()) {
+        let group = match first.kind {
+            "Service" | "Namespace" => "",
+            _ => GROUP,
+        };
+        let details = json!({
+            "group": group, "kind": first.kind, "name": first.name, "causes": causes,
+        });
+        status.insert("details".to_owned(), details);
+    }
+    status
+}
+
+/// Every problem at once: whoever applies the object mends them in one go.
+fn listed(refusals: &[Refusal]) -> String {
+    if let [refusal] = refusals {
+        return refusal.to_string();
+    }
+    let mut text = format!("{} problems:", refusals.len());
+    for refusal in refusals {
+        text.push_str("\n- ");
+        text.push_str(&refusal.to_string());
+    }
+    text
 }

@@ -16,13 +16,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate;
 use crate::flags::Flags;
-use crate::judge::Kind;
-use crate::known::Known;
+use crate::judge::Scope;
+use crate::kind::Kind;
 use crate::server::{self, Context};
+use crate::snapshot::{Snapshot, Watched};
 
 /// After SIGTERM new connections are still taken for this long: kube-proxies learn of the end only by and by.
 const LINGER: Duration = Duration::from_secs(3);
@@ -57,7 +59,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let figures = Figures::registered(&mut registry);
     let readiness = Readiness::default();
-    let webhook = Webhook::new(&client, &namespace, certificate, figures, &readiness);
+    let scope = Scope {
+        namespace,
+        class: flags.lb_class,
+    };
+    let webhook = Webhook::new(&client, scope, certificate, figures, &readiness);
 
     let probes_end = CancellationToken::new();
     let everywhere = Ipv6Addr::UNSPECIFIED.into();
@@ -75,19 +81,24 @@ pub struct Webhook {
     app: Router,
     certificate: SwappableCertificate,
     ending: Arc<AtomicBool>,
+    keep: AbortHandle,
 }
 
 impl Webhook {
     /// Starts the watches, and makes `readiness` wait for them and for a certificate.
     pub fn new(
         client: &Client,
-        namespace: &str,
+        scope: Scope,
         certificate: SwappableCertificate,
         figures: Figures,
         readiness: &Readiness,
     ) -> Self {
-        let known = Known::watch(client, namespace);
-        known.require(readiness);
+        let (watched, snapshot) = (
+            Watched::begin(client, &scope.namespace),
+            Snapshot::default(),
+        );
+        watched.require(readiness, &snapshot);
+        let keep = tokio::spawn(watched.keep(snapshot.clone()));
         let (present, ending) = (certificate.clone(), Arc::new(AtomicBool::new(false)));
         readiness.require("a server certificate is there", move || {
             present.is_present()
@@ -97,14 +108,15 @@ impl Webhook {
             !over.load(Ordering::Relaxed)
         });
         let app = server::router(Context {
-            known,
-            namespace: namespace.into(),
+            snapshot,
+            scope: Arc::new(scope),
             figures,
         });
         Self {
             app,
             certificate,
             ending,
+            keep: keep.abort_handle(),
         }
     }
 
@@ -126,6 +138,7 @@ impl Webhook {
         let tls = server_config(self.certificate).context("preparing TLS")?;
         let served = https::serve(listener, self.app, tls, end, DRAIN).await;
         wait.abort();
+        self.keep.abort();
         Ok(served?)
     }
 }

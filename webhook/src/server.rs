@@ -9,13 +9,16 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use ferrolb_serving::set_parent_from_traceparent;
+use ferrolb_serving::telemetry::is_sampled;
+use ferrolb_serving::{set_parent_from_traceparent, traceparent_of};
 use tower_http::timeout::TimeoutLayer;
 
-use crate::judge::{Kind, judge};
-use crate::known::Known;
-use crate::review::Question;
+use crate::judge::{Scope, judge};
+use crate::kind::Kind;
+use crate::mutate;
+use crate::review::{Answer, Question, ReviewError};
 use crate::run::Figures;
+use crate::snapshot::Snapshot;
 
 /// An AdmissionReview holds an object twice, and etcd takes objects up to 1.5 MiB by default.
 const BODY_AT_MOST: usize = 7 * 1024 * 1024;
@@ -25,28 +28,32 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// What an answer needs.
 #[derive(Clone)]
 pub struct Context {
-    /// The objects beside which new ones are judged.
-    pub known: Known,
-    /// The namespace whose objects count.
-    pub namespace: Arc<str>,
+    /// What new objects are judged beside.
+    pub snapshot: Snapshot,
+    /// Whose objects count.
+    pub scope: Arc<Scope>,
     /// What is counted.
     pub figures: Figures,
 }
 
-/// The paths of reference 2.1.
+/// The paths of reference 2.1, and our own.
 pub fn router(context: Context) -> Router {
     let mut router = Router::new();
     for kind in Kind::ALL {
         router = router.route(
             &kind.path(),
             post(
-                move |context: State<Context>, headers: HeaderMap, body: Bytes| {
-                    answer(kind, context, headers, body)
+                move |context: State<Context>, headers: HeaderMap, body: Bytes| async move {
+                    validate(kind, &context, &headers, &body)
                 },
             ),
         );
     }
     router
+        .route(
+            mutate::PATH,
+            post(|headers: HeaderMap, body: Bytes| async move { annotate(&headers, &body) }),
+        )
         .layer(DefaultBodyLimit::max(BODY_AT_MOST))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
@@ -55,48 +62,36 @@ pub fn router(context: Context) -> Router {
         .with_state(context)
 }
 
-async fn answer(
-    kind: Kind,
-    State(context): State<Context>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+/// The trace of whoever applied the object, which the API server continues when its tracing is on.
+fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    headers.get("traceparent")?.to_str().ok()
+}
+
+fn validate(kind: Kind, context: &Context, headers: &HeaderMap, body: &[u8]) -> Response {
     let span = tracing::info_span!(
         "admission",
         kind = kind.name(),
         object = tracing::field::Empty,
         allowed = tracing::field::Empty
     );
-    // The API server continues the trace of whoever applied the object, when its tracing is on.
-    if let Some(traceparent) = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-    {
+    if let Some(traceparent) = traceparent(headers) {
         set_parent_from_traceparent(&span, traceparent);
     }
     let _entered = span.enter();
     let began = Instant::now();
-    let question = match Question::parse(&body) {
+    let question = match Question::parse(body) {
         Ok(question) => question,
-        Err(error) => {
-            let text = format!(
-                "{error}: {}\n",
-                std::error::Error::source(&error)
-                    .map(ToString::to_string)
-                    .unwrap_or_default()
-            );
-            return (StatusCode::BAD_REQUEST, text).into_response();
-        }
+        Err(error) => return unreadable(&error),
     };
-    if !context.known.is_complete() {
+    let Some(known) = context.snapshot.known() else {
         // No answer is better than one that overlooks an overlap; failurePolicy decides.
         return (
             StatusCode::SERVICE_UNAVAILABLE,
             "the objects of this cluster are not listed yet\n",
         )
             .into_response();
-    }
-    let answer = judge(kind, &question, &context.known, &context.namespace);
+    };
+    let answer = judge(kind, &question, &known, &context.scope);
     let object = format!("{}/{}", question.namespace, question.name);
     span.record("object", &object);
     span.record("allowed", answer.allows());
@@ -106,9 +101,33 @@ async fn answer(
     if let Some(reason) = answer.refusal() {
         tracing::info!(kind = kind.name(), %object, operation = ?question.operation, reason, "refused");
     }
+    review(&answer, &question)
+}
+
+/// Leaves the trace on a Service: the part of it that this process is, or what came in where this process sends none.
+fn annotate(headers: &HeaderMap, body: &[u8]) -> Response {
+    let question = match Question::parse(body) {
+        Ok(question) => question,
+        Err(error) => return unreadable(&error),
+    };
+    let incoming = traceparent(headers).filter(|traceparent| is_sampled(traceparent));
+    let left = incoming.map(|incoming| {
+        let object = format!("{}/{}", question.namespace, question.name);
+        let span = tracing::info_span!("admission", kind = "Service", object);
+        set_parent_from_traceparent(&span, incoming);
+        traceparent_of(&span).unwrap_or_else(|| incoming.to_owned())
+    });
+    review(&mutate::annotate(&question, left.as_deref()), &question)
+}
+
+fn review(answer: &Answer, question: &Question) -> Response {
     (
         [(header::CONTENT_TYPE, "application/json")],
         answer.to_review(&question.uid).to_string(),
     )
         .into_response()
+}
+
+fn unreadable(error: &ReviewError) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
 }

@@ -1,40 +1,37 @@
 //! What is said of one question, beside objects that are known.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use ferrolb_cluster::store;
+use ferrolb_rules::{Known, Refusal};
 use ferrolb_testing::objects;
-use ferrolb_webhook::judge::{Kind, judge};
-use ferrolb_webhook::known::Known;
+use ferrolb_webhook::judge::{Scope, judge};
+use ferrolb_webhook::kind::Kind;
 use ferrolb_webhook::review::{Answer, Question};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "metallb-system";
 
 fn ask(operation: &str, object: &Value, old: &Value) -> Answer {
-    let known = Known {
-        pools: store("IPAddressPool").1,
-        bgp_advertisements: store("BGPAdvertisement").1,
-        communities: store("Community").1,
-        bfd_profile_of_peer: store("BGPPeer").1,
-    };
-    let review = json!({"request": {
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "u", "operation": operation, "name": "office", "namespace": NAMESPACE,
         "object": object, "oldObject": old,
     }});
     let question = Question::parse(review.to_string().as_bytes()).unwrap();
-    judge(Kind::IPAddressPool, &question, &known, NAMESPACE)
+    let scope = Scope {
+        namespace: NAMESPACE.to_owned(),
+        class: None,
+    };
+    judge(Kind::IPAddressPool, &question, &Known::default(), &scope)
 }
 
 fn pool(annotations: Value) -> Value {
-    let mut pool = objects::pool(NAMESPACE, "office", &["192.0.2.0/24"]);
+    let mut pool = objects::pool(NAMESPACE, "office", &["192.0.2.1-192.0.2.200"]);
     pool["metadata"]["annotations"] = annotations;
     pool
 }
 
 fn refused(key: &str, reason: &str) -> Answer {
-    Answer::Forbidden(format!(
-        "IPAddressPool \"office\", metadata.annotations[{key}]: {reason}"
-    ))
+    let field = format!("metadata.annotations[{key}]");
+    Answer::Invalid(vec![Refusal::new("IPAddressPool", "office", field, reason)])
 }
 
 #[test]

@@ -111,11 +111,12 @@ fn near_its_end(site: &Site) -> Result<String> {
         })?;
     }
     site.wait_for("the API server's calls arrive", LIMIT, || {
-        let pool = objects::pool("unparsable", &["10.99.0.300-10.99.0.400"]).to_string();
+        // Only the webhook knows of the other pool.
+        let pool = objects::pool("overlapping", &["10.10.1.7/32"]).to_string();
         Ok(site
             .apply(&pool)
             .err()
-            .is_some_and(|error| format!("{error:#}").contains("denied the request")))
+            .is_some_and(|error| format!("{error:#}").contains("overlaps with")))
     })?;
     ensure!(before == lives(site)?, "a pod of {SYSTEM} was restarted");
     Ok("renewed, served and trusted; the authority stayed".to_owned())

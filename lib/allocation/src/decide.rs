@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ferrolb_rules::Family;
+use ferrolb_rules::{Family, Requested};
 
 use crate::outcome::{Event, EventKind, Reason};
 use crate::picking::{Asking, Lacks};
 use crate::reasons::{self, Obstacle, listed, texts};
-use crate::service::{Families, Policy, Requested, Service};
+use crate::service::{Families, Policy, Service};
 use crate::state::State;
 use crate::waiting::{Need, Wait};
 

@@ -28,9 +28,8 @@ mod state;
 mod waiting;
 
 pub use allocator::{Allocator, PoolCounters};
+pub use ferrolb_rules::Requested;
 pub use free::FreeSet;
 pub use holds::Hold;
 pub use outcome::{Event, EventKind, Outcome, Reason, Verdict};
-pub use service::{
-    Families, Limit, Namespace, Namespaces, Policy, Port, Protocol, Requested, Service,
-};
+pub use service::{Families, Limit, Namespace, Namespaces, Policy, Port, Protocol, Service};

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use ferrolb_rules::Family;
+use ferrolb_rules::{Family, Requested};
 
 use crate::outcome::Reason;
 use crate::reasons::{self, Obstacle, listed};
-use crate::service::{Families, Policy, Requested, Service};
+use crate::service::{Families, Policy, Service};
 use crate::sharing::Use;
 use crate::state::State;
 use crate::waiting::{Need, Wait};

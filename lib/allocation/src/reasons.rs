@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_api::{ObjectKey, annotations};
-use ferrolb_rules::{Family, Pool};
+use ferrolb_rules::{Family, Pool, Requested};
 
 use crate::outcome::{Event, EventKind, Reason, Verdict};
-use crate::service::{Families, Requested, Service};
+use crate::service::{Families, Service};
 use crate::sharing::Blocked;
 use crate::waiting::{Need, Wait};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use ferrolb_api::{ObjectKey, annotations};
-use ferrolb_rules::{Family, Labels};
+use ferrolb_api::ObjectKey;
+use ferrolb_rules::{Family, Labels, Requested};
 
 /// What is read of each namespace, by name.
 pub type Namespaces = BTreeMap<String, Namespace>;
@@ -88,17 +88,6 @@ pub enum Policy {
     RequireDualStack,
 }
 
-/// The addresses that a Service asks for, by annotation or by `spec.loadBalancerIP`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Requested {
-    /// None.
-    Nothing,
-    /// These, in the order given.
-    Addresses(Vec<IpAddr>),
-    /// What is asked for cannot be understood; the sentence says why.
-    Invalid(String),
-}
-
 /// A port as it may collide on a shared address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
@@ -133,50 +122,6 @@ pub enum Protocol {
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
-    }
-}
-
-const ANNOTATION: &str = annotations::LOAD_BALANCER_IPS.current;
-
-/// What somebody wrote, cut where it is long.
-fn quoted(text: &str) -> String {
-    const CHARACTERS_AT_MOST: usize = 100;
-    match text.char_indices().nth(CHARACTERS_AT_MOST) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
-        None => text.to_owned(),
-    }
-}
-
-impl Requested {
-    /// Reads what the annotation and `spec.loadBalancerIP` say (reference 3.1: both together are an error).
-    #[must_use]
-    pub fn parse(annotation: Option<&str>, load_balancer_ip: Option<&str>) -> Self {
-        let load_balancer_ip = load_balancer_ip.filter(|text| !text.is_empty());
-        let annotation = annotation.filter(|text| !text.trim().is_empty());
-        let text = match (annotation, load_balancer_ip) {
-            (None, None) => return Requested::Nothing,
-            (Some(_), Some(_)) => {
-                return Requested::Invalid(format!(
-                    "{ANNOTATION} and spec.loadBalancerIP are both set; remove spec.loadBalancerIP"
-                ));
-            }
-            (Some(text), None) | (None, Some(text)) => text,
-        };
-        let mut addresses = Vec::new();
-        for part in text.split(',').map(str::trim) {
-            match part.parse::<IpAddr>() {
-                Ok(address) => addresses.push(address),
-                Err(_) => {
-                    return Requested::Invalid(format!(
-                        "invalid requested load balancer IPs {text:?}: {part:?} is not an IP address; write addresses separated by \
-                         commas in {ANNOTATION}",
-                        text = quoted(text),
-                        part = quoted(part),
-                    ));
-                }
-            }
-        }
-        Requested::Addresses(addresses)
     }
 }
 

@@ -7,14 +7,14 @@ use ferrolb_api::v1beta1::{
     BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement,
 };
 use ferrolb_api::v1beta2::BGPPeer;
-use ferrolb_rules::{Configuration, LastGood, Objects, Refusal, pool_annotations};
+use ferrolb_rules::{AllObjects, Configuration, LastGood, Refusal, pool_annotations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
 use tokio::sync::Notify;
 
 use crate::changes::ChangeFeed;
-use crate::store::{Broken, Snapshot, Store};
+use crate::store::{Broken, Store};
 use crate::watch::{WatchConfig, watch_guarded};
 use crate::{Client, ObjectKey};
 
@@ -124,22 +124,20 @@ impl ConfigurationStores {
 
     /// What is in force now, beside what was in force `before`, and what is set aside.
     pub fn read(&self, before: &mut LastGood) -> (Configuration, Vec<Refusal>) {
-        let (pools, l2_advertisements, bgp_advertisements, peers, bfd_profiles, communities) = (
-            self.pools.snapshot(),
-            self.l2_advertisements.snapshot(),
-            self.bgp_advertisements.snapshot(),
-            self.peers.snapshot(),
-            self.bfd_profiles.snapshot(),
-            self.communities.snapshot(),
-        );
-        before.read(&Objects {
-            pools: &values(&pools),
-            l2_advertisements: &values(&l2_advertisements),
-            bgp_advertisements: &values(&bgp_advertisements),
-            peers: &values(&peers),
-            bfd_profiles: &values(&bfd_profiles),
-            communities: &values(&communities),
-        })
+        self.objects().with(|objects| before.read(objects))
+    }
+
+    /// All objects as they are now.
+    #[must_use]
+    pub fn objects(&self) -> AllObjects {
+        AllObjects {
+            pools: values(&self.pools),
+            l2_advertisements: values(&self.l2_advertisements),
+            bgp_advertisements: values(&self.bgp_advertisements),
+            peers: values(&self.peers),
+            bfd_profiles: values(&self.bfd_profiles),
+            communities: values(&self.communities),
+        }
     }
 
     /// Objects that the API server holds and that do not parse, by kind and key.
@@ -179,11 +177,8 @@ impl ConfigurationFeed {
     }
 }
 
-fn values<T>(snapshot: &Snapshot<T>) -> Vec<&T> {
-    snapshot
-        .values()
-        .map(|stored| stored.value().as_ref())
-        .collect()
+fn values<T>(store: &Store<T>) -> Vec<Arc<T>> {
+    store.with(|all| all.values().map(|stored| stored.value().clone()).collect())
 }
 
 /// What decisions and statuses read of an object's metadata. The resource version is kept by the store itself.

@@ -83,19 +83,11 @@ fn operator() -> Permissions {
 
 fn webhook() -> Permissions {
     Permissions {
-        everywhere: Vec::new(),
+        // Their labels and addresses, to warn of selectors that select none and of pools that hold a node's address.
+        everywhere: vec![rule("", &["nodes"], &WATCH)],
         here: vec![
             // The kinds that an object is judged beside.
-            rule(
-                GROUP,
-                &[
-                    "bgpadvertisements",
-                    "bgppeers",
-                    "communities",
-                    "ipaddresspools",
-                ],
-                &WATCH,
-            ),
+            rule(GROUP, &CONFIGURATION, &WATCH),
             // A list or watch by name counts as a request for that name when it selects on metadata.name.
             named("", "secrets", &[names::WEBHOOK_CERTIFICATE], &WATCH),
         ],
@@ -217,7 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn the_webhook_may_do_nothing_outside_the_install_namespace() {
-        assert_eq!(Permissions::of(Component::Webhook).everywhere, []);
+    fn outside_the_install_namespace_the_webhook_reads_nodes_and_nothing_else() {
+        assert_eq!(
+            Permissions::of(Component::Webhook).everywhere,
+            [rule("", &["nodes"], &WATCH)]
+        );
     }
 }

@@ -77,37 +77,28 @@ pub struct BgpAdvertisement {
 /// Community aliases of all Community objects (reference 1.7).
 pub type Aliases = BTreeMap<String, Community>;
 
-/// What is wrong with an L2Advertisement.
-#[must_use]
-pub fn check_l2(candidate: &api::L2Advertisement) -> Vec<Refusal> {
-    parse_l2(candidate).err().unwrap_or_default()
+/// A pool that an advertisement does not fit, and why.
+pub(crate) struct Misfit {
+    pub(crate) pool: String,
+    pub(crate) refusal: Refusal,
 }
 
-/// What is wrong with a BGPAdvertisement beside these pools and `others`, among which it may be itself.
-///
-/// An alias that no Community defines is not refused here: the Community may be applied later (reference 2.2).
-#[must_use]
-pub fn check_bgp<'a>(
-    candidate: &api::BGPAdvertisement,
+/// The pools that `advertisement` selects and does not fit, by itself or beside `others`; none of its name counts among those.
+pub(crate) fn misfits<'a>(
+    advertisement: &'a BgpAdvertisement,
+    others: &'a [BgpAdvertisement],
     pools: impl IntoIterator<Item = &'a Pool>,
-    others: impl IntoIterator<Item = &'a api::BGPAdvertisement>,
-) -> Vec<Refusal> {
-    let advertisement = match parse_bgp(candidate, None) {
-        Ok(advertisement) => advertisement,
-        Err(refusals) => return refusals,
-    };
-    let others: Vec<_> = others
-        .into_iter()
-        .filter(|other| other.metadata.name != candidate.metadata.name)
-        .filter_map(|other| parse_bgp(other, None).ok())
-        .collect();
+) -> Vec<Misfit> {
     pools
         .into_iter()
-        .flat_map(|pool| {
-            let aggregation = check_aggregation(&advertisement, pool);
-            aggregation
-                .into_iter()
-                .chain(check_local_pref(&advertisement, &others, pool))
+        .filter(|pool| advertisement.pools.selects(pool))
+        .filter_map(|pool| {
+            let refusal = check_aggregation(advertisement, pool)
+                .or_else(|| check_local_pref(advertisement, others, pool))?;
+            Some(Misfit {
+                pool: pool.name.clone(),
+                refusal,
+            })
         })
         .collect()
 }
@@ -273,10 +264,7 @@ pub(crate) fn parse_bgp(
 }
 
 /// Refuses an aggregate that would cover more than the pool (reference 2.3: the widest network of an entry decides).
-pub(crate) fn check_aggregation(advertisement: &BgpAdvertisement, pool: &Pool) -> Option<Refusal> {
-    if !advertisement.pools.selects(pool) {
-        return None;
-    }
+fn check_aggregation(advertisement: &BgpAdvertisement, pool: &Pool) -> Option<Refusal> {
     pool.ranges.iter().find_map(|range| {
         let (field, length) = match range.family() {
             Family::V4 => ("spec.aggregationLength", advertisement.aggregation_length),
@@ -300,17 +288,16 @@ pub(crate) fn check_aggregation(advertisement: &BgpAdvertisement, pool: &Pool) -
 
 /// Refuses a local preference other than the one that another advertisement gives to the same routes of `pool`
 /// (reference 2.3).
-pub(crate) fn check_local_pref(
+fn check_local_pref(
     advertisement: &BgpAdvertisement,
     others: &[BgpAdvertisement],
     pool: &Pool,
 ) -> Option<Refusal> {
-    if !advertisement.pools.selects(pool) {
-        return None;
-    }
-    let other = others
-        .iter()
-        .find(|other| other.pools.selects(pool) && contradict(advertisement, other, pool))?;
+    let other = others.iter().find(|other| {
+        other.name != advertisement.name
+            && contradict(advertisement, other, pool)
+            && other.pools.selects(pool)
+    })?;
     let refusal = Refusal::new(
         "BGPAdvertisement",
         &advertisement.name,

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ferrolb_api::v1beta1::CommunityAlias;
+
+use crate::refusal::Refusal;
+
 /// A BGP community.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Community {
@@ -77,6 +81,61 @@ impl fmt::Display for Community {
             Community::Large(a, b, c) => write!(f, "large:{a}:{b}:{c}"),
         }
     }
+}
+
+/// What an alias stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The Community object that defines it.
+    pub object: String,
+    /// What it stands for.
+    pub community: Community,
+}
+
+/// Reads an alias of the Community `object`, where it is the entry `index`.
+pub(crate) fn parse_alias(
+    object: &str,
+    index: usize,
+    alias: &CommunityAlias,
+) -> Result<Alias, Refusal> {
+    match alias.value.parse() {
+        Ok(community) => Ok(Alias {
+            object: object.to_owned(),
+            community,
+        }),
+        Err(error) => Err(refusal(
+            object,
+            index,
+            format!("parsing community {:?}: {error}", alias.name),
+        )),
+    }
+}
+
+/// The refusal of an alias that is `defined` already.
+pub(crate) fn defined_twice(
+    object: &str,
+    index: usize,
+    alias: &CommunityAlias,
+    defined: &Alias,
+) -> Refusal {
+    let reason = format!("duplicate definition of community {:?}", alias.name);
+    if defined.object == object {
+        let reason = format!("{reason}: it stands in this object before; remove one of the two");
+        refusal(object, index, reason)
+    } else {
+        let other = &defined.object;
+        let reason = format!("{reason}: Community {other:?} defines it; give it another name");
+        refusal(object, index, reason).conflicting()
+    }
+}
+
+fn refusal(object: &str, index: usize, reason: String) -> Refusal {
+    Refusal::new(
+        "Community",
+        object,
+        format!("spec.communities[{index}]"),
+        reason,
+    )
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 
 use crate::configuration::{Configuration, Objects};
+use crate::reading::{self, Read};
 use crate::refusal::Refusal;
 
 /// What was in force at the last reading.
@@ -23,7 +24,13 @@ pub struct LastGood {
 impl LastGood {
     /// Reads all objects as [`Configuration::from_objects`] does, but that one that breaks a rule stays in force as it was.
     pub fn read(&mut self, objects: &Objects<'_>) -> (Configuration, Vec<Refusal>) {
-        let (configuration, refusals, kept) = Configuration::read(objects, self);
+        let read = self.read_all(objects);
+        (read.configuration, read.refusals)
+    }
+
+    /// The same, with everything that was found out.
+    pub(crate) fn read_all(&mut self, objects: &Objects<'_>) -> Read {
+        let read = reading::read(objects, self);
         fn uids<'a, K: ResourceExt + 'a>(
             kind: &'static str,
             objects: &'a [&'a K],
@@ -36,10 +43,11 @@ impl LastGood {
             .chain(uids("L2Advertisement", objects.l2_advertisements))
             .chain(uids("BGPAdvertisement", objects.bgp_advertisements))
             .chain(uids("BGPPeer", objects.peers))
+            .chain(uids("Community", objects.communities))
             .collect();
-        self.kept = kept.into_iter().collect();
-        self.configuration = configuration.clone();
-        (configuration, refusals)
+        self.kept = read.kept.iter().cloned().collect();
+        self.configuration = read.configuration.clone();
+        read
     }
 
     /// What is in force since the last reading.

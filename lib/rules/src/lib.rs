@@ -3,32 +3,48 @@
 //! This is the only door from what people write to what FerroLB decides. Webhook, operator and speaker all go through
 //! it, so that an object which one of them accepts is never misread by another.
 //!
-//! Architecture Invariant: no rule knows who calls it. There is no "webhook mode"; a caller that may not judge a rule
-//! (because the object it needs may arrive later) asks for the narrower check of the kind's own module.
+//! [`LastGood::read`] brings all objects into force; [`Known`] says of one object, before it is stored, what that will say.
+//!
+//! Architecture Invariant: no rule knows who calls it, and no rule stands twice. [`Known`] asks the same functions.
 
 mod addresses;
-pub mod advertisements;
+mod advertisements;
+mod all_objects;
 mod communities;
 mod configuration;
 mod fields;
 mod kept_back;
+mod known;
 mod labels;
 mod last_good;
+mod nodes;
 mod overlaps;
-pub mod peers;
-pub mod pools;
+mod peers;
+mod pools;
+mod reading;
 mod refusal;
+mod requests;
+mod routers;
 mod selector;
+mod services;
+mod taken;
+mod verdict;
+mod warnings;
 
 pub use addresses::{AddressRange, AddressRangeError, Family};
 pub use advertisements::{BgpAdvertisement, L2Advertisement, PoolSelection};
-pub use communities::{Community, CommunityError};
-pub use configuration::{Configuration, Objects, check_bfd_profile, check_community};
+pub use all_objects::AllObjects;
+pub use communities::{Alias, Community, CommunityError};
+pub use configuration::{Configuration, Objects};
 pub use kept_back::{parse_max_addresses, pool_annotations};
+pub use known::Known;
 pub use labels::{Labelled, Labels};
 pub use last_good::LastGood;
+pub use nodes::Node;
 pub use overlaps::{InForce, Overlap, Overlaps, overlaps};
 pub use peers::{Password, Peer, PeerAsn, PeerTarget};
 pub use pools::{Pool, ServiceAllocation};
 pub use refusal::Refusal;
+pub use requests::{Request, Requested};
 pub use selector::{Selector, any_matches};
+pub use verdict::{Verdict, Warning};

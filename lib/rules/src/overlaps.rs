@@ -1,4 +1,4 @@
-//! Which addresses are spoken for, and which pools have some in common?
+//! Which pools have addresses in common?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,105 +9,10 @@ use kube::ResourceExt;
 
 use crate::addresses::{AddressRange, Family};
 use crate::configuration::Configuration;
-use crate::pools::KIND;
-use crate::refusal::Refusal;
+use crate::taken::Taken;
 
 /// Overlaps of one pool that are named; nobody mends more at a time.
 const NAMED_AT_MOST: usize = 20;
-
-/// The addresses that are spoken for, to find an overlap without looking at each range.
-#[derive(Default)]
-pub(crate) struct Taken {
-    /// By family and first address: the last address, the pool and the text of the entry. Disjoint: of what several entries
-    /// have in common the first has it all.
-    ranges: BTreeMap<(Family, u128), Entry>,
-}
-
-#[derive(Clone)]
-struct Entry {
-    last: u128,
-    pool: Arc<str>,
-    text: Arc<str>,
-}
-
-impl Taken {
-    pub(crate) fn insert(&mut self, pool: &str, text: &str, range: AddressRange) {
-        let (family, pool, text): (_, Arc<str>, Arc<str>) =
-            (range.family(), pool.into(), text.into());
-        let inside: Vec<(u128, u128)> = self
-            .ranges
-            .range((family, 0)..=(family, range.last()))
-            .rev()
-            .map(|((_, first), entry)| (*first, entry.last))
-            .take_while(|(_, last)| *last >= range.first())
-            .collect();
-        let mut piece = |first: u128, last: u128| {
-            let entry = Entry {
-                last,
-                pool: Arc::clone(&pool),
-                text: Arc::clone(&text),
-            };
-            self.ranges.insert((family, first), entry);
-        };
-        let mut first = Some(range.first());
-        for (taken_first, taken_last) in inside.into_iter().rev() {
-            if let Some(first) = first.filter(|first| *first < taken_first) {
-                piece(first, taken_first - 1);
-            }
-            first = taken_last.checked_add(1);
-        }
-        if let Some(first) = first.filter(|first| *first <= range.last()) {
-            piece(first, range.last());
-        }
-    }
-
-    /// The overlaps of `candidate` with what is taken and within itself (reference 2.3: any pool, also the same).
-    pub(crate) fn conflicts(&self, candidate: &IPAddressPool) -> Vec<Refusal> {
-        let name = candidate.name_any();
-        let mut own = Taken::default();
-        let mut refusals = Vec::new();
-        for (index, text) in candidate.spec.addresses.iter().enumerate() {
-            let Ok(range) = text.parse::<AddressRange>() else {
-                continue;
-            };
-            if let Some((pool, other)) = self.overlapping(range).or_else(|| own.overlapping(range))
-            {
-                let refusal = Refusal::new(
-                    KIND,
-                    &name,
-                    format!("spec.addresses[{index}]"),
-                    format!(
-                        "CIDR {text:?} in pool {name:?} overlaps with already defined CIDR {other:?} of pool {pool:?}; \
-                         remove the addresses from one of the two"
-                    ),
-                );
-                refusals.push(if pool == name {
-                    refusal
-                } else {
-                    refusal.conflicting()
-                });
-            }
-            own.insert(&name, text, range);
-        }
-        refusals
-    }
-
-    /// Whether nothing that is taken has an address in common with `range`.
-    pub(crate) fn is_free(&self, range: AddressRange) -> bool {
-        self.overlapping(range).is_none()
-    }
-
-    /// The pool and text of an entry that has an address in common with `range`.
-    fn overlapping(&self, range: AddressRange) -> Option<(&str, &str)> {
-        let nearest = self
-            .ranges
-            .range((range.family(), 0)..=(range.family(), range.last()))
-            .next_back();
-        nearest
-            .filter(|(_, entry)| entry.last >= range.first())
-            .map(|(_, entry)| (&*entry.pool, &*entry.text))
-    }
-}
 
 /// What a pool has in common with others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -276,8 +181,7 @@ fn pieces_of(pool: &IPAddressPool, in_force: &Configuration) -> Vec<Piece> {
     for (range, text) in said {
         own.insert(&name, text, range);
     }
-    own.ranges
-        .into_iter()
+    own.into_entries()
         .map(|((family, first), entry)| Piece {
             pool: entry.pool,
             family,
@@ -405,24 +309,6 @@ mod tests {
     }
 
     proptest! {
-        /// Against looking at each entry: the same answer, and an entry that does overlap is named.
-        #[test]
-        fn what_is_taken_is_found(taken in prop::collection::vec(range(), 0..20), asked in range()) {
-            let mut all = Taken::default();
-            for range in &taken {
-                all.insert("p", &range.to_string(), *range);
-            }
-            let overlapping: Vec<String> = taken
-                .iter()
-                .filter(|range| range.overlaps(&asked))
-                .map(ToString::to_string)
-                .collect();
-            match all.overlapping(asked) {
-                None => prop_assert!(overlapping.is_empty()),
-                Some((_, text)) => prop_assert!(overlapping.iter().any(|other| other == text)),
-            }
-        }
-
         /// Against looking at each pair of entries.
         #[test]
         fn each_pool_is_told_of_each_other(

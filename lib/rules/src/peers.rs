@@ -12,7 +12,7 @@ use crate::pools::parse_selectors;
 use crate::refusal::Refusal;
 use crate::selector::Selector;
 
-const KIND: &str = "BGPPeer";
+pub(crate) const KIND: &str = "BGPPeer";
 /// The shortest hold time but for none at all (RFC 4271 section 4.2).
 const HOLD_TIME_AT_LEAST: Duration = Duration::from_secs(3);
 /// The longest that an OPEN can say: 16 bits of seconds.
@@ -71,7 +71,7 @@ pub enum PeerAsn {
 }
 
 /// Where a peer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerTarget {
     /// At this address.
     Address(IpAddr),
@@ -100,12 +100,33 @@ impl std::fmt::Debug for Password {
     }
 }
 
-/// What is wrong with a BGPPeer by itself. What it names (a Secret, a BFDProfile) may come later (reference 2.2).
-#[must_use]
-pub fn check_peer(candidate: &BGPPeer) -> Vec<Refusal> {
-    parse(candidate).err().unwrap_or_default()
+impl Peer {
+    /// What the peer asks for that speakers of this version do not do, as a sentence.
+    #[must_use]
+    pub fn not_carried_out(&self) -> Option<String> {
+        let interface = matches!(self.target, PeerTarget::Interface(_));
+        let fields: Vec<&str> = [
+            (interface, "spec.interface"),
+            (self.vrf.is_some(), "spec.vrf"),
+            (self.bfd_profile.is_some(), "spec.bfdProfile"),
+            (self.graceful_restart, "spec.enableGracefulRestart"),
+        ]
+        .into_iter()
+        .filter_map(|(asked, field)| asked.then_some(field))
+        .collect();
+        // A session elsewhere, or over another table of routes, would be another session than the one asked for.
+        let none = interface || self.vrf.is_some();
+        (!fields.is_empty()).then(|| {
+            format!(
+                "This version of FerroLB does not carry out {} yet{}.",
+                fields.join(", "),
+                if none { " and opens no session" } else { "" }
+            )
+        })
+    }
 }
 
+/// Reads a peer by itself. What it names (a Secret, a BFDProfile) may come later (reference 2.2).
 pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
     let name = object.name_any();
     let spec = &object.spec;

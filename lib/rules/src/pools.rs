@@ -9,7 +9,6 @@ use kube::ResourceExt;
 use crate::addresses::{AddressRange, Family};
 use crate::fields;
 use crate::kept_back::{self, KeptBack};
-use crate::overlaps::Taken;
 use crate::refusal::Refusal;
 use crate::selector::Selector;
 
@@ -106,34 +105,6 @@ impl Pool {
         };
         format!("{} ({}{more})", self.name, entries.join(", "))
     }
-}
-
-/// What is wrong with `candidate` by itself or beside `others`. An object of the same name among `others` is its former
-/// version and does not count.
-pub fn check_pool<'a>(
-    candidate: &IPAddressPool,
-    others: impl IntoIterator<Item = &'a IPAddressPool>,
-) -> Vec<Refusal> {
-    let mut refusals = match parse(candidate) {
-        Ok(_) => Vec::new(),
-        Err(refusals) => refusals,
-    };
-    let mut taken = Taken::default();
-    for other in others
-        .into_iter()
-        .filter(|other| other.metadata.name != candidate.metadata.name)
-    {
-        for (text, range) in other
-            .spec
-            .addresses
-            .iter()
-            .filter_map(|text| Some((text, text.parse().ok()?)))
-        {
-            taken.insert(&other.name_any(), text, range);
-        }
-    }
-    refusals.extend(taken.conflicts(candidate));
-    refusals
 }
 
 /// Reads a pool by itself: everything but what it has in common with others.

@@ -1,12 +1,13 @@
 //! What is in force and what is set aside, over whole objects.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::sync::Arc;
+
 use ferrolb_api::v1beta1::{BGPAdvertisement, Community, IPAddressPool, L2Advertisement};
 use ferrolb_api::v1beta2::BGPPeer;
-use ferrolb_rules::advertisements::{check_bgp, check_l2};
-use ferrolb_rules::peers::check_peer;
-use ferrolb_rules::pools::check_pool;
-use ferrolb_rules::{Configuration, Objects, Password, PeerAsn, check_community};
+use ferrolb_rules::{
+    AllObjects, Configuration, Known, LastGood, Objects, Password, PeerAsn, Refusal,
+};
 use serde_json::{Value, json};
 
 fn object<T: serde::de::DeserializeOwned>(name: &str, created: &str, spec: Value) -> T {
@@ -26,6 +27,22 @@ fn object<T: serde::de::DeserializeOwned>(name: &str, created: &str, spec: Value
 
 fn pool(name: &str, created: &str, addresses: &[&str]) -> IPAddressPool {
     object(name, created, json!({"addresses": addresses}))
+}
+
+fn known(objects: AllObjects) -> Known {
+    Known::new(objects, &mut LastGood::default(), None)
+}
+
+fn check_pool<'a>(
+    candidate: &IPAddressPool,
+    others: impl IntoIterator<Item = &'a IPAddressPool>,
+) -> Vec<Refusal> {
+    let others = others.into_iter().cloned().map(Arc::new).collect();
+    let beside = AllObjects {
+        pools: others,
+        ..AllObjects::default()
+    };
+    known(beside).pool(candidate).refusals
 }
 
 const OLD: &str = "2026-01-01T00:00:00Z";
@@ -67,12 +84,12 @@ fn of_two_pools_that_overlap_the_older_stays_in_force() {
 #[test]
 fn a_pool_is_checked_beside_the_others_but_not_beside_its_former_self() {
     let before = pool("a", OLD, &["10.0.0.0/24"]);
-    let other = pool("b", OLD, &["10.1.0.0/16", "10.1.5.0/24"]);
+    let other = pool("b", OLD, &["10.1.0.0/16", "10.2.5.0/24"]);
     assert!(check_pool(&pool("a", OLD, &["10.0.0.0/25"]), [&before, &other]).is_empty());
     assert_eq!(
         check_pool(&pool("c", NEW, &["10.1.200.0/24"]), [&before, &other]).len(),
         1,
-        "behind a shorter range"
+        "within a wider range"
     );
     assert_eq!(
         check_pool(&pool("c", NEW, &["10.9.0.0/24", "10.9.0.7/32"]), [&before]).len(),
@@ -205,7 +222,7 @@ fn peers_are_refused_with_metallbs_fragments() {
             spec[key] = value.clone();
         }
         let peer: BGPPeer = object("p", OLD, spec);
-        let refusals = check_peer(&peer);
+        let refusals = Known::default().peer(&peer).refusals;
         assert_eq!(refusals.len(), 1, "{change}: {refusals:?}");
         assert!(
             refusals[0].reason.contains(fragment),
@@ -213,7 +230,21 @@ fn peers_are_refused_with_metallbs_fragments() {
             refusals[0]
         );
     }
-    assert!(check_peer(&object("p", OLD, base)).is_empty());
+    let peer: BGPPeer = object("p", OLD, base);
+    assert!(Known::default().peer(&peer).refusals.is_empty());
+}
+
+#[test]
+fn what_a_peer_asks_for_in_vain_is_said() {
+    let peer = json!({"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1", "bfdProfile": "fast", "vrf": "red"});
+    let verdict = Known::default().peer(&object("p", OLD, peer));
+    let said: Vec<String> = verdict.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "spec: This version of FerroLB does not carry out spec.vrf, spec.bfdProfile yet and opens no session."
+        ]
+    );
 }
 
 #[test]
@@ -227,15 +258,13 @@ fn a_password_is_never_shown() {
 #[test]
 fn advertisements_are_refused_where_they_contradict_themselves_or_a_pool() {
     let pool = pool("narrow", OLD, &["1.1.1.0/28"]);
-    let (configuration, _) = Configuration::from_objects(&Objects {
-        pools: &[&pool],
-        ..Objects::default()
+    let known = known(AllObjects {
+        pools: vec![Arc::new(pool)],
+        ..AllObjects::default()
     });
     let check = |spec: Value| -> Vec<String> {
-        check_bgp(&object("adv", OLD, spec), configuration.pools.values(), [])
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        let verdict = known.bgp_advertisement(&object("adv", OLD, spec));
+        verdict.refusals.iter().map(ToString::to_string).collect()
     };
     assert!(check(json!({})).is_empty());
     assert!(check(json!({"aggregationLength": 28})).is_empty());
@@ -276,7 +305,7 @@ fn advertisements_are_refused_where_they_contradict_themselves_or_a_pool() {
         OLD,
         json!({"ipAddressPools": ["a", "a"], "preferredNodeSelectors": [{"weight": 101, "preference": {}}]}),
     );
-    assert_eq!(check_l2(&l2).len(), 2);
+    assert_eq!(known.l2_advertisement(&l2).refusals.len(), 2);
 }
 
 #[test]
@@ -291,14 +320,18 @@ fn an_alias_is_defined_once() {
         NEW,
         json!({"communities": [{"name": "x", "value": "1:2"}, {"name": "y", "value": "lar:1:2:3"}]}),
     );
-    let refusals = check_community(&second, [&first, &second]);
+    let known = known(AllObjects {
+        communities: vec![Arc::new(first.clone()), Arc::new(second.clone())],
+        ..AllObjects::default()
+    });
+    let refusals = known.community(&second).refusals;
     assert_eq!(refusals.len(), 2);
     assert!(
         refusals[0]
             .reason
             .contains("duplicate definition of community \"x\"")
     );
-    assert!(check_community(&first, [&first]).is_empty());
+    assert!(known.community(&first).refusals.is_empty());
 }
 
 #[test]

@@ -129,6 +129,15 @@ pub fn set_parent_from_traceparent(span: &Span, traceparent: &str) {
     }
 }
 
+/// Whether a W3C `traceparent` names a trace, and one of which spans are kept.
+pub fn is_sampled(traceparent: &str) -> bool {
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let context = TraceContextPropagator::new().extract(&carrier);
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid() && span.is_sampled()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +172,24 @@ mod tests {
             traceparent_of(&span)
         });
         assert!(traceparent.is_some());
+    }
+
+    #[test]
+    fn a_trace_that_nobody_keeps_is_not_sampled() {
+        for (traceparent, sampled) in [
+            (PARENT, true),
+            (
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+                false,
+            ),
+            (
+                "00-00000000000000000000000000000000-0000000000000000-01",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(is_sampled(traceparent), sampled, "{traceparent}");
+        }
     }
 
     #[test]

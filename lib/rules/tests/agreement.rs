@@ -1,0 +1,213 @@
+//! What is said of an object before it is stored is what is said of it afterwards.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use ferrolb_rules::{AllObjects, Known, LastGood, Refusal, Verdict};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// One object: its kind, one of few names, when it was created, and what it says.
+#[derive(Clone, Debug)]
+struct Written {
+    kind: &'static str,
+    name: String,
+    created: u32,
+    spec: Value,
+}
+
+impl Written {
+    fn read<K: DeserializeOwned>(&self) -> Arc<K> {
+        let version = match self.kind {
+            "BGPPeer" => "v1beta2",
+            _ => "v1beta1",
+        };
+        let object = json!({
+            "apiVersion": format!("metallb.io/{version}"), "kind": self.kind,
+            "metadata": {
+                "name": self.name, "namespace": "metallb-system", "uid": format!("{}-{}", self.kind, self.name),
+                "creationTimestamp": format!("2026-01-01T00:00:{:02}Z", self.created),
+            },
+            "spec": self.spec,
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn verdict(&self, known: &Known) -> Verdict {
+        match self.kind {
+            "IPAddressPool" => known.pool(&self.read()),
+            "BGPAdvertisement" => known.bgp_advertisement(&self.read()),
+            "BGPPeer" => known.peer(&self.read()),
+            "L2Advertisement" => known.l2_advertisement(&self.read()),
+            "BFDProfile" => known.bfd_profile(&self.read()),
+            _ => known.community(&self.read()),
+        }
+    }
+}
+
+fn all(written: &[Written]) -> AllObjects {
+    fn of<K: DeserializeOwned>(kind: &str, written: &[Written]) -> Vec<Arc<K>> {
+        let of = written.iter().filter(|object| object.kind == kind);
+        of.map(Written::read).collect()
+    }
+    AllObjects {
+        pools: of("IPAddressPool", written),
+        l2_advertisements: of("L2Advertisement", written),
+        bgp_advertisements: of("BGPAdvertisement", written),
+        peers: of("BGPPeer", written),
+        bfd_profiles: of("BFDProfile", written),
+        communities: of("Community", written),
+    }
+}
+
+fn texts(all: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+    subsequence(all, 0..=all.len().min(3)).prop_shuffle()
+}
+
+fn spec(kind: &'static str) -> BoxedStrategy<Value> {
+    const ADDRESSES: &[&str] = &[
+        "10.0.0.0/24",
+        "10.0.0.128/25",
+        "10.0.1.0/28",
+        "10.0.1.8-10.0.2.3",
+        "10.0.3.9-10.0.3.1",
+        "fd00::/112",
+        "fd00::10-fd00::20",
+        "10.0.4.0/33",
+    ];
+    const POOLS: &[&str] = &["a", "b", "missing"];
+    const NODES: &[&str] = &["red", "green"];
+    let nodes = texts(NODES).prop_map(|labels| {
+        let selectors = labels
+            .into_iter()
+            .map(|label| json!({"matchLabels": {"rack": label}}));
+        Value::Array(selectors.collect())
+    });
+    match kind {
+        "IPAddressPool" => texts(ADDRESSES)
+            .prop_map(|addresses| json!({"addresses": addresses}))
+            .boxed(),
+        "L2Advertisement" => (texts(POOLS), select(&[1, 100, 101][..]))
+            .prop_map(|(pools, weight)| {
+                json!({"ipAddressPools": pools, "preferredNodeSelectors": [{"weight": weight, "preference": {}}]})
+            })
+            .boxed(),
+        "BGPAdvertisement" => (
+            texts(POOLS),
+            select(&[24, 28, 32, 33][..]),
+            select(&[100, 200][..]),
+            texts(&["x", "y", "1:2", "9:9:9"]),
+            nodes,
+        )
+            .prop_map(|(pools, length, preference, communities, nodes)| {
+                json!({
+                    "ipAddressPools": pools, "aggregationLength": length, "localPref": preference,
+                    "communities": communities, "nodeSelectors": nodes,
+                })
+            })
+            .boxed(),
+        "BGPPeer" => (
+            select(&["10.9.0.1", "10.9.0.2", "nowhere"][..]),
+            select(&["30s", "1s"][..]),
+            nodes,
+        )
+            .prop_map(|(address, hold, nodes)| {
+                json!({
+                    "myASN": 1, "peerASN": 2, "peerAddress": address, "holdTime": hold, "nodeSelectors": nodes,
+                })
+            })
+            .boxed(),
+        "BFDProfile" => select(&[9, 10, 300][..])
+            .prop_map(|interval| json!({"receiveInterval": interval}))
+            .boxed(),
+        _ => (
+            texts(&["x", "y", "z"]),
+            select(&["1:1", "1:2", "large:1"][..]),
+        )
+            .prop_map(|(names, value)| {
+                let aliases = names.into_iter().map(|name| json!({"name": name, "value": value}));
+                json!({"communities": aliases.collect::<Vec<_>>()})
+            })
+            .boxed(),
+    }
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    const KINDS: [&str; 6] = [
+        "IPAddressPool",
+        "IPAddressPool",
+        "BGPAdvertisement",
+        "BGPPeer",
+        "Community",
+        "L2Advertisement",
+    ];
+    let kind = prop_oneof![8 => select(&KINDS[..]), 1 => Just("BFDProfile")];
+    kind.prop_flat_map(|kind| {
+        (select(&["a", "b", "c", "d"][..]), 0..60u32, spec(kind)).prop_map(
+            move |(name, created, spec)| Written {
+                kind,
+                name: name.to_owned(),
+                created,
+                spec,
+            },
+        )
+    })
+}
+
+/// An alias that is not defined is an error only once nobody defines it (reference 2.2).
+fn may_come_later(refusal: &Refusal) -> bool {
+    refusal
+        .reason
+        .contains("no Community object defines this alias")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    /// A history of objects that are written one after the other, some of them past every check.
+    #[test]
+    fn the_verdict_before_is_the_verdict_afterwards(
+        history in prop::collection::vec(written(), 1..14),
+        unchecked in prop::collection::vec(any::<bool>(), 14),
+    ) {
+        let (mut stored, mut last_good): (Vec<Written>, _) = (Vec::new(), LastGood::default());
+        for (mut object, unchecked) in history.into_iter().zip(unchecked) {
+            let known = Known::new(all(&stored), &mut last_good, None);
+            let place = stored.iter().position(|other| (other.kind, &other.name) == (object.kind, &object.name));
+            if let Some(place) = place {
+                object.created = stored[place].created;
+            } else {
+                // Nothing is created before what is there.
+                object.created = stored.iter().map(|other| other.created).max().unwrap_or(0) + 1;
+            }
+            let before: Vec<Refusal> = object.verdict(&known).refusals;
+            let mut then = stored.clone();
+            match place {
+                Some(place) => then[place] = object.clone(),
+                None => then.push(object.clone()),
+            }
+            let (_, refusals) = all(&then).with(|objects| last_good.clone().read(objects));
+            let mut afterwards: Vec<Refusal> = refusals
+                .into_iter()
+                .filter(|refusal| refusal.kind == object.kind && refusal.name == object.name)
+                .collect();
+            afterwards.sort();
+            let undefined = afterwards.iter().any(may_come_later);
+            afterwards.retain(|refusal| !may_come_later(refusal));
+            if undefined {
+                // It stays as it was, and which pools its new form does not fit is only looked at once it is complete.
+                prop_assert!(before.iter().all(|refusal| refusal.field != "spec.communities"), "{before:?}");
+            } else {
+                // One that cannot be read stays as it was, and what that does not fit is told beside.
+                let unread = |refusal: &Refusal| !before.is_empty() && object.kind == "BGPAdvertisement"
+                    && !before.contains(refusal) && refusal.reason.contains("of pool");
+                afterwards.retain(|refusal| !unread(refusal));
+                prop_assert_eq!(&before, &afterwards, "{:?} beside {:?}", object, stored);
+            }
+            if before.is_empty() || unchecked {
+                stored = then;
+            }
+        }
+    }
+}
