@@ -49,6 +49,10 @@ pub const IP_ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
 /// The W3C trace context of the change that an object carries, so that one trace spans admission, allocation and wire.
 pub const TRACEPARENT: &str = "ferrolb.io/traceparent";
 
+/// On a BGPPeer that is read as v1beta1: what only v1beta2 can say, so that nothing is lost when it is written back (see
+/// [`conversion`](crate::conversion)).
+pub const BGP_PEER_V1BETA2: &str = "ferrolb.io/bgppeer-v1beta2";
+
 /// On an IPAddressPool: addresses of it that are given to no Service, as a list of single addresses, networks and ranges
 /// (first-last) separated by commas, for example `192.0.2.1, 192.0.2.64/28, 192.0.2.200-192.0.2.210`. Each entry has an
 /// address in common with `spec.addresses`, and one of the pool's addresses is left. Empty: none.

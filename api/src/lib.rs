@@ -19,6 +19,7 @@
 mod absent;
 pub mod annotations;
 pub mod conditions;
+pub mod conversion;
 pub mod duration;
 mod field;
 pub mod labels;

@@ -114,7 +114,8 @@ pub struct MatchExpression {
     pub key: String,
     /// In, NotIn, Exists or DoesNotExist.
     pub operator: String,
-    /// The values for In and NotIn.
-    #[schemars(length(min = 1))]
+    // MetalLB's schema wants at least one, so a peer that asks in v1beta2 for a label to exist would break it as v1beta1.
+    /// The values for In and NotIn; empty for the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
