@@ -8,6 +8,7 @@
 //! the AdmissionReview around it.
 
 pub mod certificate;
+pub mod convert;
 pub mod flags;
 pub mod judge;
 pub mod kind;

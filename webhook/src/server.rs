@@ -11,16 +11,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use ferrolb_serving::telemetry::is_sampled;
 use ferrolb_serving::{set_parent_from_traceparent, traceparent_of};
+use serde_json::Value;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::convert;
 use crate::judge::{Scope, judge};
 use crate::kind::Kind;
 use crate::mutate;
-use crate::review::{Answer, Question, ReviewError};
+use crate::review::{Answer, Question};
 use crate::run::Figures;
 use crate::snapshot::Snapshot;
 
-/// An AdmissionReview holds an object twice, and etcd takes objects up to 1.5 MiB by default.
+/// An AdmissionReview holds an object twice, and etcd takes objects up to 1.5 MiB by default. A ConversionReview holds all
+/// objects of a list; there is one BGPPeer per router, so that 7 MiB are thousands.
 const BODY_AT_MOST: usize = 7 * 1024 * 1024;
 /// Answers take microseconds; this bounds a body that arrives too slowly. The API server waits 10 s by default.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -53,6 +56,10 @@ pub fn router(context: Context) -> Router {
         .route(
             mutate::PATH,
             post(|headers: HeaderMap, body: Bytes| async move { annotate(&headers, &body) }),
+        )
+        .route(
+            convert::PATH,
+            post(|body: Bytes| async move { converted(&body) }),
         )
         .layer(DefaultBodyLimit::max(BODY_AT_MOST))
         .layer(TimeoutLayer::with_status_code(
@@ -120,14 +127,25 @@ fn annotate(headers: &HeaderMap, body: &[u8]) -> Response {
     review(&mutate::annotate(&question, left.as_deref()), &question)
 }
 
+fn converted(body: &[u8]) -> Response {
+    match convert::answer(body) {
+        Ok(answer) => json(&answer),
+        Err(error) => unreadable(&error),
+    }
+}
+
 fn review(answer: &Answer, question: &Question) -> Response {
+    json(&answer.to_review(&question.uid))
+}
+
+fn json(answer: &Value) -> Response {
     (
         [(header::CONTENT_TYPE, "application/json")],
-        answer.to_review(&question.uid).to_string(),
+        answer.to_string(),
     )
         .into_response()
 }
 
-fn unreadable(error: &ReviewError) -> Response {
+fn unreadable(error: &impl std::error::Error) -> Response {
     (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
 }
