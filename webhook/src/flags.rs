@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use ferrolb_serving::CommonFlags;
 use ferrolb_serving::flags::BindAddress;
 
+use crate::lint::LintFlags;
+
 /// Checks MetalLB-compatible objects when people apply them.
 ///
 /// The API server calls this process over HTTPS for every IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer,
@@ -15,11 +17,16 @@ use ferrolb_serving::flags::BindAddress;
 #[command(
     name = "ferrolb-webhook",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Try it in a cluster: kubectl apply a pool that overlaps another and read the answer.
 Probes: /healthz answers while the process lives; /readyz names what is missing (certificate, watched kinds)."
 )]
 pub struct Flags {
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Flags that all processes share.
     #[command(flatten)]
     pub common: CommonFlags,
@@ -41,6 +48,13 @@ pub struct Flags {
     /// (/tmp/k8s-webhook-server/serving-certs). Read again every 30 seconds.
     #[arg(long, value_name = "DIR")]
     pub cert_dir: Option<PathBuf>,
+}
+
+/// What the program does instead of serving.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Check YAML files offline, as the cluster would check their objects.
+    Lint(LintFlags),
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod convert;
 pub mod flags;
 pub mod judge;
 pub mod kind;
+pub mod lint;
 pub mod mutate;
 pub mod review;
 pub mod run;
@@ -19,5 +20,5 @@ pub mod server;
 pub mod snapshot;
 mod strict;
 
-pub use flags::Flags;
+pub use flags::{Command, Flags};
 pub use run::run;

@@ -1,0 +1,259 @@
+//! Checks YAML files as the cluster would check their objects, without a cluster.
+
+mod documents;
+mod schema;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ferrolb_api::conversion::convert_bgp_peer;
+use ferrolb_api::{DEFAULT_NAMESPACE, GROUP};
+use ferrolb_rules::{AllObjects, Known, LastGood, Refusal, Verdict, Warning};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::judge::verdict;
+use crate::kind::Kind;
+
+/// What to check.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Every IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer, BFDProfile and Community is checked by itself and beside
+those before it, and so are the annotations of Services and Namespaces; other kinds are passed over. Nothing is asked of a
+cluster, so nodes and Secrets are not known.
+Exit code: 0 nothing is refused, 1 an object is refused (with --strict: or warned of), 2 a file cannot be read.
+
+Examples:
+  ferrolb-webhook lint pools.yaml peers.yaml
+  kubectl kustomize overlays/site-a | ferrolb-webhook lint -")]
+pub struct LintFlags {
+    /// YAML or JSON files, folders of such files, or - for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// The namespace that FerroLB is installed in. Objects without a namespace are taken to be applied there.
+    #[arg(long, default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
+    namespace: String,
+
+    /// Judge Services of this loadBalancerClass. Without it, those that name no class.
+    #[arg(long, value_name = "CLASS")]
+    lb_class: Option<String>,
+
+    /// Fail on warnings too.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What came out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Objects that were judged.
+    pub objects: usize,
+    /// Objects that are refused.
+    pub refused: usize,
+    /// Warnings.
+    pub warnings: usize,
+    /// Files or documents that cannot be read.
+    pub unreadable: usize,
+}
+
+impl Tally {
+    /// The exit code.
+    #[must_use]
+    pub fn exit_code(self, strict: bool) -> u8 {
+        match self {
+            Tally {
+                unreadable: 1.., ..
+            } => 2,
+            Tally { refused: 1.., .. } => 1,
+            Tally { warnings: 1.., .. } if strict => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// Checks all files and prints what is wrong.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn run(flags: &LintFlags, out: &mut impl Write) -> std::io::Result<u8> {
+    let mut tally = Tally::default();
+    let mut judged = Vec::new();
+    for document in documents::read(&flags.files) {
+        let place = &document.place;
+        match document.content {
+            Ok(object) => match Judged::of(&document.place, object, flags) {
+                Some(object) => judged.push(object),
+                None => continue,
+            },
+            Err(error) => {
+                tally.unreadable += 1;
+                writeln!(out, "{place}: {error}")?;
+            }
+        }
+    }
+    tally.objects = judged.len();
+    judge_all(&mut judged, flags);
+    for object in &judged {
+        tally.refused += usize::from(!object.refusals.is_empty());
+        tally.warnings += object.warnings.len();
+        let (place, kind, name) = (&object.place, object.kind.name(), &object.name);
+        for refusal in &object.refusals {
+            writeln!(
+                out,
+                "{place}: {kind} {name:?}, {}: {}",
+                refusal.field, refusal.reason
+            )?;
+        }
+        for warning in &object.warnings {
+            writeln!(out, "{place}: warning: {kind} {name:?}, {warning}")?;
+        }
+    }
+    let Tally {
+        objects,
+        refused,
+        warnings,
+        unreadable,
+    } = tally;
+    writeln!(
+        out,
+        "{objects} objects checked, {refused} refused, {warnings} warnings, {unreadable} unreadable"
+    )?;
+    Ok(tally.exit_code(flags.strict))
+}
+
+/// An object that concerns us.
+struct Judged {
+    place: String,
+    kind: Kind,
+    name: String,
+    /// In the version that is judged.
+    object: Value,
+    refusals: Vec<Refusal>,
+    warnings: Vec<Warning>,
+}
+
+impl Judged {
+    /// The object of a document, if it is of a kind that is judged.
+    fn of(place: &str, object: Value, flags: &LintFlags) -> Option<Self> {
+        let text = |pointer: &str| {
+            let value = object.pointer(pointer).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+        let kind = Kind::ALL.into_iter().find(|known| {
+            let group = if known.is_foreign() {
+                version == "v1"
+            } else {
+                version.split('/').next() == Some(GROUP)
+            };
+            group && known.name() == kind
+        })?;
+        let mut judged = Judged {
+            place: place.to_owned(),
+            kind,
+            name,
+            object,
+            refusals: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let namespace = text_of(&judged.object, "/metadata/namespace");
+        if !kind.is_foreign() && !namespace.is_empty() && namespace != flags.namespace {
+            judged.refuse(
+                "metadata.namespace",
+                format!("resource must be created in {} namespace", flags.namespace),
+            );
+        }
+        for (field, problem) in schema::check(kind, &version, &judged.object) {
+            judged.refuse(field, problem);
+        }
+        judged.convert(&version);
+        Some(judged)
+    }
+
+    fn refuse(&mut self, field: impl Into<String>, reason: impl std::fmt::Display) {
+        let refusal = Refusal::new(self.kind.name(), &self.name, field, reason);
+        self.refusals.push(refusal);
+    }
+
+    /// BGPPeers are judged in the version in which they are stored.
+    fn convert(&mut self, version: &str) {
+        const OLDER: &str = "metallb.io/v1beta1";
+        if self.kind != Kind::BGPPeer || version != OLDER {
+            return;
+        }
+        match convert_bgp_peer(self.object.take(), "metallb.io/v1beta2") {
+            Ok(object) => self.object = object,
+            Err(error) => self.refuse("apiVersion", error),
+        }
+        self.warnings.push(Warning {
+            field: "apiVersion".to_owned(),
+            text: "v1beta1 is deprecated, please use v1beta2".to_owned(),
+        });
+    }
+}
+
+fn text_of<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    let value = object.pointer(pointer).and_then(Value::as_str);
+    value.unwrap_or_default()
+}
+
+/// Judges each object beside those before it, as if they were applied in this order; what its fields name may come later.
+fn judge_all(judged: &mut [Judged], flags: &LintFlags) {
+    let mut before = AllObjects::default();
+    let mut all = AllObjects::default();
+    for object in judged.iter() {
+        add(&mut all, object);
+    }
+    let known_in_the_end = Known::new(all, &mut LastGood::default(), None);
+    for object in judged {
+        if !object.refusals.is_empty() {
+            continue;
+        }
+        let known = Known::new(before.clone(), &mut LastGood::default(), None);
+        let say = |known: &Known| {
+            verdict(
+                object.kind,
+                &object.object,
+                known,
+                flags.lb_class.as_deref(),
+            )
+        };
+        match (say(&known), say(&known_in_the_end)) {
+            (Ok(Verdict { refusals, .. }), Ok(Verdict { warnings, .. })) => {
+                object.refusals = refusals;
+                object.warnings.extend(warnings);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                object.refuse("spec", format!("cannot be read: {error}"));
+            }
+        }
+        if object.refusals.is_empty() {
+            add(&mut before, object);
+        }
+    }
+}
+
+fn add(all: &mut AllObjects, object: &Judged) {
+    fn put<K: DeserializeOwned + kube::ResourceExt>(list: &mut Vec<Arc<K>>, object: &Value) {
+        if let Ok(object) = K::deserialize(object) {
+            let name = object.name_any();
+            list.retain(|other| other.name_any() != name);
+            list.push(Arc::new(object));
+        }
+    }
+    if !object.refusals.is_empty() {
+        return;
+    }
+    let value = &object.object;
+    match object.kind {
+        Kind::IPAddressPool => put(&mut all.pools, value),
+        Kind::L2Advertisement => put(&mut all.l2_advertisements, value),
+        Kind::BGPAdvertisement => put(&mut all.bgp_advertisements, value),
+        Kind::BGPPeer => put(&mut all.peers, value),
+        Kind::BFDProfile => put(&mut all.bfd_profiles, value),
+        Kind::Community => put(&mut all.communities, value),
+        Kind::Service | Kind::Namespace => {}
+    }
+}

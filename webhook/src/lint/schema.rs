@@ -1,0 +1,157 @@
+//! Does an object have the form that the schema of its kind says?
+//!
+//! Fields that do not exist, values of the wrong type, fields that are missing and values that are none of a few: what
+//! kubectl and the API server refuse before any rule is asked. Ranges are left to the rules, which say more.
+
+use ferrolb_api::{v1beta1, v1beta2};
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::kind::Kind;
+
+/// The problems of an object, as field and reason.
+pub(super) fn check(kind: Kind, version: &str, object: &Value) -> Vec<(String, String)> {
+    let crd = match kind {
+        Kind::IPAddressPool => v1beta1::IPAddressPool::crd(),
+        Kind::L2Advertisement => v1beta1::L2Advertisement::crd(),
+        Kind::BGPAdvertisement => v1beta1::BGPAdvertisement::crd(),
+        Kind::BGPPeer if version == "metallb.io/v1beta1" => v1beta1::BGPPeer::crd(),
+        Kind::BGPPeer => v1beta2::BGPPeer::crd(),
+        Kind::BFDProfile => v1beta1::BFDProfile::crd(),
+        Kind::Community => v1beta1::Community::crd(),
+        Kind::Service | Kind::Namespace => return Vec::new(),
+    };
+    let mut problems = Vec::new();
+    let served = crd.spec.versions.iter().find(|served| {
+        version.split_once('/').map(|(_, version)| version) == Some(served.name.as_str())
+    });
+    let Some(served) = served else {
+        let known: Vec<&str> = crd
+            .spec
+            .versions
+            .iter()
+            .map(|served| served.name.as_str())
+            .collect();
+        let reason = format!(
+            "{} has no version {version}; write {}",
+            kind.name(),
+            known.join(" or ")
+        );
+        return vec![("apiVersion".to_owned(), reason)];
+    };
+    if object.pointer("/metadata/name").is_none()
+        && object.pointer("/metadata/generateName").is_none()
+    {
+        problems.push(("metadata.name".to_owned(), "is missing".to_owned()));
+    }
+    let schema = served
+        .schema
+        .as_ref()
+        .and_then(|schema| schema.open_api_v3_schema.as_ref());
+    let schema = serde_json::to_value(schema).unwrap_or_default();
+    if let Some(fields) = object.as_object() {
+        for field in fields.keys().filter(|field| {
+            !["apiVersion", "kind", "metadata", "spec", "status"].contains(&field.as_str())
+        }) {
+            problems.push((field.clone(), "there is no such field".to_owned()));
+        }
+    }
+    let spec = schema.pointer("/properties/spec").unwrap_or(&Value::Null);
+    match object.get("spec") {
+        Some(value) => compare("spec", value, spec, &mut problems),
+        None if !required(spec).is_empty() => {
+            problems.push(("spec".to_owned(), "is missing".to_owned()));
+        }
+        None => {}
+    }
+    problems
+}
+
+fn required(schema: &Value) -> Vec<&str> {
+    let required = schema.get("required").and_then(Value::as_array);
+    required
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String, String)>) {
+    // The API server drops a null.
+    if value.is_null() {
+        return;
+    }
+    let wanted = schema
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let fits = match wanted {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        _ => true,
+    };
+    if !fits {
+        problems.push((
+            path.to_owned(),
+            format!("must be of type {wanted}, is {value}"),
+        ));
+        return;
+    }
+    if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
+        && !allowed.contains(value)
+    {
+        let allowed: Vec<String> = allowed
+            .iter()
+            .filter(|value| !value.is_null())
+            .map(ToString::to_string)
+            .collect();
+        problems.push((
+            path.to_owned(),
+            format!("must be {}, is {value}", allowed.join(" or ")),
+        ));
+    }
+    match value {
+        Value::Array(entries) => {
+            if let Some(items) = schema.get("items") {
+                for (index, entry) in entries.iter().enumerate() {
+                    compare(&format!("{path}[{index}]"), entry, items, problems);
+                }
+            }
+        }
+        Value::Object(fields) => compare_fields(path, fields, schema, problems),
+        _ => {}
+    }
+}
+
+fn compare_fields(
+    path: &str,
+    fields: &serde_json::Map<String, Value>,
+    schema: &Value,
+    problems: &mut Vec<(String, String)>,
+) {
+    let known = schema.get("properties").and_then(Value::as_object);
+    for (field, value) in fields {
+        let path = format!("{path}.{field}");
+        let further = schema.get("additionalProperties");
+        match known.and_then(|known| known.get(field)).or(further) {
+            Some(schema) => compare(&path, value, schema, problems),
+            None if known.is_some() => {
+                let close = known
+                    .into_iter()
+                    .flat_map(|known| known.keys())
+                    .find(|known| known.eq_ignore_ascii_case(field));
+                let hint = close.map_or(String::new(), |close| format!("; did you mean {close}?"));
+                problems.push((path, format!("there is no such field{hint}")));
+            }
+            None => {}
+        }
+    }
+    for field in required(schema) {
+        if fields.get(field).is_none_or(Value::is_null) {
+            problems.push((format!("{path}.{field}"), "is missing".to_owned()));
+        }
+    }
+}
