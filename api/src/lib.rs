@@ -18,6 +18,7 @@
 
 mod absent;
 pub mod annotations;
+mod cel;
 pub mod conditions;
 pub mod conversion;
 pub mod duration;

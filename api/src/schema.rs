@@ -5,9 +5,15 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use crate::cel::limits::{EXPRESSIONS, SELECTORS};
+use crate::cel::selectors;
+
+/// What an expression of a label selector can ask.
+pub(crate) const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+
 /// A list of label selectors, any of which may match.
 pub(crate) fn label_selectors(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": label_selector(generator) })
+    json_schema!({ "type": "array", "maxItems": SELECTORS, "items": label_selector(generator) })
 }
 
 /// Kubernetes' label selector; server-side apply treats it as one value.
@@ -26,14 +32,17 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
                 "description": "Conditions on single labels.",
                 "type": "array",
                 "x-kubernetes-list-type": "atomic",
+                "maxItems": EXPRESSIONS,
                 "items": {
                     "type": "object",
                     "required": ["key", "operator"],
+                    "x-kubernetes-validations": selectors::expression(),
                     "properties": {
                         "key": { "description": "The label's key.", "type": "string" },
                         "operator": {
                             "description": "In, NotIn, Exists or DoesNotExist.",
-                            "type": "string"
+                            "type": "string",
+                            "enum": OPERATORS
                         },
                         "values": {
                             "description": "The values for In and NotIn; empty for the others.",

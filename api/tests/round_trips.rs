@@ -136,24 +136,22 @@ fn a_field_that_decides_alone_is_refused_with_its_name() {
         ..Default::default()
     };
     assert!(peer.validate().is_ok());
-    peer.hold_time = Some("2s".to_owned());
     peer.peer_port = 0;
-    peer.peer_address = Some("router.example".to_owned());
+    peer.local_asn = Some(4_294_967_296);
     let errors = peer.validate().unwrap_err();
     let fields: Vec<_> = errors
         .field_errors()
         .into_keys()
         .map(String::from)
         .collect();
-    for field in ["hold_time", "peer_port", "peer_address"] {
+    for field in ["peer_port", "local_asn"] {
         assert!(
             fields.iter().any(|name| name == field),
             "{field} is missing in {fields:?}"
         );
     }
-    assert!(v1beta1::IPAddressPoolSpec::default().validate().is_err());
     let advertisement = v1beta1::BGPAdvertisementSpec {
-        aggregation_length: 33,
+        local_pref: Some(-1),
         ..Default::default()
     };
     assert!(advertisement.validate().is_err());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use validator::Validate;
 
 use crate::absent::absent_is_default;
-use crate::field;
+use crate::cel::{Rule, list};
 
 /// What to announce by BGP. With neither pool names nor pool selectors it covers every pool.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
@@ -42,27 +42,28 @@ use crate::field;
 #[serde(rename_all = "camelCase", remote = "Self")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || ((!has(self.aggregationLength) || self.aggregationLength == 32) && (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",
-    "message": "serviceSelectors and aggregationLength are mutually exclusive, can only be used together with default aggregationLength (32) and aggregationLengthV6 (128)"
+    "message": "serviceSelectors and aggregationLength are mutually exclusive, can only be used together with default aggregationLength (32) and aggregationLengthV6 (128)",
+    "fieldPath": ".serviceSelectors"
 }]))]
 pub struct BGPAdvertisementSpec {
-    /// Length of the IPv4 prefix that is announced for an address.
+    /// Length of the IPv4 prefix that is announced for an address, 1 to 32.
     #[serde(default = "whole_ipv4")]
-    #[schemars(range(min = 1))]
-    #[validate(custom(function = "field::is_ipv4_prefix_length"))]
+    #[schemars(extend("x-kubernetes-validations" = prefix_length("IPv4", 32)))]
     pub aggregation_length: i32,
 
-    /// Length of the IPv6 prefix that is announced for an address.
+    /// Length of the IPv6 prefix that is announced for an address, 1 to 128.
     #[serde(default = "whole_ipv6", rename = "aggregationLengthV6")]
-    #[validate(custom(function = "field::is_ipv6_prefix_length"))]
+    #[schemars(extend("x-kubernetes-validations" = prefix_length("IPv6", 128)))]
     pub aggregation_length_v6: i32,
 
-    /// LOCAL_PREF of the routes; only peers in the same autonomous system see it.
+    /// LOCAL_PREF of the routes, 0 to 4294967295; only peers in the same autonomous system see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[validate(range(min = 0i64, max = 4_294_967_295i64))]
     pub local_pref: Option<i64>,
 
     /// Communities of the routes: 16bit:16bit, large:32bit:32bit:32bit, or an alias from a Community object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::cel::communities::of_an_advertisement")]
     pub communities: Vec<String>,
 
     /// Names of pools. A name that no pool has selects nothing.
@@ -105,6 +106,13 @@ impl Default for BGPAdvertisementSpec {
             peers: Vec::new(),
         }
     }
+}
+
+fn prefix_length(family: &str, longest: u8) -> serde_json::Value {
+    list([Rule::new(
+        format!("1 <= self && self <= {longest}"),
+        &format!("invalid aggregation length for {family}; 1 to {longest} is allowed"),
+    )])
 }
 
 fn whole_ipv4() -> i32 {

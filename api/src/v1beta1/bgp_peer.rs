@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use validator::Validate;
 
-use crate::field;
 use crate::v1beta2::BGPPeerStatus;
 
 /// One router, as it was written before v1beta2.
@@ -36,24 +35,26 @@ use crate::v1beta2::BGPPeerStatus;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::cel::peers::v1beta1()))]
 pub struct BGPPeerSpec {
-    /// The autonomous system of our side of the session.
+    /// The autonomous system of our side of the session, 1 to 4294967295.
     #[serde(rename = "myASN")]
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::peers::my_asn()))]
     #[validate(range(min = 0i64, max = 4_294_967_295i64))]
     pub my_asn: i64,
 
-    /// The autonomous system of the router.
+    /// The autonomous system of the router. 0 stands for dynamicASN, which only v1beta2 has.
     #[serde(rename = "peerASN")]
     #[validate(range(min = 0i64, max = 4_294_967_295i64))]
     pub peer_asn: i64,
 
-    /// The address of the router.
-    #[validate(custom(function = "field::is_address"))]
+    /// The address of the router. Empty where v1beta2 has an interface in its place.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::addresses::address("invalid BGPPeer address", "an IPv4 or IPv6 address")))]
     pub peer_address: String,
 
-    /// The address that our side of the session has.
+    /// The address that our side of the session has, of the family of peerAddress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_address"))]
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::addresses::address("invalid source IP", "an address of the nodes")))]
     pub source_address: Option<String>,
 
     /// The TCP port of the router; 0 or absent means 179.
@@ -61,23 +62,24 @@ pub struct BGPPeerSpec {
     #[validate(range(min = 0, max = 16384))]
     pub peer_port: Option<i32>,
 
-    /// The hold time to propose, such as 90s; 0 or at least 3s.
+    /// The hold time to propose, such as 90s: 3s to 65535s; three times keepaliveTime if absent or 0s and that is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_hold_time"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-validations" = crate::cel::peers::hold_time()))]
     pub hold_time: Option<String>,
 
-    /// The time between keepalives, such as 30s; not longer than the hold time.
+    /// The time between keepalives, such as 30s; not longer than the hold time, a third of it if absent or 0s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_duration"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-validations" = crate::cel::peers::keepalive_time()))]
     pub keepalive_time: Option<String>,
 
-    /// The BGP identifier of the node, written as an IPv4 address.
+    /// The BGP identifier of the node, written as an IPv4 address other than 0.0.0.0.
     #[serde(default, rename = "routerID", skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_router_id"))]
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::addresses::router_id()))]
     pub router_id: Option<String>,
 
     /// Labels of the nodes that keep the session; empty means every node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
     pub node_selectors: Vec<NodeSelector>,
 
     /// The password for TCP MD5 signatures.
@@ -103,16 +105,19 @@ pub struct NodeSelector {
 
     /// Conditions on single labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 25))]
     pub match_expressions: Vec<MatchExpression>,
 }
 
 /// A condition on one label.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::cel::selectors::expression()))]
 pub struct MatchExpression {
     /// The label's key.
     pub key: String,
     /// In, NotIn, Exists or DoesNotExist.
+    #[schemars(extend("enum" = crate::schema::OPERATORS))]
     pub operator: String,
     // MetalLB's schema wants at least one, so a peer that asks in v1beta2 for a label to exist would break it as v1beta1.
     /// The values for In and NotIn; empty for the others.

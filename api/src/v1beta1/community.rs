@@ -28,6 +28,7 @@ use crate::absent::absent_is_default;
 pub struct CommunitySpec {
     /// The names and what they stand for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
     pub communities: Vec<CommunityAlias>,
 }
 
@@ -43,6 +44,7 @@ pub struct CommunityAlias {
 
     /// The community: 16bit:16bit or large:32bit:32bit:32bit.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-validations" = crate::cel::communities::of_an_alias()))]
     pub value: String,
 }
 

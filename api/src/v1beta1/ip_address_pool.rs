@@ -6,8 +6,6 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use validator::Validate;
 
-use crate::field;
-
 /// Addresses that FerroLB may hand out, and to whom.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[kube(
@@ -34,8 +32,9 @@ use crate::field;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct IPAddressPoolSpec {
-    /// CIDR prefixes such as 192.0.2.0/24 and ranges such as 192.0.2.10-192.0.2.20, of IPv4 and IPv6.
-    #[validate(custom(function = "field::is_not_empty"))]
+    /// CIDR prefixes such as 192.0.2.0/24 and ranges such as 192.0.2.10-192.0.2.20, of IPv4 and IPv6. At least one, at most
+    /// 10000; no two overlap.
+    #[schemars(schema_with = "crate::cel::addresses::pool_addresses")]
     pub addresses: Vec<String>,
 
     /// When false, an address is handed out only to a Service that asks for it or for this pool.

@@ -67,6 +67,7 @@ pub struct L2AdvertisementSpec {
 
     /// Nodes that announce rather than others, as long as they can.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
     #[validate(nested)]
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
 }
@@ -77,7 +78,7 @@ absent_is_default!(L2AdvertisementSpec);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(rename_all = "camelCase")]
 pub struct PreferredNodeSelector {
-    /// Added to the score of each node that matches.
+    /// Added to the score of each node that matches, 1 to 100.
     #[validate(range(min = 1, max = 100))]
     pub weight: i32,
 

@@ -7,8 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use validator::Validate;
 
-use crate::field;
-
 /// One router, and the session that each selected node keeps with it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[kube(
@@ -31,9 +29,11 @@ use crate::field;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::cel::peers::v1beta2()))]
 pub struct BGPPeerSpec {
-    /// The autonomous system of our side of the session.
+    /// The autonomous system of our side of the session, 1 to 4294967295.
     #[serde(rename = "myASN")]
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::peers::my_asn()))]
     #[validate(range(min = 0i64, max = 4_294_967_295i64))]
     pub my_asn: i64,
 
@@ -50,58 +50,48 @@ pub struct BGPPeerSpec {
     )]
     pub dynamic_asn: Option<DynamicASN>,
 
-    /// An autonomous system to show this router in place of myASN.
+    /// An autonomous system to show this router in place of myASN, 1 to 4294967295.
     #[serde(default, rename = "localASN", skip_serializing_if = "Option::is_none")]
     #[validate(range(min = 1i64, max = 4_294_967_295i64))]
     pub local_asn: Option<i64>,
 
     /// The address of the router. Either this or interface is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_address"))]
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::addresses::address("invalid BGPPeer address", "an IPv4 or IPv6 address")))]
     pub peer_address: Option<String>,
 
     /// The host interface behind which the router is found by its link-local address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
 
-    /// The address that our side of the session has.
+    /// The address that our side of the session has, of the family of peerAddress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_address"))]
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::addresses::address("invalid source IP", "an address of the nodes")))]
     pub source_address: Option<String>,
 
-    /// The TCP port of the router.
+    /// The TCP port of the router, 1 to 16384.
     #[serde(default = "bgp_port")]
     #[validate(range(min = 1, max = 16384))]
     pub peer_port: i32,
 
-    /// The hold time to propose, such as 90s; 0 or at least 3s.
+    /// The hold time to propose, such as 90s: 0s, or 3s to 65535s; three times keepaliveTime if absent and that is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_hold_time"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-validations" = crate::cel::peers::hold_time()))]
     pub hold_time: Option<String>,
 
-    /// The time between keepalives, such as 30s; not longer than the hold time.
+    /// The time between keepalives, such as 30s; not longer than the hold time, a third of it if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_duration"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-validations" = crate::cel::peers::keepalive_time()))]
     pub keepalive_time: Option<String>,
 
-    /// The time between attempts to connect, in whole seconds.
+    /// The time between attempts to connect, in whole seconds from 1s to 65535s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = [
-        {
-            "rule": "duration(self) >= duration('1s') && duration(self) <= duration('65535s')",
-            "message": "connect time should be between 1 seconds to 65535"
-        },
-        {
-            "rule": "duration(self).getMilliseconds() % 1000 == 0",
-            "message": "connect time should contain a whole number of seconds"
-        }
-    ]))]
-    #[validate(custom(function = "field::is_connect_time"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-validations" = crate::cel::peers::connect_time()))]
     pub connect_time: Option<String>,
 
-    /// The BGP identifier of the node, written as an IPv4 address.
+    /// The BGP identifier of the node, written as an IPv4 address other than 0.0.0.0.
     #[serde(default, rename = "routerID", skip_serializing_if = "Option::is_none")]
-    #[validate(custom(function = "field::is_router_id"))]
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::addresses::router_id()))]
     pub router_id: Option<String>,
 
     /// Labels of the nodes that keep the session; empty means every node.
@@ -130,7 +120,7 @@ pub struct BGPPeerSpec {
     }]))]
     pub enable_graceful_restart: Option<bool>,
 
-    /// The router is more than one hop away although it is in another autonomous system.
+    /// The router is more than one hop away although it is in another autonomous system; not for one in our own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multi_hop: Option<bool>,
 

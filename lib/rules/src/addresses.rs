@@ -196,6 +196,27 @@ pub(crate) fn value_of(address: IpAddr) -> u128 {
     }
 }
 
+/// Reads an address as Kubernetes does: without a zone, and not IPv4 in the clothes of IPv6 (`::ffff:192.0.2.1`), which
+/// no packet has.
+pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
+    match text.parse().ok()? {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => None,
+        address => Some(address),
+    }
+}
+
+/// Reads a network as Kubernetes does: its length is a plain number.
+fn parse_network(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    if length.is_empty()
+        || (length.len() > 1 && length.starts_with('0'))
+        || !length.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return None;
+    }
+    IpNet::new(parse_address(address)?, length.parse().ok()?).ok()
+}
+
 impl FromStr for AddressRange {
     type Err = AddressRangeError;
 
@@ -203,9 +224,8 @@ impl FromStr for AddressRange {
         let text = text.trim();
         if let Some((first, last)) = text.split_once('-') {
             let end = |end: &str| {
-                end.trim()
-                    .parse::<IpAddr>()
-                    .map_err(|_| AddressRangeError::End(text.to_owned(), end.trim().to_owned()))
+                parse_address(end.trim())
+                    .ok_or_else(|| AddressRangeError::End(text.to_owned(), end.trim().to_owned()))
             };
             let (first, last) = (end(first)?, end(last)?);
             if Family::of(first) != Family::of(last) {
@@ -220,9 +240,8 @@ impl FromStr for AddressRange {
                 last: value_of(last),
             });
         }
-        let network = text
-            .parse::<IpNet>()
-            .map_err(|_| AddressRangeError::Cidr(text.to_owned()))?;
+        let network =
+            parse_network(text).ok_or_else(|| AddressRangeError::Cidr(text.to_owned()))?;
         Ok(AddressRange {
             family: Family::of(network.network()),
             first: value_of(network.network()),
@@ -313,6 +332,11 @@ mod tests {
             ("10.0.0.0/33", "invalid CIDR \"10.0.0.0/33\""),
             ("10.0.0.0", "invalid CIDR"),
             ("", "invalid CIDR"),
+            ("10.0.0.0/08", "invalid CIDR"),
+            ("10.0.0.0/+8", "invalid CIDR"),
+            ("::ffff:10.0.0.0/120", "invalid CIDR"),
+            ("::ffff:10.0.0.1-::ffff:10.0.0.9", "is not an IP address"),
+            ("fe80::1%eth0-fe80::9%eth0", "is not an IP address"),
             ("10.0.0.9-10.0.0.5", "start is after the end"),
             ("10.0.0.9-fd00::1", "one end is IPv4"),
             ("10.0.0.9-", "invalid IP range"),

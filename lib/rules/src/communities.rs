@@ -50,12 +50,16 @@ impl FromStr for Community {
             section: section.to_owned(),
             range,
         };
+        // `parse` takes a sign before the digits; no community is written with one.
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let parts: Vec<&str> = text.split(':').collect();
         match parts.as_slice() {
             [high, low] => {
                 let half = |part: &str| {
-                    part.parse::<u16>()
-                        .map_err(|_| section(part, "0 to 65535 is allowed"))
+                    Some(part)
+                        .filter(|part| digits(part))
+                        .and_then(|part| part.parse::<u16>().ok())
+                        .ok_or_else(|| section(part, "0 to 65535 is allowed"))
                 };
                 Ok(Community::Standard(
                     u32::from(half(high)?) << 16 | u32::from(half(low)?),
@@ -63,8 +67,10 @@ impl FromStr for Community {
             }
             ["large", a, b, c] => {
                 let word = |part: &str| {
-                    part.parse::<u32>()
-                        .map_err(|_| section(part, "0 to 4294967295 is allowed"))
+                    Some(part)
+                        .filter(|part| digits(part))
+                        .and_then(|part| part.parse::<u32>().ok())
+                        .ok_or_else(|| section(part, "0 to 4294967295 is allowed"))
                 };
                 Ok(Community::Large(word(a)?, word(b)?, word(c)?))
             }
@@ -153,6 +159,8 @@ mod tests {
     fn bad_communities_carry_metallbs_fragments() {
         for (text, fragment) in [
             ("99999999:1", "invalid section \"99999999\""),
+            ("+1:2", "invalid section \"+1\""),
+            ("1:", "invalid section \"\""),
             ("1:2:3", "invalid community format: 1:2:3"),
             ("alias", "invalid community format: alias"),
             ("lar:1:2:3", "invalid marker for large community"),

@@ -56,11 +56,7 @@ fn collect(path: &str, errors: &ValidationErrors, found: &mut impl FnMut(String,
         match kind {
             ValidationErrorsKind::Field(errors) => {
                 for error in errors {
-                    let message = error
-                        .message
-                        .as_ref()
-                        .map_or_else(|| describe(error), ToString::to_string);
-                    found(path.clone(), message);
+                    found(path.clone(), describe(error));
                 }
             }
             ValidationErrorsKind::Struct(errors) => collect(&path, errors, found),
@@ -73,7 +69,7 @@ fn collect(path: &str, errors: &ValidationErrors, found: &mut impl FnMut(String,
     }
 }
 
-/// A sentence for a rule that has no message of its own, such as a range.
+/// A sentence for a rule about one field, which is a range.
 fn describe(error: &validator::ValidationError) -> String {
     let parameter = |name: &str| error.params.get(name).map(|value| value as &dyn Display);
     let value = parameter("value")

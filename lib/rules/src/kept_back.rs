@@ -1,13 +1,12 @@
 //! What do our own annotations on an IPAddressPool keep from Services?
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ferrolb_api::annotations::{EXCLUDE, MAX_ADDRESSES_PER_NAMESPACE, OF_A_POOL, REUSE_HOLD};
 use ferrolb_api::duration::{self, DurationError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::addresses::{AddressRange, AddressRangeError};
+use crate::addresses::{AddressRange, AddressRangeError, parse_address};
 
 /// The longest time for which a freed address is kept from others, in seconds: 720 hours.
 const REUSE_HOLD_AT_MOST: u64 = 720 * 60 * 60;
@@ -136,7 +135,7 @@ fn parse_entry(entry: &str) -> Result<AddressRange, String> {
     if entry.is_empty() {
         return Err("an entry is empty; remove the comma beside it".to_owned());
     }
-    if let Ok(address) = entry.parse::<IpAddr>() {
+    if let Some(address) = parse_address(entry) {
         return Ok(address.into());
     }
     entry
@@ -194,6 +193,8 @@ fn common(own: &[AddressRange], others: &[AddressRange]) -> Vec<AddressRange> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -28,6 +28,7 @@ mod routers;
 mod selector;
 mod services;
 mod taken;
+mod timers;
 mod verdict;
 mod warnings;
 

@@ -3,20 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use ferrolb_api::given;
 use ferrolb_api::v1beta2::{BGPPeer, DynamicASN};
-use ferrolb_api::{duration, given};
 use kube::ResourceExt;
 
+use crate::addresses::{Family, parse_address};
 use crate::fields;
 use crate::pools::parse_selectors;
 use crate::refusal::Refusal;
 use crate::selector::Selector;
+use crate::timers::{self, Timers};
 
 pub(crate) const KIND: &str = "BGPPeer";
-/// The shortest hold time but for none at all (RFC 4271 section 4.2).
-const HOLD_TIME_AT_LEAST: Duration = Duration::from_secs(3);
-/// The longest that an OPEN can say: 16 bits of seconds.
-const HOLD_TIME_AT_MOST: Duration = Duration::from_secs(65535);
 
 /// A BGPPeer whose rules have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +133,7 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
         refusals.push(Refusal::new(KIND, &name, format!("spec.{field}"), reason));
     };
     let my_asn = u32::try_from(spec.my_asn).unwrap_or_default();
-    if my_asn == 0 {
+    if spec.my_asn == 0 {
         refuse(
             "myASN",
             "missing local ASN; set it to the AS number of the nodes, 1 to 4294967295".to_owned(),
@@ -168,17 +166,40 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
             "invalid ebgp-multihop parameter set for an ibgp peer; remove it".to_owned(),
         );
     }
+    let mut address = |field: &str, text: &Option<String>, wrong: &str, remedy: &str| {
+        let text = given(text)?;
+        let address = parse_address(text);
+        if address.is_none() {
+            refuse(field, format!("{wrong} {text:?}; write {remedy}"));
+        }
+        address
+    };
+    let peer_address = address(
+        "peerAddress",
+        &spec.peer_address,
+        "invalid BGPPeer address",
+        "an IPv4 or IPv6 address",
+    );
+    let source_address = address(
+        "sourceAddress",
+        &spec.source_address,
+        "invalid source IP",
+        "an address of the nodes",
+    );
+    if let (Some(peer), Some(source)) = (peer_address, source_address)
+        && Family::of(peer) != Family::of(source)
+    {
+        refuse(
+            "sourceAddress",
+            format!(
+                "invalid source IP {:?}: it is not of the family of peerAddress {:?}; write an address of the nodes of that family",
+                source.to_string(),
+                peer.to_string()
+            ),
+        );
+    }
     let target = match (given(&spec.peer_address), given(&spec.interface)) {
-        (Some(address), None) => match address.parse::<IpAddr>() {
-            Ok(address) => Some(PeerTarget::Address(address)),
-            Err(_) => {
-                refuse(
-                    "peerAddress",
-                    format!("invalid BGPPeer address {address:?}; write an IPv4 or IPv6 address"),
-                );
-                None
-            }
-        },
+        (Some(_), None) => peer_address.map(PeerTarget::Address),
         (None, Some(interface)) => Some(PeerTarget::Interface(interface.to_owned())),
         (None, None) => {
             refuse(
@@ -195,70 +216,27 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
             None
         }
     };
-    let source_address =
-        given(&spec.source_address).and_then(|text| match text.parse::<IpAddr>() {
-            Ok(address) => Some(address),
-            Err(_) => {
-                refuse(
-                    "sourceAddress",
-                    format!("invalid source IP {text:?}; write an address of the nodes"),
-                );
-                None
-            }
-        });
-    let router_id = given(&spec.router_id).and_then(|text| match text.parse::<Ipv4Addr>() {
-        Ok(id) => Some(id),
-        Err(_) => {
+    // RFC 4271 section 4.2: a BGP identifier is written as an IPv4 address, and RFC 6286 says not zero.
+    let router_id = given(&spec.router_id).and_then(|text| {
+        let id = text
+            .parse::<Ipv4Addr>()
+            .ok()
+            .filter(|id| !id.is_unspecified());
+        if id.is_none() {
             refuse(
                 "routerID",
-                format!("invalid router ID {text:?}; write it as an IPv4 address"),
+                format!(
+                    "invalid router ID {text:?}; write it as an IPv4 address other than 0.0.0.0"
+                ),
             );
-            None
         }
+        id
     });
-    let mut time = |field: &str, text: &Option<String>| match given(text).map(duration::parse) {
-        None => None,
-        Some(Ok(time)) => Some(time),
-        Some(Err(error)) => {
-            refuse(field, format!("invalid BGPPeer timers: {error}"));
-            None
-        }
-    };
-    let hold_time = time("holdTime", &spec.hold_time);
-    let keepalive_time = time("keepaliveTime", &spec.keepalive_time);
-    let connect_time = time("connectTime", &spec.connect_time);
-    if let Some(hold) = hold_time {
-        if !hold.is_zero() && hold < HOLD_TIME_AT_LEAST {
-            let reason =
-                format!("invalid BGPPeer timers: invalid hold time {hold:?}: must be 0 or >=3s");
-            refuse("holdTime", reason);
-        }
-        if let Some(keepalive) = keepalive_time.filter(|keepalive| *keepalive > hold) {
-            let reason = format!(
-                "invalid BGPPeer timers: invalid keepaliveTime {keepalive:?}, must be lower than holdTime {hold:?}"
-            );
-            refuse("keepaliveTime", reason);
-        }
-        if hold > HOLD_TIME_AT_MOST {
-            let reason = format!(
-                "invalid BGPPeer timers: invalid hold time {hold:?}: must be at most {HOLD_TIME_AT_MOST:?}"
-            );
-            refuse("holdTime", reason);
-        }
-    }
-    // Three times the keepalive interval is the hold time where none is given (RFC 4271 section 10).
-    let derived = keepalive_time
-        .filter(|_| hold_time.is_none())
-        .map(|keepalive| keepalive * 3);
-    if let Some(hold) = derived
-        && !(hold.is_zero() || (HOLD_TIME_AT_LEAST..=HOLD_TIME_AT_MOST).contains(&hold))
-    {
-        let reason = format!(
-            "invalid BGPPeer timers: without holdTime the hold time is three times keepaliveTime, {hold:?}, and must be 0 or \
-             from {HOLD_TIME_AT_LEAST:?} to {HOLD_TIME_AT_MOST:?}; set holdTime or a keepaliveTime of 1s or more"
-        );
-        refuse("keepaliveTime", reason);
-    }
+    let Timers {
+        hold_time,
+        keepalive_time,
+        connect_time,
+    } = timers::read(spec, &mut refuse);
     let secret = spec
         .password_secret
         .as_ref()
@@ -294,7 +272,7 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
         target,
         source_address,
         port: u16::try_from(spec.peer_port).unwrap_or(179),
-        hold_time: hold_time.or(derived),
+        hold_time,
         keepalive_time,
         connect_time,
         router_id,

@@ -215,7 +215,24 @@ fn peers_are_refused_with_metallbs_fragments() {
             "can not have both password and secret ref",
         ),
         (json!({"peerPort": 0}), "must be from 1 to 16384, is 0"),
-        (json!({"connectTime": "0s"}), "must be from 1s to 65535s"),
+        (
+            json!({"connectTime": "0s"}),
+            "connect time should be between 1 seconds to 65535",
+        ),
+        (
+            json!({"sourceAddress": "fd00::1"}),
+            "invalid source IP \"fd00::1\": it is not of the family of peerAddress \"10.0.0.1\"",
+        ),
+        (
+            json!({"peerAddress": "::ffff:10.0.0.1"}),
+            "invalid BGPPeer address \"::ffff:10.0.0.1\"",
+        ),
+        (json!({"routerID": "0.0.0.0"}), "other than 0.0.0.0"),
+        (json!({"holdTime": ""}), "an empty text is not a duration"),
+        (
+            json!({"myASN": 4_294_967_296_i64}),
+            "must be from 0 to 4294967295, is 4294967296",
+        ),
     ] {
         let mut spec = base.clone();
         for (key, value) in change.as_object().unwrap() {
