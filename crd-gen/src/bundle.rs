@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use ferrolb_manifests::{
-    Component, Endpoint, Installation, Permissions, VERSION, endpoints, ports,
+    Component, Endpoint, Installation, Permissions, VERSION, endpoints, guests, names, ports, trace,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Map, Value, json};
@@ -122,7 +122,7 @@ fn cluster_service_version(
                     "permissions": granted(|permissions| permissions.here),
                 }
             },
-            "webhookdefinitions": endpoints().iter().map(webhook_definition).collect::<Vec<_>>(),
+            "webhookdefinitions": webhook_definitions(),
             "relatedImages": [{ "name": PACKAGE, "image": installation.image }]
         }
     }))
@@ -172,9 +172,34 @@ fn install_modes() -> Value {
     .into()
 }
 
-fn webhook_definition(endpoint: &Endpoint) -> Value {
+/// OLM has no place for match conditions, so the webhook is asked about every Service and Namespace and itself lets pass what
+/// does not concern it.
+fn webhook_definitions() -> Vec<Value> {
+    let validating = endpoints()
+        .into_iter()
+        .chain(guests())
+        .map(|endpoint| admission_webhook("ValidatingAdmissionWebhook", &endpoint));
+    let mut mutating = admission_webhook("MutatingAdmissionWebhook", &trace());
+    if let Some(fields) = mutating.as_object_mut() {
+        fields.insert("reinvocationPolicy".to_owned(), "Never".into());
+    }
+    let conversion = json!({
+        "type": "ConversionWebhook",
+        "generateName": "bgppeersconversionwebhook.metallb.io",
+        "deploymentName": Component::Webhook.name(),
+        "containerPort": 443,
+        "targetPort": ports::WEBHOOK,
+        "webhookPath": "/convert",
+        "conversionCRDs": [names::CONVERTED_DEFINITION],
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+    });
+    validating.chain([mutating, conversion]).collect()
+}
+
+fn admission_webhook(kind: &str, endpoint: &Endpoint) -> Value {
     json!({
-        "type": "ValidatingAdmissionWebhook",
+        "type": kind,
         "generateName": endpoint.name,
         "deploymentName": Component::Webhook.name(),
         "containerPort": 443,
@@ -185,7 +210,7 @@ fn webhook_definition(endpoint: &Endpoint) -> Value {
         "failurePolicy": "Ignore",
         "matchPolicy": "Equivalent",
         "sideEffects": "None",
-        "timeoutSeconds": 5,
+        "timeoutSeconds": endpoint.timeout,
     })
 }
 

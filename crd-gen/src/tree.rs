@@ -78,11 +78,17 @@ fn webhook(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
         ),
         (
             "registration.yaml".to_owned(),
-            yaml::document(&installation.webhook_configuration())?,
+            yaml::documents(&[
+                json(&installation.webhook_configuration())?,
+                json(&installation.mutating_webhook_configuration())?,
+            ])?,
         ),
         (
             "service.yaml".to_owned(),
-            yaml::document(&installation.webhook_service())?,
+            yaml::documents(&[
+                json(&installation.webhook_service())?,
+                json(&installation.conversion_service())?,
+            ])?,
         ),
     ];
     folder(tree, "config/webhook", files)

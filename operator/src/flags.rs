@@ -26,7 +26,8 @@ pub struct Flags {
     )]
     pub ml_secret_name: String,
 
-    /// Leave the webhook's certificate to somebody else, such as cert-manager or OLM.
+    /// Leave the webhook's certificate to somebody else, such as OLM: touch neither Secret nor registrations. Not needed for
+    /// cert-manager, whose Secret is recognised.
     #[arg(long)]
     pub disable_cert_rotation: bool,
 
@@ -42,6 +43,14 @@ pub struct Flags {
     )]
     pub cert_service_name: String,
 
+    /// Service that conversions of BGPPeers are asked through; the certificate is made for it, too.
+    #[arg(
+        long,
+        default_value = "ferrolb-webhook-conversion",
+        value_name = "SERVICE"
+    )]
+    pub conversion_service_name: String,
+
     /// ValidatingWebhookConfiguration that the authority is written into.
     #[arg(
         long,
@@ -49,6 +58,14 @@ pub struct Flags {
         value_name = "NAME"
     )]
     pub webhook_configuration: String,
+
+    /// MutatingWebhookConfiguration that the authority is written into.
+    #[arg(
+        long,
+        default_value = "ferrolb-webhook-configuration",
+        value_name = "NAME"
+    )]
+    pub mutating_webhook_configuration: String,
 
     /// Own pod's name, by which people recognise the leader.
     #[arg(

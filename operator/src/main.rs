@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use ferrolb_cluster::{Election, Ended, EventPublisher, Timing, connect};
+use ferrolb_manifests::names;
 use ferrolb_operator::certificates::{CertificateNames, keep};
 use ferrolb_operator::flags::Flags;
 use ferrolb_operator::membership_secret;
@@ -78,13 +79,17 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
             () = leadership.elected() => {}
         }
         if !flags.disable_cert_rotation {
-            let names = CertificateNames {
-                dns_name: format!("{}.{namespace}.svc", flags.cert_service_name),
+            let wanted = CertificateNames {
+                dns_names: [&flags.cert_service_name, &flags.conversion_service_name]
+                    .map(|service| format!("{service}.{namespace}.svc"))
+                    .into(),
                 namespace: namespace.clone(),
                 secret: flags.webhook_secret.clone(),
-                webhook_configuration: flags.webhook_configuration.clone(),
+                validating: flags.webhook_configuration.clone(),
+                mutating: flags.mutating_webhook_configuration.clone(),
+                converted: names::CONVERTED_DEFINITION.to_owned(),
             };
-            tokio::spawn(keep(client.clone(), names, led.clone(), shutdown.clone()));
+            tokio::spawn(keep(client.clone(), wanted, led.clone(), shutdown.clone()));
         }
         if !flags.ml_secret_name.is_empty() {
             tokio::spawn(membership_secret::keep(

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use ferrolb_cluster::Client;
 use ferrolb_serving::tls::{SwappableCertificate, server_config};
 use ferrolb_serving::{Aside, Readiness, https, plain_http, shutdown};
@@ -27,7 +30,7 @@ use crate::server::{self, Context};
 use crate::snapshot::{Snapshot, Watched};
 
 /// After SIGTERM new connections are still taken for this long: kube-proxies learn of the end only by and by.
-const LINGER: Duration = Duration::from_secs(3);
+const LINGER: Duration = Duration::from_secs(5);
 /// After that, requests under way may take this long.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -121,6 +124,10 @@ impl Webhook {
     }
 
     /// Serves until `signalled`; then becomes unready, lingers, and drains.
+    ///
+    /// API servers keep connections and use them again, whatever becomes of the pod behind them. While it lingers each answer
+    /// therefore says that the connection ends with it; otherwise the drain would close connections at the very moment in
+    /// which a request is on its way, and such a request is not sent again.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -128,15 +135,23 @@ impl Webhook {
         linger: Duration,
     ) -> anyhow::Result<()> {
         let end = CancellationToken::new();
-        let (ended, ending) = (end.clone(), self.ending);
+        let (ended, ending) = (end.clone(), self.ending.clone());
         let wait = tokio::spawn(async move {
             signalled.cancelled().await;
             ending.store(true, Ordering::Relaxed);
             tokio::time::sleep(linger).await;
             ended.cancel();
         });
+        let leaving = self.ending.clone();
+        let app = self.app.layer(map_response(move |mut response: Response| {
+            if leaving.load(Ordering::Relaxed) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            std::future::ready(response)
+        }));
         let tls = server_config(self.certificate).context("preparing TLS")?;
-        let served = https::serve(listener, self.app, tls, end, DRAIN).await;
+        let served = https::serve(listener, app, tls, end, DRAIN).await;
         wait.abort();
         self.keep.abort();
         Ok(served?)

@@ -28,6 +28,14 @@ const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingweb
 /// Certificates are made for a year; this one was made so long ago that a month of it is left.
 const MADE_AGO: Duration = Duration::from_hours(24 * 335);
 
+/// The names that the operator makes certificates for.
+fn names() -> Vec<String> {
+    vec![
+        NAME.to_owned(),
+        "ferrolb-webhook-conversion.metallb-system.svc".to_owned(),
+    ]
+}
+
 /// An entry of the Secret, as text.
 fn entry(site: &Site, name: &str) -> Result<String> {
     let secret = site.get(SECRET)?.context("there is no certificate")?;
@@ -53,7 +61,7 @@ fn near_its_end(site: &Site) -> Result<String> {
     let before = lives(site)?;
     let made = SystemTime::now() - MADE_AGO;
     let made = made.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    let old = Bundle::issue(NAME, i64::try_from(made)?)?;
+    let old = Bundle::issue(&names(), i64::try_from(made)?)?;
     let data: BTreeMap<String, String> = old
         .entries()
         .into_iter()

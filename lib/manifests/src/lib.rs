@@ -10,6 +10,7 @@
 mod operator;
 mod permissions;
 mod pod;
+mod registration;
 mod speaker;
 mod webhook;
 
@@ -22,7 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
 pub use permissions::Permissions;
-pub use webhook::{Endpoint, endpoints};
+pub use registration::{Endpoint, endpoints, fail_closed, guests, trace};
 
 /// The version of the image that is installed.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -31,6 +32,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod names {
     /// The Service in front of the webhook; MetalLB's name.
     pub const WEBHOOK_SERVICE: &str = "metallb-webhook-service";
+    /// The Service through which the webhook converts, also before it is ready.
+    pub const CONVERSION_SERVICE: &str = "ferrolb-webhook-conversion";
+    /// The mutating webhook's registration.
+    pub const MUTATING_WEBHOOK_CONFIGURATION: &str = "ferrolb-webhook-configuration";
+    /// The definition whose versions the webhook converts.
+    pub const CONVERTED_DEFINITION: &str = "bgppeers.metallb.io";
     /// The validating webhook's registration; MetalLB's name, so that ours takes the place of theirs.
     pub const WEBHOOK_CONFIGURATION: &str = "metallb-webhook-configuration";
     /// The Secret with the webhook's certificate. The operator makes it.

@@ -47,10 +47,23 @@ fn operator() -> Permissions {
             // Pools may be limited to namespaces by their labels.
             rule("", &["namespaces"], &WATCH),
             events(),
+            // The places where API servers read whose certificates to trust.
             named(
                 "admissionregistration.k8s.io",
                 "validatingwebhookconfigurations",
                 &[names::WEBHOOK_CONFIGURATION],
+                &["list", "watch", "patch"],
+            ),
+            named(
+                "admissionregistration.k8s.io",
+                "mutatingwebhookconfigurations",
+                &[names::MUTATING_WEBHOOK_CONFIGURATION],
+                &["list", "watch", "patch"],
+            ),
+            named(
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                &[names::CONVERTED_DEFINITION],
                 &["list", "watch", "patch"],
             ),
         ],
@@ -204,6 +217,22 @@ mod tests {
                     !changes || rule.resource_names.is_some(),
                     "{component:?}: {rule:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn what_api_servers_ask_and_trust_is_changed_only_by_name() {
+        for (component, rule) in every_rule() {
+            let groups = ["admissionregistration.k8s.io", "apiextensions.k8s.io"];
+            if rule
+                .api_groups
+                .iter()
+                .flatten()
+                .any(|group| groups.contains(&group.as_str()))
+            {
+                assert_eq!(component, Component::Operator);
+                assert_eq!(rule.resource_names.map(|names| names.len()), Some(1));
             }
         }
     }

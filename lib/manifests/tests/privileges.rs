@@ -6,7 +6,7 @@
     clippy::expect_used
 )]
 
-use ferrolb_manifests::{Component, Installation, endpoints};
+use ferrolb_manifests::{Component, Installation};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 fn templates() -> [(Component, PodTemplateSpec); 3] {
@@ -103,32 +103,12 @@ fn selectors_match_the_pods_that_they_are_for() {
             Some(component.selector())
         );
     }
-    let service = installation.webhook_service().spec.unwrap();
-    assert_eq!(service.selector, Some(Component::Webhook.selector()));
-    assert_eq!(service.ports.unwrap()[0].port, 443);
-}
-
-#[test]
-fn the_registration_leaves_the_certificate_authority_to_the_operator() {
-    let registration = Installation::default().webhook_configuration();
-    let entries = registration.webhooks.unwrap();
-    assert_eq!(entries.len(), endpoints().len());
-    for entry in entries {
-        assert_eq!(entry.client_config.ca_bundle, None, "{}", entry.name);
-        assert_eq!(
-            entry.failure_policy.as_deref(),
-            Some("Ignore"),
-            "{}",
-            entry.name
-        );
-        let service = entry.client_config.service.unwrap();
-        assert_eq!(service.namespace, "metallb-system");
-        let rule = entry.rules.unwrap().remove(0);
-        let version = rule.api_versions.unwrap().remove(0);
-        let path = service.path.unwrap();
-        assert!(
-            path.starts_with(&format!("/validate-metallb-io-{version}-")),
-            "{path}"
-        );
+    for service in [
+        installation.webhook_service(),
+        installation.conversion_service(),
+    ] {
+        let service = service.spec.unwrap();
+        assert_eq!(service.selector, Some(Component::Webhook.selector()));
+        assert_eq!(service.ports.unwrap()[0].port, 443);
     }
 }

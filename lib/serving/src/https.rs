@@ -13,8 +13,12 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// A peer that opens a connection has this long for its handshake, and again for the head of each request.
+/// A peer that opens a connection has this long for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The head of a request has this long, counted from the end of the request before: it is also how long a connection may idle.
+/// API servers, as all clients that use Go's defaults, close what idled for 90 s. They have to be the first, because a
+/// request that meets a connection that we just closed is lost.
+const IDLE: Duration = Duration::from_secs(100);
 
 /// Serves until `shutdown`; then requests under way may finish within `drain`.
 pub async fn serve(
@@ -40,7 +44,7 @@ pub async fn serve(
         .http_builder()
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE);
+        .header_read_timeout(IDLE);
     let served = server.serve(app.into_make_service()).await;
     watch.abort();
     served

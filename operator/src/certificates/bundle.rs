@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 /// How long a certificate authority is valid (reference 5.7).
 const CA_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
@@ -22,9 +22,10 @@ const CLOCK_SKEW: Duration = Duration::from_hours(1);
 /// The four entries of the Secret (reference 5.7).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bundle {
-    /// `ca.crt`: the authorities that clients trust, the newest first. Two while one replaces the other.
+    /// `ca.crt`: the authority that signed the server's certificate. Which others are trusted beside it while one replaces
+    /// another is not remembered here but published, see `decide.rs`.
     pub ca_crt: String,
-    /// `ca.key`: the key of the newest.
+    /// `ca.key`: its key.
     pub ca_key: String,
     /// `tls.crt`: the server's certificate.
     pub tls_crt: String,
@@ -41,7 +42,7 @@ pub enum Due {
     ServerExpires,
     /// The authority ends soon.
     AuthorityExpires,
-    /// It was made for another name.
+    /// It lacks a name that the webhook is called by.
     OtherName,
 }
 
@@ -83,25 +84,68 @@ impl Bundle {
         .into()
     }
 
-    /// Whether the bundle must be replaced, and why. `now` is seconds since the epoch.
+    /// Whether the bundle must be replaced, and why. `dns_names` are those that the webhook is called by; `now` is seconds
+    /// since the epoch.
     #[must_use]
-    pub fn due(&self, dns_name: &str, now: i64) -> Option<Due> {
+    pub fn due(&self, dns_names: &[String], now: i64) -> Option<Due> {
         let (ca, server) = match (expiry(&self.ca_crt), expiry(&self.tls_crt)) {
             (Ok(ca), Ok(server)) => (ca, server),
             (Err(reason), _) | (_, Err(reason)) => return Some(Due::Unusable(reason)),
         };
-        if KeyPair::from_pem(&self.ca_key).is_err() || KeyPair::from_pem(&self.tls_key).is_err() {
-            return Some(Due::Unusable("a private key cannot be read".to_owned()));
+        if let Err(reason) = self.belongs_together() {
+            return Some(Due::Unusable(reason));
         }
         let soon = now + RENEWAL_LEAD.as_secs() as i64;
+        let names = names(&self.tls_crt);
         if ca < soon {
             Some(Due::AuthorityExpires)
         } else if server < soon {
             Some(Due::ServerExpires)
-        } else if !names(&self.tls_crt).iter().any(|name| name == dns_name) {
+        } else if !dns_names.iter().all(|name| names.contains(name)) {
             Some(Due::OtherName)
         } else {
             None
+        }
+    }
+
+    /// A Secret that was edited by hand, or restored in part, can hold four good entries with which no call succeeds.
+    fn belongs_together(&self) -> Result<(), String> {
+        for (certificate, key, what) in [
+            (&self.ca_crt, &self.ca_key, "ca.key"),
+            (&self.tls_crt, &self.tls_key, "tls.key"),
+        ] {
+            let key = KeyPair::from_pem(key).map_err(|_| format!("{what} cannot be read"))?;
+            let public = with_first(certificate, |certificate| {
+                certificate.public_key().raw.to_vec()
+            })?;
+            if public != key.subject_public_key_info() {
+                return Err(format!("{what} belongs to another certificate"));
+            }
+        }
+        let issued_by = with_first(&self.tls_crt, |server| {
+            server
+                .iter_extensions()
+                .find_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::AuthorityKeyIdentifier(issuer) => {
+                        issuer.key_identifier.as_ref().map(|id| id.0.to_vec())
+                    }
+                    _ => None,
+                })
+        })?;
+        let authority = with_first(&self.ca_crt, |authority| {
+            authority
+                .iter_extensions()
+                .find_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+                    _ => None,
+                })
+        })?;
+        // MetalLB's own certificates name no key; then there is nothing to compare.
+        match (issued_by, authority) {
+            (Some(issuer), Some(authority)) if issuer != authority => {
+                Err("tls.crt is not of the authority in ca.crt".to_owned())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -109,11 +153,11 @@ impl Bundle {
     ///
     /// # Errors
     /// When the certificate library refuses, for want of randomness for example.
-    pub fn issue(dns_name: &str, now: i64) -> Result<Bundle, IssueError> {
+    pub fn issue(dns_names: &[String], now: i64) -> Result<Bundle, IssueError> {
         let key = KeyPair::generate()?;
         let params = authority(now);
         let certificate = params.self_signed(&key)?;
-        let (tls_crt, tls_key) = serve(dns_name, &Issuer::from_params(&params, &key), now)?;
+        let (tls_crt, tls_key) = serve(dns_names, &Issuer::from_params(&params, &key), now)?;
         Ok(Bundle {
             ca_crt: certificate.pem(),
             ca_key: key.serialize_pem(),
@@ -122,33 +166,47 @@ impl Bundle {
         })
     }
 
-    /// The bundle that follows this one.
-    ///
-    /// A server certificate is renewed under the same authority. A new authority is published together with the old one,
-    /// so that a client which has only read the old one goes on trusting until it reads the new.
+    /// The same authority with a new server certificate.
     ///
     /// # Errors
     /// As [`Bundle::issue`].
-    pub fn renew(&self, due: &Due, dns_name: &str, now: i64) -> Result<Bundle, IssueError> {
-        match due {
-            Due::Unusable(_) => Self::issue(dns_name, now),
-            Due::AuthorityExpires => {
-                let mut next = Self::issue(dns_name, now)?;
-                next.ca_crt.push_str(first_pem(&self.ca_crt));
-                Ok(next)
-            }
-            Due::ServerExpires | Due::OtherName => {
-                let key = KeyPair::from_pem(&self.ca_key)?;
-                let issuer = Issuer::from_ca_cert_pem(first_pem(&self.ca_crt), key)?;
-                let (tls_crt, tls_key) = serve(dns_name, &issuer, now)?;
-                Ok(Bundle {
-                    tls_crt,
-                    tls_key,
-                    ..self.clone()
-                })
-            }
-        }
+    pub fn renew_server(&self, dns_names: &[String], now: i64) -> Result<Bundle, IssueError> {
+        let key = KeyPair::from_pem(&self.ca_key)?;
+        let issuer = Issuer::from_ca_cert_pem(&self.ca_crt, key)?;
+        let (tls_crt, tls_key) = serve(dns_names, &issuer, now)?;
+        Ok(Bundle {
+            tls_crt,
+            tls_key,
+            ..self.clone()
+        })
     }
+}
+
+/// What there is to say of the certificate in a `tls.crt` that others made, in seconds since the epoch; `None` if it cannot be
+/// read.
+#[must_use]
+pub fn ends(tls_crt: &[u8]) -> Option<i64> {
+    expiry(std::str::from_utf8(tls_crt).ok()?).ok()
+}
+
+/// Those of `dns_names` that the certificate in a `tls.crt` does not cover.
+#[must_use]
+pub fn uncovered(tls_crt: &[u8], dns_names: &[String]) -> Vec<String> {
+    let covered = names(std::str::from_utf8(tls_crt).unwrap_or_default());
+    let covers = |name: &String| {
+        covered.iter().any(|pattern| {
+            pattern == name
+                || pattern.strip_prefix("*.").is_some_and(|rest| {
+                    name.split_once('.')
+                        .is_some_and(|(_, parent)| parent == rest)
+                })
+        })
+    };
+    dns_names
+        .iter()
+        .filter(|name| !covers(name))
+        .cloned()
+        .collect()
 }
 
 fn authority(now: i64) -> CertificateParams {
@@ -166,12 +224,12 @@ fn authority(now: i64) -> CertificateParams {
 }
 
 fn serve(
-    dns_name: &str,
+    dns_names: &[String],
     issuer: &Issuer<'_, impl rcgen::SigningKey>,
     now: i64,
 ) -> Result<(String, String), IssueError> {
     let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(vec![dns_name.to_owned()])?;
+    let mut params = CertificateParams::new(dns_names)?;
     params
         .distinguished_name
         .push(DnType::CommonName, "ferrolb webhook");
@@ -219,25 +277,27 @@ fn with_first<T>(pem: &str, read: impl FnOnce(&X509Certificate<'_>) -> T) -> Res
     Ok(read(&certificate))
 }
 
-/// The first certificate of a PEM text that may hold several.
-fn first_pem(pem: &str) -> &str {
-    const END: &str = "-----END CERTIFICATE-----\n";
-    pem.find(END)
-        .map_or(pem, |at| pem.get(..at + END.len()).unwrap_or(pem))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NAME: &str = "metallb-webhook-service.metallb-system.svc";
     const DAY: i64 = 24 * 3600;
     const NOW: i64 = 1_790_000_000;
 
+    fn names() -> Vec<String> {
+        ["metallb-webhook-service", "ferrolb-webhook-conversion"]
+            .map(|service| format!("{service}.metallb-system.svc"))
+            .into()
+    }
+
+    fn bundle() -> Bundle {
+        Bundle::issue(&names(), NOW).unwrap()
+    }
+
     #[test]
     fn a_fresh_bundle_is_not_due_and_survives_the_secret() {
-        let bundle = Bundle::issue(NAME, NOW).unwrap();
-        assert_eq!(bundle.due(NAME, NOW), None);
+        let bundle = bundle();
+        assert_eq!(bundle.due(&names(), NOW), None);
         assert!(Bundle::read(&bundle.entries()).unwrap() == bundle);
         assert!(
             Bundle::read(&BTreeMap::new()).is_none(),
@@ -247,36 +307,67 @@ mod tests {
 
     #[test]
     fn a_server_certificate_is_renewed_ahead_under_the_same_authority() {
-        let bundle = Bundle::issue(NAME, NOW).unwrap();
-        assert_eq!(bundle.due(NAME, NOW + 274 * DAY), None);
-        let due = bundle.due(NAME, NOW + 276 * DAY).unwrap();
-        assert_eq!(due, Due::ServerExpires);
-        let next = bundle.renew(&due, NAME, NOW + 276 * DAY).unwrap();
+        let bundle = bundle();
+        assert_eq!(bundle.due(&names(), NOW + 274 * DAY), None);
+        assert_eq!(
+            bundle.due(&names(), NOW + 276 * DAY),
+            Some(Due::ServerExpires)
+        );
+        let next = bundle.renew_server(&names(), NOW + 276 * DAY).unwrap();
         assert_eq!(next.ca_crt, bundle.ca_crt);
         assert_ne!(next.tls_crt, bundle.tls_crt);
-        assert_eq!(next.due(NAME, NOW + 276 * DAY), None);
+        assert_eq!(next.due(&names(), NOW + 276 * DAY), None);
     }
 
     #[test]
-    fn a_new_authority_is_published_beside_the_old_one() {
-        let bundle = Bundle::issue(NAME, NOW).unwrap();
+    fn an_authority_near_its_end_is_due_even_if_its_server_certificate_is_fresh() {
         let late = NOW + (10 * 365 - 80) * DAY;
-        let due = bundle.due(NAME, late).unwrap();
-        assert_eq!(due, Due::AuthorityExpires);
-        let next = bundle.renew(&due, NAME, late).unwrap();
-        assert!(next.ca_crt.ends_with(&bundle.ca_crt));
-        assert_eq!(next.ca_crt.matches("BEGIN CERTIFICATE").count(), 2);
-        assert_eq!(next.due(NAME, late), None);
+        let bundle = bundle().renew_server(&names(), late).unwrap();
+        assert_eq!(bundle.due(&names(), late), Some(Due::AuthorityExpires));
     }
 
     #[test]
-    fn another_name_or_garbage_makes_it_due() {
-        let bundle = Bundle::issue(NAME, NOW).unwrap();
-        assert_eq!(bundle.due("other.svc", NOW), Some(Due::OtherName));
-        let garbage = Bundle {
-            tls_crt: "garbage".to_owned(),
-            ..bundle
-        };
-        assert!(matches!(garbage.due(NAME, NOW), Some(Due::Unusable(_))));
+    fn a_certificate_that_lacks_one_of_the_names_is_due() {
+        let [first, second] = <[String; 2]>::try_from(names()).unwrap();
+        for one in [first, second] {
+            let bundle = Bundle::issue(std::slice::from_ref(&one), NOW).unwrap();
+            assert_eq!(bundle.due(std::slice::from_ref(&one), NOW), None);
+            assert_eq!(bundle.due(&names(), NOW), Some(Due::OtherName));
+        }
+    }
+
+    #[test]
+    fn entries_that_are_garbage_or_do_not_belong_together_are_unusable() {
+        let (good, other) = (bundle(), bundle());
+        let wrong: [fn(&mut Bundle, &Bundle); 5] = [
+            |bundle, _| "garbage".clone_into(&mut bundle.tls_crt),
+            |bundle, _| "garbage".clone_into(&mut bundle.ca_key),
+            |bundle, other| other.tls_key.clone_into(&mut bundle.tls_key),
+            |bundle, other| other.ca_key.clone_into(&mut bundle.ca_key),
+            |bundle, other| {
+                other.ca_crt.clone_into(&mut bundle.ca_crt);
+                other.ca_key.clone_into(&mut bundle.ca_key);
+            },
+        ];
+        for (index, spoil) in wrong.into_iter().enumerate() {
+            let mut bundle = good.clone();
+            spoil(&mut bundle, &other);
+            let due = bundle.due(&names(), NOW);
+            assert!(matches!(due, Some(Due::Unusable(_))), "{index}: {due:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_one_label() {
+        let made = |name: &str| Bundle::issue(&[name.to_owned()], NOW).unwrap().tls_crt;
+        let wild = made("*.metallb-system.svc");
+        assert!(uncovered(wild.as_bytes(), &names()).is_empty());
+        assert_eq!(
+            uncovered(made("*.svc").as_bytes(), &names()),
+            names(),
+            "a wildcard is for one label"
+        );
+        assert_eq!(ends(wild.as_bytes()), Some(NOW + 365 * DAY));
+        assert_eq!(ends(b"garbage"), None);
     }
 }

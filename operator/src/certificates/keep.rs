@@ -1,23 +1,31 @@
-//! Keeps the Secret and the caBundle of the webhook configuration right.
+//! Keeps the Secret and the published authorities right, for as long as this process leads.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ferrolb_api::ObjectKey;
-use ferrolb_cluster::{Backoff, Client, Leadership, Outcome, Store, WatchConfig, Writer, watch};
+use ferrolb_cluster::{
+    Backoff, Client, Leadership, Outcome, Store, Stored, WatchConfig, Writer, watch,
+};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use serde_json::{Value, json};
+use serde_json::json;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::bundle::{Bundle, Due};
+use super::authority::authorities;
+use super::bundle::{Bundle, Due, ends, uncovered};
+use super::decide::{self, Memory, Step, View, decide};
+use super::targets::Targets;
 
-/// How often expiry is looked at when nothing else happens (reference 5.7).
-const LOOK_EVERY: Duration = Duration::from_hours(12);
+/// A certificate of others that ends this soon is warned about.
+const WARN_AHEAD: Duration = Duration::from_hours(14 * 24);
+/// How long the watches have to show what was just written, before it is looked at again.
+const SHOWN: Duration = Duration::from_secs(1);
 
 /// Where certificates live and what they are for.
 #[derive(Clone, Debug)]
@@ -26,221 +34,272 @@ pub struct CertificateNames {
     pub namespace: String,
     /// The Secret.
     pub secret: String,
-    /// The DNS name that the API server calls.
-    pub dns_name: String,
+    /// The DNS names that API servers call.
+    pub dns_names: Vec<String>,
     /// The ValidatingWebhookConfiguration.
-    pub webhook_configuration: String,
+    pub validating: String,
+    /// The MutatingWebhookConfiguration.
+    pub mutating: String,
+    /// The CustomResourceDefinition whose versions the webhook converts.
+    pub converted: String,
 }
 
-/// The webhooks of the configuration: name and present caBundle, in order.
-type Webhooks = Vec<(String, Option<Vec<u8>>)>;
+/// What is read of the Secret.
+#[derive(Clone, Debug, PartialEq)]
+struct Held {
+    entries: BTreeMap<String, Vec<u8>>,
+    /// Whether somebody else keeps it: cert-manager, or a person who has certificates from elsewhere.
+    others: bool,
+}
 
-/// Runs until `shutdown`, writing only while `leadership` lasts. Needs nothing but the two objects that it names.
+impl Held {
+    fn of(secret: &Secret) -> Self {
+        let entries = secret.data.iter().flatten();
+        let mut annotations = secret.metadata.annotations.iter().flatten();
+        Self {
+            entries: entries
+                .map(|(name, value)| (name.clone(), value.0.clone()))
+                .collect(),
+            others: secret.type_.as_deref() == Some("kubernetes.io/tls")
+                || annotations.any(|(name, _)| name.starts_with("cert-manager.io/")),
+        }
+    }
+
+    fn entry(&self, name: &str) -> &[u8] {
+        self.entries
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    }
+}
+
+/// Runs until `shutdown`, writing only while `leadership` lasts. Needs nothing but the objects that it names.
 pub async fn keep(
     client: Client,
     names: CertificateNames,
     leadership: Leadership,
     shutdown: CancellationToken,
 ) {
-    let writer = Writer::new(client.clone());
     let secrets = watch(
         Api::<Secret>::namespaced(client.clone(), &names.namespace),
         WatchConfig::most_recent().fields(format!("metadata.name={}", names.secret)),
-        |secret: &Secret| {
-            Some(
-                secret
-                    .data
-                    .iter()
-                    .flatten()
-                    .map(|(name, value)| (name.clone(), value.0.clone()))
-                    .collect(),
-            )
-        },
+        |secret: &Secret| Some(Held::of(secret)),
     );
-    let configurations = watch(
-        Api::<ValidatingWebhookConfiguration>::all(client),
-        WatchConfig::most_recent().fields(format!("metadata.name={}", names.webhook_configuration)),
-        |configuration: &ValidatingWebhookConfiguration| Some(webhooks(configuration)),
+    let targets = Targets::watch(
+        &client,
+        &names.validating,
+        &names.mutating,
+        &names.converted,
     );
-    let (secret_feed, configuration_feed) = (secrets.subscribe(), configurations.subscribe());
-    secrets.ready().await;
-    configurations.ready().await;
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    let changed = Arc::new(Notify::new());
+    let secret_feed = secrets.subscribe_with(changed.clone());
+    let target_feeds = targets.subscribe(&changed);
+    let mut keeper = Keeper {
+        writer: Writer::new(client),
+        key: ObjectKey::new(&names.namespace, &names.secret),
+        names,
+        secrets,
+        targets,
+        memory: Memory::default(),
+        began: Instant::now(),
+        warned: None,
+        backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        () = async { tokio::join!(keeper.secrets.ready(), keeper.targets.ready()); } => {}
+    }
     loop {
-        let done = if leadership.leads() {
-            settle(&writer, &names, &secrets, &configurations).await
+        secret_feed.take();
+        for feed in &target_feeds {
+            feed.take();
+        }
+        let pause = if leadership.leads() {
+            keeper.settle().await
         } else {
-            false
-        };
-        let pause = if done {
-            backoff.succeeded();
-            LOOK_EVERY
-        } else {
-            backoff.failed()
+            keeper.memory = Memory::default();
+            keeper.backoff.failed()
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = secret_feed.next() => {}
-            _ = configuration_feed.next() => {}
+            () = changed.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Brings both objects up to date. True if nothing is left to do.
-async fn settle(
-    writer: &Writer,
-    names: &CertificateNames,
-    secrets: &Store<BTreeMap<String, Vec<u8>>>,
-    configurations: &Store<Webhooks>,
-) -> bool {
-    let key = ObjectKey::new(&names.namespace, &names.secret);
-    let stored = secrets.get(&key);
-    let present = stored.as_ref().and_then(|entries| Bundle::read(entries));
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0));
-    let due = match &present {
-        Some(bundle) => bundle.due(&names.dns_name, now),
-        None => Some(Due::Unusable("there is none".to_owned())),
-    };
-    let bundle = match (present, due) {
-        (Some(bundle), None) => bundle,
-        (present, due) => {
-            let due = due.unwrap_or(Due::Unusable(String::new()));
-            let next = match &present {
-                Some(bundle) => bundle.renew(&due, &names.dns_name, now),
-                None => Bundle::issue(&names.dns_name, now),
-            };
-            let next = match next {
-                Ok(next) => next,
-                Err(error) => {
-                    warn!(%error, "the webhook certificate cannot be made; trying again");
-                    return false;
-                }
-            };
-            // A new authority is trusted before anyone serves with it.
-            if matches!(due, Due::AuthorityExpires)
-                && !publish(writer, names, configurations, &next.ca_crt).await
-            {
-                return false;
+struct Keeper {
+    writer: Writer,
+    key: ObjectKey,
+    names: CertificateNames,
+    secrets: Store<Held>,
+    targets: Targets,
+    memory: Memory,
+    began: Instant,
+    /// The version of another's Secret that was warned about, and when.
+    warned: Option<(String, Instant)>,
+    backoff: Backoff,
+}
+
+impl Keeper {
+    /// Takes one step; returns how long to wait for changes before the next.
+    async fn settle(&mut self) -> Duration {
+        let stored = self.secrets.get(&self.key);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0));
+        let secret = match &stored {
+            None => decide::Secret::Absent,
+            Some(stored) if stored.value().others => {
+                self.warn_of_others(stored, now);
+                decide::Secret::Others(authorities(stored.value().entry("ca.crt")))
             }
-            let outcome = match &stored {
-                Some(stored) => {
-                    let data: BTreeMap<String, ByteString> = next
-                        .entries()
-                        .into_iter()
-                        .map(|(name, value)| (name, ByteString(value)))
-                        .collect();
-                    writer
-                        .patch::<Secret>(
-                            &key,
-                            Some(stored.resource_version()),
-                            json!({"data": data}),
-                        )
-                        .await
-                }
-                None => {
-                    writer
-                        .create(&names.namespace, &secret(&names.secret, &next))
-                        .await
-                }
-            };
+            Some(stored) => decide::Secret::Ours(Bundle::read(&stored.value().entries)),
+        };
+        let published = self.targets.published();
+        let view = View {
+            secret: &secret,
+            published: &published,
+            dns_names: &self.names.dns_names,
+            now,
+            uptime: self.began.elapsed(),
+        };
+        let done = match decide(&view, &mut self.memory) {
+            Ok(Step::Rest(pause)) => {
+                self.backoff.succeeded();
+                return pause;
+            }
+            Ok(Step::Publish(trusted)) => self.publish(&trusted).await,
+            Ok(Step::Store(bundle, due)) => self.store(stored.as_ref(), &bundle, &due).await,
+            Err(error) => {
+                warn!(%error, "the webhook certificate cannot be made; trying again");
+                false
+            }
+        };
+        if done {
+            self.backoff.succeeded();
+            SHOWN
+        } else {
+            self.backoff.failed()
+        }
+    }
+
+    /// True if every object has them.
+    async fn publish(&self, trusted: &[super::Authority]) -> bool {
+        let mut done = true;
+        for (object, outcome) in self.targets.publish(&self.writer, trusted).await {
             match outcome {
-                Outcome::Done(_) => {
-                    info!(secret = %key, reason = ?due, "wrote a new webhook certificate")
-                }
-                // The watch shows the other's and we look again.
-                Outcome::Conflict => return false,
-                Outcome::Gone | Outcome::Invalid(_) | Outcome::Unavailable(_) => {
-                    warn!(secret = %key, ?outcome, "the webhook certificate cannot be stored; trying again");
-                    return false;
+                Outcome::Done(_) => info!(
+                    object,
+                    authorities = trusted.len(),
+                    "API servers are told whom to trust"
+                ),
+                // It went, so nobody reads it.
+                Outcome::Gone => {}
+                // The watch shows what it became, and we look again.
+                Outcome::Conflict => done = false,
+                Outcome::Invalid(reason) | Outcome::Unavailable(reason) => {
+                    warn!(object, %reason, "the webhook's authority cannot be published; trying again");
+                    done = false;
                 }
             }
-            next
         }
-    };
-    publish(writer, names, configurations, &bundle.ca_crt).await
+        done
+    }
+
+    /// True if it is written.
+    async fn store(&self, stored: Option<&Stored<Held>>, bundle: &Bundle, due: &Due) -> bool {
+        let outcome = match stored {
+            Some(stored) => {
+                self.writer
+                    .patch::<Secret>(
+                        &self.key,
+                        Some(stored.resource_version()),
+                        json!({"data": data(bundle)}),
+                    )
+                    .await
+            }
+            None => {
+                let secret = Secret {
+                    metadata: ObjectMeta {
+                        name: Some(self.names.secret.clone()),
+                        ..ObjectMeta::default()
+                    },
+                    data: Some(data(bundle)),
+                    type_: Some("Opaque".to_owned()),
+                    ..Secret::default()
+                };
+                self.writer.create(&self.names.namespace, &secret).await
+            }
+        };
+        match outcome {
+            Outcome::Done(_) => {
+                info!(secret = %self.key, reason = ?due, "wrote a new webhook certificate");
+                true
+            }
+            // The watch shows the other's and we look again.
+            Outcome::Conflict => false,
+            Outcome::Gone | Outcome::Invalid(_) | Outcome::Unavailable(_) => {
+                warn!(secret = %self.key, ?outcome, "the webhook certificate cannot be stored; trying again");
+                false
+            }
+        }
+    }
+
+    /// Others renew their certificates themselves; that nobody did is worth a line in the log, and so is a name that is
+    /// missing. Once for each version of the Secret, and then as often as expiry is looked at.
+    fn warn_of_others(&mut self, stored: &Stored<Held>, now: i64) {
+        let version = stored.resource_version();
+        let lately = self
+            .warned
+            .as_ref()
+            .is_some_and(|(warned, at)| warned == version && at.elapsed() < decide::LOOK_EVERY);
+        if lately {
+            return;
+        }
+        self.warned = Some((version.to_owned(), Instant::now()));
+        let certificate = stored.value().entry("tls.crt");
+        let Some(ends) = ends(certificate) else {
+            warn!(secret = %self.key, "the webhook certificate that others keep cannot be read");
+            return;
+        };
+        let left = ends - now;
+        if left < WARN_AHEAD.as_secs() as i64 {
+            warn!(secret = %self.key, days = left.div_euclid(24 * 3600), "the webhook certificate that others keep ends soon and is not ours to renew");
+        }
+        let missing = uncovered(certificate, &self.names.dns_names);
+        if !missing.is_empty() {
+            warn!(secret = %self.key, ?missing, "the webhook certificate that others keep lacks names that API servers call");
+        }
+    }
 }
 
-/// Writes the authority into every webhook that has another one. True if all have it, or there is no configuration:
-/// FerroLB works without its webhook.
-async fn publish(
-    writer: &Writer,
-    names: &CertificateNames,
-    configurations: &Store<Webhooks>,
-    ca_crt: &str,
-) -> bool {
-    let key = ObjectKey::new("", &names.webhook_configuration);
-    let Some(stored) = configurations.get(&key) else {
-        return true;
-    };
-    if stored
-        .iter()
-        .all(|(_, present)| present.as_deref() == Some(ca_crt.as_bytes()))
-    {
-        return true;
-    }
-    let change = inject(&stored, ca_crt);
-    let outcome = writer
-        .patch_strategic::<ValidatingWebhookConfiguration>(&key, stored.resource_version(), change)
-        .await;
-    match outcome {
-        Outcome::Done(_) => {
-            info!(configuration = %key, "the webhook configuration trusts the certificate's authority");
-            true
-        }
-        Outcome::Gone => true,
-        Outcome::Conflict => false,
-        Outcome::Invalid(reason) | Outcome::Unavailable(reason) => {
-            warn!(configuration = %key, %reason, "the webhook configuration cannot be written; trying again");
-            false
-        }
-    }
-}
-
-fn webhooks(configuration: &ValidatingWebhookConfiguration) -> Webhooks {
-    configuration
-        .webhooks
-        .iter()
-        .flatten()
-        .map(|webhook| {
-            (
-                webhook.name.clone(),
-                webhook
-                    .client_config
-                    .ca_bundle
-                    .as_ref()
-                    .map(|bundle| bundle.0.clone()),
-            )
-        })
+fn data(bundle: &Bundle) -> BTreeMap<String, ByteString> {
+    bundle
+        .entries()
+        .into_iter()
+        .map(|(name, value)| (name, ByteString(value)))
         .collect()
 }
 
-/// A strategic merge patch: webhooks are merged by name, so everything else of them stays as it is.
-fn inject(webhooks: &Webhooks, ca_crt: &str) -> Value {
-    let bundle = ByteString(ca_crt.as_bytes().to_vec());
-    let webhooks: Vec<Value> = webhooks
-        .iter()
-        .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle}}))
-        .collect();
-    json!({"webhooks": webhooks})
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn secret(name: &str, bundle: &Bundle) -> Secret {
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        data: Some(
-            bundle
-                .entries()
-                .into_iter()
-                .map(|(name, value)| (name, ByteString(value)))
-                .collect(),
-        ),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
+    #[test]
+    fn a_secret_of_cert_manager_is_told_by_its_type_or_by_its_annotations() {
+        let secret = |kind: &str, annotation: Option<&str>| {
+            let mut secret = Secret {
+                type_: Some(kind.to_owned()),
+                ..Secret::default()
+            };
+            secret.metadata.annotations =
+                annotation.map(|name| [(name.to_owned(), "webhook".to_owned())].into());
+            Held::of(&secret).others
+        };
+        assert!(secret("kubernetes.io/tls", None));
+        // cert-manager keeps the type of a Secret that it finds.
+        assert!(secret("Opaque", Some("cert-manager.io/certificate-name")));
+        assert!(!secret("Opaque", Some("example.com/note")));
     }
 }

@@ -1,0 +1,96 @@
+//! What API servers are told to ask, and what never depends on an answer.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use ferrolb_manifests::{Installation, endpoints, fail_closed, guests};
+use serde_json::{Value, json};
+
+/// Every entry of both registrations.
+fn entries() -> Vec<Value> {
+    let installation = Installation::default();
+    [
+        json!(installation.webhook_configuration()),
+        json!(installation.mutating_webhook_configuration()),
+    ]
+    .iter()
+    .flat_map(|registration| registration["webhooks"].as_array().unwrap().clone())
+    .collect()
+}
+
+#[test]
+fn the_registration_leaves_the_certificate_authority_to_the_operator_and_lets_changes_pass() {
+    let entries = entries();
+    assert_eq!(entries.len(), endpoints().len() + guests().len() + 1);
+    for entry in entries {
+        let client = &entry["clientConfig"];
+        assert_eq!(client["caBundle"], Value::Null, "{entry}");
+        assert_eq!(client["service"]["namespace"], "metallb-system");
+        assert_eq!(entry["failurePolicy"], "Ignore", "{entry}");
+        assert_eq!(entry["sideEffects"], "None", "{entry}");
+    }
+}
+
+#[test]
+fn the_paths_of_our_kinds_are_those_of_metallb() {
+    for endpoint in endpoints() {
+        let start = format!("/validate-metallb-io-{}-", endpoint.version);
+        assert!(endpoint.path.starts_with(&start), "{}", endpoint.path);
+    }
+}
+
+#[test]
+fn of_kinds_that_are_not_ours_only_some_objects_come_and_never_one_that_is_being_deleted() {
+    let foreign: Vec<Value> = entries()
+        .into_iter()
+        .filter(|entry| entry["rules"][0]["apiGroups"] == json!([""]))
+        .collect();
+    assert_eq!(foreign.len(), 3);
+    for entry in foreign {
+        assert_eq!(entry["timeoutSeconds"], 2);
+        assert_eq!(entry["rules"][0]["operations"], json!(["CREATE", "UPDATE"]));
+        let conditions: Vec<&str> = entry["matchConditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|condition| condition["expression"].as_str().unwrap())
+            .collect();
+        assert!(conditions.contains(&"!has(object.metadata.deletionTimestamp)"));
+        assert!(conditions.len() > 1, "{entry}");
+        // A condition that fails to evaluate counts by failurePolicy: nothing is read that may be absent.
+        for condition in conditions {
+            for optional in [
+                "object.metadata.annotations",
+                "object.spec.loadBalancerIP",
+                "object.spec.type",
+            ] {
+                let read = condition.matches(optional).count();
+                assert!(
+                    read == 0 || condition.contains(&format!("has({optional})")),
+                    "{condition}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn fail_closed_concerns_our_own_kinds_and_nothing_else() {
+    let patch = fail_closed();
+    let names: Vec<&str> = patch["webhooks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, endpoints().map(|endpoint| endpoint.name));
+    assert!(guests().iter().all(|guest| !names.contains(&guest.name)));
+}
+
+#[test]
+fn only_conversions_go_to_webhooks_that_are_not_ready() {
+    let installation = Installation::default();
+    let published = |service: k8s_openapi::api::core::v1::Service| {
+        service.spec.unwrap().publish_not_ready_addresses
+    };
+    assert_eq!(published(installation.webhook_service()), None);
+    assert_eq!(published(installation.conversion_service()), Some(true));
+}

@@ -1,0 +1,116 @@
+//! Which certificate authorities a PEM text holds.
+
+use std::collections::BTreeSet;
+
+use x509_parser::pem::Pem;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// One authority. Two are equal when their certificates are, however the text around them was broken into lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// The certificate.
+    der: Vec<u8>,
+    /// When it begins and ends, in seconds since the epoch.
+    not_before: i64,
+    not_after: i64,
+}
+
+impl Authority {
+    /// Whether it has not ended. One whose time has not come is kept: the clock may be ours.
+    #[must_use]
+    pub fn is_alive(&self, now: i64) -> bool {
+        now < self.not_after
+    }
+
+    /// When it begins, in seconds since the epoch.
+    #[must_use]
+    pub fn begins(&self) -> i64 {
+        self.not_before
+    }
+
+    fn to_pem(&self) -> String {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.der);
+        let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+        let mut rest = text.as_str();
+        while let Some((line, more)) = rest.split_at_checked(64) {
+            pem.push_str(line);
+            pem.push('\n');
+            rest = more;
+        }
+        if !rest.is_empty() {
+            pem.push_str(rest);
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+        pem
+    }
+}
+
+/// The authorities of a text, each once, in its order. What is no certificate is left out: manifests carry placeholders.
+#[must_use]
+pub fn authorities(text: &[u8]) -> Vec<Authority> {
+    let mut found: Vec<Authority> = Vec::new();
+    for pem in Pem::iter_from_buffer(text).map_while(Result::ok) {
+        if pem.label != "CERTIFICATE" {
+            continue;
+        }
+        let Ok((_, certificate)) = X509Certificate::from_der(&pem.contents) else {
+            continue;
+        };
+        let validity = certificate.validity();
+        let authority = Authority {
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+            der: pem.contents,
+        };
+        if !found.contains(&authority) {
+            found.push(authority);
+        }
+    }
+    found
+}
+
+/// The text that holds these.
+#[must_use]
+pub fn text(authorities: &[Authority]) -> String {
+    authorities.iter().map(Authority::to_pem).collect()
+}
+
+/// Whether two texts hold the same ones, in whichever order.
+#[must_use]
+pub fn same(left: &[Authority], right: &[Authority]) -> bool {
+    let set = |all: &[Authority]| {
+        all.iter()
+            .map(|authority| authority.der.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    set(left) == set(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificates::Bundle;
+
+    #[test]
+    fn authorities_are_read_once_each_and_what_is_none_is_left_out() {
+        let names = ["a.svc".to_owned()];
+        let (one, two) = (
+            Bundle::issue(&names, 1_790_000_000).unwrap().ca_crt,
+            Bundle::issue(&names, 1_790_000_000).unwrap().ca_crt,
+        );
+        let read = authorities(format!("{one}\nchatter\n{two}{one}").as_bytes());
+        assert_eq!(read.len(), 2);
+        assert_eq!(
+            text(&read),
+            format!("{one}{two}"),
+            "as OpenSSL and rcgen write it"
+        );
+        assert!(same(&read, &authorities(format!("{two}{one}").as_bytes())));
+        assert!(!same(&read, &authorities(one.as_bytes())));
+        for placeholder in [&b""[..], b"\n", b"nonsense"] {
+            assert!(authorities(placeholder).is_empty());
+        }
+    }
+}
