@@ -10,6 +10,7 @@ use ferrolb_serving::Readiness;
 use ferrolb_serving::tls::{SwappableCertificate, server_config};
 use ferrolb_testing::{ApiServer, objects};
 use ferrolb_webhook::certificate::follow_secret_with;
+use ferrolb_webhook::judge::Scope;
 use ferrolb_webhook::run::{Figures, Webhook};
 use prometheus_client::registry::Registry;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -136,7 +137,10 @@ async fn a_process_that_is_leaving_tells_clients_to_come_back_on_another_connect
     let figures = Figures::registered(&mut Registry::default());
     let webhook = Webhook::new(
         &server.client(),
-        NAMESPACE,
+        Scope {
+            namespace: NAMESPACE.to_owned(),
+            class: None,
+        },
         certificate,
         figures,
         &readiness,
