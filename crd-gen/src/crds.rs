@@ -184,4 +184,50 @@ mod tests {
             }
         }
     }
+
+    /// Visits every schema of a definition with its path; `bounded` says whether all lists around it have a length.
+    fn visit(
+        schema: &Value,
+        path: &str,
+        bounded: bool,
+        check: &mut impl FnMut(&Value, &str, bool),
+    ) {
+        check(schema, path, bounded);
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            visit(field, &format!("{path}.{name}"), bounded, check);
+        }
+        if let Some(items) = schema.get("items") {
+            let bounded = bounded && schema.get("maxItems").is_some();
+            visit(items, &format!("{path}[]"), bounded, check);
+        }
+    }
+
+    #[test]
+    fn every_rule_has_a_message_and_stands_in_lists_that_have_a_length() {
+        let mut rules = 0;
+        for crd in all().unwrap() {
+            for version in crd.object["spec"]["versions"].as_array().unwrap() {
+                let root = &version["schema"]["openAPIV3Schema"];
+                visit(root, &crd.kind, true, &mut |schema, path, bounded| {
+                    for rule in schema["x-kubernetes-validations"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                    {
+                        rules += 1;
+                        let message = rule["message"].as_str().unwrap_or_default();
+                        assert!(
+                            !message.is_empty() && !message.contains('\n'),
+                            "{path}: {rule}"
+                        );
+                        assert!(
+                            bounded,
+                            "{path}: the API server cannot tell what this costs: {rule}"
+                        );
+                    }
+                });
+            }
+        }
+        assert!(rules > 50, "{rules}");
+    }
 }

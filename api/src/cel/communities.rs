@@ -19,6 +19,16 @@ pub(crate) fn of_an_advertisement(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// An alias in a Community object: it stands for something.
+pub(crate) fn alias() -> Value {
+    list([Rule::new(
+        "has(self.value)",
+        "invalid community format: there is no value; write <uint16>:<uint16> or large:<uint32>:<uint32>:<uint32>",
+    )
+    .at("value")
+    .required()])
+}
+
 /// The value of an alias in a Community object.
 pub(crate) fn of_an_alias() -> Value {
     value("", "'")

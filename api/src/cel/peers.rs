@@ -88,7 +88,7 @@ fn timers(set: impl Fn(&str) -> String) -> [Rule; 2] {
     );
     [
         Rule::new(
-            format!("!({both}) || duration(self.keepaliveTime) <= duration(self.holdTime)"),
+            format!("!({both}) || duration(self.holdTime) < duration('0s') || duration(self.keepaliveTime) <= duration(self.holdTime)"),
             "invalid BGPPeer timers: invalid keepaliveTime, must be lower than holdTime; lower it or raise holdTime",
         )
         .saying(

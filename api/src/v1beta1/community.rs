@@ -37,6 +37,7 @@ absent_is_default!(CommunitySpec);
 /// One name and the community that it stands for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::cel::communities::alias()))]
 pub struct CommunityAlias {
     /// The name; it is defined once among all Community objects.
     #[serde(default, skip_serializing_if = "String::is_empty")]

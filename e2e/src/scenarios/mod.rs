@@ -8,6 +8,7 @@ mod compatibility;
 mod faults;
 pub mod layer2;
 mod traces;
+mod validation;
 mod workloads;
 
 use std::time::Instant;
@@ -30,10 +31,11 @@ pub struct Scenario {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let first: [&[Scenario]; 4] = [
+    let first: [&[Scenario]; 5] = [
         workloads::SCENARIOS,
         compatibility::SCENARIOS,
         bad_input::SCENARIOS,
+        validation::SCENARIOS,
         certificates::SCENARIOS,
     ];
     let last: [&[Scenario]; 4] = [
