@@ -1,6 +1,7 @@
 //! `lab bench`: how fast, how much memory, how many writes. The programs under test run bare in the namespaces, with the
 //! token of their own service account, so that another implementation of the same API can be put in their place.
 
+mod admission;
 mod audit;
 mod decisions;
 mod load;
@@ -35,6 +36,11 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     let site = Site::connect(run.clone())?;
     set_up(&site, options)?;
     let mut rows = Rows::default();
+    if options.admission {
+        admission::measure(&site, &mut rows)?;
+        rows.print();
+        return Ok(rows.all_met());
+    }
     let mut subjects = Subjects::new(&site, options)?;
     let wire = wire::Wire::watch(run)?;
     let statuses = watch::Statuses::start(&site)?;
@@ -89,6 +95,11 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     );
     rows.writes(&writes_few, &writes_many, present);
     rows.decisions(&decisions);
+    if options.measures_ferrolb() {
+        subjects.stop_controller()?;
+        subjects.stop_speakers()?;
+        admission::measure(&site, &mut rows)?;
+    }
     rows.print();
     rows.save()
 }
@@ -116,7 +127,11 @@ fn grow(
 fn set_up(site: &Site, options: &Options) -> Result<()> {
     site.kubectl(&["apply", "-k", &options.manifests.display().to_string()])?;
     // No webhook runs here, and a call that finds nobody would be part of every figure.
-    site.kubectl(&["delete", "validatingwebhookconfigurations", "--all"])?;
+    site.kubectl(&[
+        "delete",
+        "validatingwebhookconfigurations,mutatingwebhookconfigurations",
+        "--all",
+    ])?;
     site.kubectl(&[
         "wait",
         "--for=condition=Established",
@@ -252,5 +267,5 @@ fn at_rest(site: &Site, options: &Options, what: &str) -> Result<Writes> {
 
 /// The folder of manifests that is applied unless another is given.
 pub fn default_manifests() -> std::path::PathBuf {
-    crate::run::repository().join("config/default")
+    crate::run::repository().join("config/default-no-webhook")
 }

@@ -124,7 +124,7 @@ fn unneeded(writes: Vec<Write>, user: &str, new: &str) -> Vec<Write> {
 }
 
 /// Whether the probe at `10.0.0.1:80/path` answers 200.
-fn says_ready(probe: &str) -> bool {
+pub fn says_ready(probe: &str) -> bool {
     ask(probe).is_some_and(|answer| answer.split(' ').nth(1) == Some("200"))
 }
 

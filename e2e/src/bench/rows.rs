@@ -223,7 +223,12 @@ impl Rows {
         fs::write(&path, serde_json::to_string_pretty(&rows)? + "\n")
             .with_context(|| format!("write {}", path.display()))?;
         println!("written to {}", path.display());
-        Ok(self.0.iter().all(|row| row.met() != Some(false)))
+        Ok(self.all_met())
+    }
+
+    /// Whether no target was missed.
+    pub fn all_met(&self) -> bool {
+        self.0.iter().all(|row| row.met() != Some(false))
     }
 }
 

@@ -65,12 +65,20 @@ pub struct Options {
     /// For how many seconds the cluster is left alone to count writes.
     #[arg(long, default_value_t = 60)]
     pub rest: u64,
+    /// Measure the webhook alone, in a few minutes.
+    #[arg(long)]
+    pub admission: bool,
     /// Criterion's folder with the measured decisions of FerroLB's allocator, to put them into the table.
     #[arg(long)]
     pub decisions: Option<PathBuf>,
 }
 
 impl Options {
+    /// Whether it is FerroLB whose programs are measured.
+    pub fn measures_ferrolb(&self) -> bool {
+        self.controller == product_binaries().join("ferrolb-operator")
+    }
+
     /// The controller as the API server names it.
     pub fn controller_user(&self) -> String {
         format!("system:serviceaccount:{SYSTEM}:{}", self.controller_account)
@@ -187,6 +195,10 @@ impl<'a> Subjects<'a> {
         self.speakers.iter_mut().try_for_each(Daemon::start)
     }
 
+    pub fn stop_speakers(&mut self) -> Result<()> {
+        self.speakers.iter_mut().try_for_each(Daemon::kill)
+    }
+
     /// What the programs hold now.
     pub fn resident(&self) -> Result<Resident> {
         let speakers = self
@@ -239,7 +251,8 @@ fn create_pod(site: &Site, options: &Options, node: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn resident(daemon: &Daemon) -> Result<f64> {
+/// Resident memory in megabytes of a million bytes.
+pub fn resident(daemon: &Daemon) -> Result<f64> {
     let id = daemon
         .process
         .filter(|p| p.is_running())
@@ -255,7 +268,7 @@ fn resident(daemon: &Daemon) -> Result<f64> {
 }
 
 /// A kubeconfig with a token of the service account, as a pod would have it.
-fn account_kubeconfig(site: &Site, account: &str) -> Result<String> {
+pub fn account_kubeconfig(site: &Site, account: &str) -> Result<String> {
     let path = format!("/api/v1/namespaces/{SYSTEM}/serviceaccounts/{account}/token");
     let answer = site.create(&path, &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86400}}))?;
     let token = answer["status"]["token"]
