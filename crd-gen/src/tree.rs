@@ -122,33 +122,42 @@ fn everything(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()
         "../webhook",
         "../speaker",
     ];
-    installable(tree, installation, "config/default", &parts)
+    let path = Path::new("config/default");
+    tree.files.insert(
+        path.join("conversion.yaml"),
+        yaml::document(&installation.conversion())?,
+    );
+    installable(tree, installation, path, &parts, &["conversion.yaml"])
 }
 
 /// The same for whoever wants no webhook: the rules hold without it.
 fn everything_but_the_webhook(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
     let parts = ["../crd", "../rbac", "../operator", "../speaker"];
-    installable(tree, installation, "config/default-no-webhook", &parts)
+    let path = Path::new("config/default-no-webhook");
+    installable(tree, installation, path, &parts, &[])
 }
 
 fn installable(
     tree: &mut Tree,
     installation: &Installation,
-    path: &str,
+    path: &Path,
     parts: &[&str],
+    patches: &[&str],
 ) -> anyhow::Result<()> {
-    let path = Path::new(path);
     tree.files.insert(
         path.join("namespace.yaml"),
         yaml::document(&installation.namespace())?,
     );
     let mut resources = vec!["namespace.yaml"];
     resources.extend(parts);
-    kustomization(
-        tree,
-        path,
-        json!({ "namespace": installation.namespace, "resources": resources }),
-    )
+    let patches: Vec<Value> = patches.iter().map(|path| json!({ "path": path })).collect();
+    let fields = json!({
+        "namespace": installation.namespace,
+        "resources": resources,
+        // What is null is not written.
+        "patches": (!patches.is_empty()).then_some(patches),
+    });
+    kustomization(tree, path, fields)
 }
 
 /// A component for whoever wants changes to wait for a webhook that answers.

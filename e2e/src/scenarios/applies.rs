@@ -1,4 +1,4 @@
-//! People who apply without a pause, and what became of each of their applies.
+//! People who apply and read without a pause, and what became of each of their requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +23,11 @@ const AFTERWARDS: Duration = Duration::from_secs(3);
 const REFUSAL: &str =
     "admission webhook \"ipaddresspoolvalidationwebhook.metallb.io\" denied the request";
 
-/// What became of the applies.
+/// What became of the requests.
 #[derive(Default)]
 pub struct Tally {
+    /// Peers read in the version that is not stored, which the webhook converts.
+    pub converted: usize,
     pub refused: usize,
     /// Let through: nobody answered, and the registration says to ignore that.
     pub passed: usize,
@@ -35,11 +37,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn count(&self) -> usize {
-        self.refused + self.passed + self.failed.len()
-    }
-
     fn add(&mut self, other: Self) {
+        self.converted += other.converted;
         self.refused += other.refused;
         self.passed += other.passed;
         self.failed.extend(other.failed);
@@ -51,10 +50,10 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} applies: {} refused by the webhook, {} let through, {} failed; the slowest took {} ms",
-            self.count(),
+            "{} applies refused by the webhook, {} let through, {} peers read and converted, {} requests failed; the slowest took {} ms",
             self.refused,
             self.passed,
+            self.converted,
             self.failed.len(),
             self.slowest.as_millis()
         )
@@ -63,13 +62,24 @@ impl std::fmt::Display for Tally {
 
 /// Does something while people apply a pool that overlaps another; fails if one of their applies did.
 pub fn during(site: &Site, work: impl FnOnce() -> Result<()>) -> Result<Tally> {
+    among(site, false, work)
+}
+
+/// [`during`], perhaps with somebody who reads peers that have to be converted. There is no ignoring a failed conversion.
+fn among(site: &Site, readers: bool, work: impl FnOnce() -> Result<()>) -> Result<Tally> {
     let stop = Arc::new(AtomicBool::new(false));
-    let people: Vec<JoinHandle<Tally>> = (0..PEOPLE)
+    let mut people: Vec<JoinHandle<Tally>> = (0..PEOPLE)
         .map(|_| {
             site.runtime()
-                .spawn(person(site.client.clone(), stop.clone()))
+                .spawn(applies(site.client.clone(), stop.clone()))
         })
         .collect();
+    if readers {
+        people.push(
+            site.runtime()
+                .spawn(reads(site.client.clone(), stop.clone())),
+        );
+    }
     let began = Instant::now();
     let worked = work();
     if worked.is_ok() {
@@ -84,7 +94,7 @@ pub fn during(site: &Site, work: impl FnOnce() -> Result<()>) -> Result<Tally> {
                 .context("a person stopped applying")?,
         );
     }
-    let rate = tally.count() as f64 / began.elapsed().as_secs_f64();
+    let rate = (tally.refused + tally.passed) as f64 / began.elapsed().as_secs_f64();
     worked.with_context(|| tally.to_string())?;
     ensure!(
         tally.failed.is_empty(),
@@ -98,7 +108,7 @@ pub fn during(site: &Site, work: impl FnOnce() -> Result<()>) -> Result<Tally> {
     Ok(tally)
 }
 
-async fn person(client: kube::Client, stop: Arc<AtomicBool>) -> Tally {
+async fn applies(client: kube::Client, stop: Arc<AtomicBool>) -> Tally {
     // Of addresses that a pool of config/samples has, so that only the webhook can know.
     let pool = objects::pool("overlapping", &["10.10.1.5-10.10.1.9"]).to_string();
     let path = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools?dryRun=All");
@@ -121,6 +131,25 @@ async fn person(client: kube::Client, stop: Arc<AtomicBool>) -> Tally {
     tally
 }
 
+async fn reads(client: kube::Client, stop: Arc<AtomicBool>) -> Tally {
+    let path = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/bgppeers/router");
+    let mut tally = Tally::default();
+    let mut ticks = tokio::time::interval(EVERY);
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let Ok(request) = http::Request::get(&path).body(Vec::new()) else {
+            continue;
+        };
+        let began = Instant::now();
+        match client.request::<Value>(request).await {
+            Ok(_) => tally.converted += 1,
+            Err(error) => tally.failed.push(format!("reading a peer: {error:#}")),
+        }
+        tally.slowest = tally.slowest.max(began.elapsed());
+    }
+    tally
+}
+
 /// [`during`], where an apply that the webhook does not answer fails, as with `config/fail-closed`. None may be let through.
 pub fn during_fail_closed(site: &Site, work: impl FnOnce() -> Result<()>) -> Result<Tally> {
     let overlay = install::overlay(
@@ -130,7 +159,7 @@ pub fn during_fail_closed(site: &Site, work: impl FnOnce() -> Result<()>) -> Res
         &["config/fail-closed"],
     )?;
     install::apply_path(site, &overlay)?;
-    let tally = during(site, work);
+    let tally = among(site, true, work);
     install::apply_folder(site, "config/default")?;
     let tally = tally?;
     ensure!(tally.passed == 0, "some were let through: {tally}");

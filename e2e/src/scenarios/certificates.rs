@@ -49,6 +49,8 @@ const REGISTRATIONS: [&str; 2] = [
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/metallb-webhook-configuration",
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/ferrolb-webhook-configuration",
 ];
+const DEFINITION: &str =
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/bgppeers.metallb.io";
 const DAY: u64 = 24 * 3600;
 /// Server certificates are made for a year and authorities for ten; these were made so long ago that less than 90 days, the
 /// time of renewal, are left.
@@ -99,26 +101,42 @@ fn data(entries: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The text that each place has in which API servers read whom to trust.
+fn bundles(site: &Site) -> Result<Vec<String>> {
+    let mut clients = Vec::new();
+    for path in REGISTRATIONS {
+        let registration = site.get(path)?.context("a registration is missing")?;
+        let entries = registration["webhooks"].as_array().into_iter().flatten();
+        clients.extend(entries.map(|entry| entry["clientConfig"].clone()));
+    }
+    let definition = site.get(DEFINITION)?.context("the definition is missing")?;
+    clients.push(definition["spec"]["conversion"]["webhook"]["clientConfig"].clone());
+    let mut bundles = Vec::new();
+    for client in clients {
+        let text = STANDARD.decode(client["caBundle"].as_str().unwrap_or_default())?;
+        bundles.push(String::from_utf8(text)?);
+    }
+    Ok(bundles)
+}
+
 /// Waits until API servers are told of this authority, perhaps among others.
 fn published(site: &Site, authority: &str) -> Result<()> {
     site.wait_for("API servers are told of the authority", LIMIT, || {
-        for path in REGISTRATIONS {
-            let registration = site.get(path)?.context("a registration is missing")?;
-            for entry in registration["webhooks"].as_array().into_iter().flatten() {
-                let bundle = entry["clientConfig"]["caBundle"]
-                    .as_str()
-                    .unwrap_or_default();
-                let bundle = String::from_utf8(STANDARD.decode(bundle)?)?;
-                ensure!(
-                    bundle.matches("BEGIN CERTIFICATE").count() <= 3,
-                    "too many authorities in {path}"
-                );
-                if !bundle.contains(authority.trim()) {
-                    return Ok(false);
-                }
-            }
+        let bundles = bundles(site)?;
+        for bundle in &bundles {
+            let count = bundle.matches("BEGIN CERTIFICATE").count();
+            ensure!(count <= 3, "{count} authorities are published");
         }
-        Ok(true)
+        Ok(bundles
+            .iter()
+            .all(|bundle| bundle.contains(authority.trim())))
+    })
+}
+
+/// Waits until every place has an authority.
+pub fn published_everywhere(site: &Site) -> Result<()> {
+    site.wait_for("every place has an authority", LIMIT, || {
+        Ok(bundles(site)?.iter().all(|bundle| !bundle.is_empty()))
     })
 }
 
