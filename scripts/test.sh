@@ -51,6 +51,7 @@ stage deny make --no-print-directory deny
 stage bundle make --no-print-directory bundle-verify
 stage build make --no-print-directory build
 stage e2e make --no-print-directory e2e
+stage e2e-no-webhook make --no-print-directory e2e WEBHOOK=no GROUP=allocation
 
 echo
 printf '%s\n' "${summary[@]}"

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ferrolb_manifests::{Component, Installation};
+use ferrolb_manifests::{Component, Installation, fail_closed};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ pub fn render(root: &Path) -> anyhow::Result<Tree> {
     webhook(&mut tree, &installation)?;
     speaker(&mut tree, &installation)?;
     everything(&mut tree, &installation)?;
+    everything_but_the_webhook(&mut tree, &installation)?;
+    closed(&mut tree)?;
     bundle::add(
         &mut tree,
         &installation,
@@ -40,22 +42,27 @@ fn definitions(tree: &mut Tree, crds: &[crds::Crd]) -> anyhow::Result<()> {
     folder(tree, "config/crd", files)
 }
 
+/// The webhook's permissions go with the webhook, see [`webhook`].
 fn permissions(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
-    let mut files = Vec::new();
-    for component in Component::ALL {
-        let mut objects = vec![json(&installation.service_account(component))?];
-        if let Some((role, binding)) = installation.cluster_role(component) {
-            objects.extend([json(&role)?, json(&binding)?]);
-        }
-        if let Some((role, binding)) = installation.role(component) {
-            objects.extend([json(&role)?, json(&binding)?]);
-        }
-        files.push((
-            format!("{}.yaml", component.label()),
-            yaml::documents(&objects)?,
-        ));
-    }
+    let files = [Component::Operator, Component::Speaker]
+        .into_iter()
+        .map(|component| {
+            let name = format!("{}.yaml", component.label());
+            Ok((name, granted(installation, component)?))
+        })
+        .collect::<anyhow::Result<_>>()?;
     folder(tree, "config/rbac", files)
+}
+
+fn granted(installation: &Installation, component: Component) -> anyhow::Result<String> {
+    let mut objects = vec![json(&installation.service_account(component))?];
+    if let Some((role, binding)) = installation.cluster_role(component) {
+        objects.extend([json(&role)?, json(&binding)?]);
+    }
+    if let Some((role, binding)) = installation.role(component) {
+        objects.extend([json(&role)?, json(&binding)?]);
+    }
+    Ok(yaml::documents(&objects)?)
 }
 
 fn operator(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
@@ -75,6 +82,10 @@ fn webhook(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
         (
             "disruption-budget.yaml".to_owned(),
             yaml::document(&installation.webhook_disruption_budget())?,
+        ),
+        (
+            "rbac.yaml".to_owned(),
+            granted(installation, Component::Webhook)?,
         ),
         (
             "registration.yaml".to_owned(),
@@ -104,23 +115,66 @@ fn speaker(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
 
 /// The folder that people apply. The namespace stands here once more, so that whoever builds on this folder can change it.
 fn everything(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
-    let path = Path::new("config/default");
-    tree.files.insert(
-        path.join("namespace.yaml"),
-        yaml::document(&installation.namespace())?,
-    );
-    let resources = [
-        "namespace.yaml",
+    let parts = [
         "../crd",
         "../rbac",
         "../operator",
         "../webhook",
         "../speaker",
     ];
+    let path = Path::new("config/default");
+    tree.files.insert(
+        path.join("conversion.yaml"),
+        yaml::document(&installation.conversion())?,
+    );
+    installable(tree, installation, path, &parts, &["conversion.yaml"])
+}
+
+/// The same for whoever wants no webhook: the rules hold without it.
+fn everything_but_the_webhook(tree: &mut Tree, installation: &Installation) -> anyhow::Result<()> {
+    let parts = ["../crd", "../rbac", "../operator", "../speaker"];
+    let path = Path::new("config/default-no-webhook");
+    installable(tree, installation, path, &parts, &[])
+}
+
+fn installable(
+    tree: &mut Tree,
+    installation: &Installation,
+    path: &Path,
+    parts: &[&str],
+    patches: &[&str],
+) -> anyhow::Result<()> {
+    tree.files.insert(
+        path.join("namespace.yaml"),
+        yaml::document(&installation.namespace())?,
+    );
+    let mut resources = vec!["namespace.yaml"];
+    resources.extend(parts);
+    let patches: Vec<Value> = patches.iter().map(|path| json!({ "path": path })).collect();
+    let fields = json!({
+        "namespace": installation.namespace,
+        "resources": resources,
+        // What is null is not written.
+        "patches": (!patches.is_empty()).then_some(patches),
+    });
+    kustomization(tree, path, fields)
+}
+
+/// A component for whoever wants changes to wait for a webhook that answers.
+fn closed(tree: &mut Tree) -> anyhow::Result<()> {
+    let path = Path::new("config/fail-closed");
+    tree.files.insert(
+        path.join("registration.yaml"),
+        yaml::document(&fail_closed())?,
+    );
     kustomization(
         tree,
         path,
-        json!({ "namespace": installation.namespace, "resources": resources }),
+        json!({
+            "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+            "kind": "Component",
+            "patches": [{ "path": "registration.yaml" }],
+        }),
     )
 }
 
@@ -140,11 +194,12 @@ fn folder(tree: &mut Tree, path: &str, files: Vec<(String, String)>) -> anyhow::
 /// Makes a folder a kustomize tree in which everything is generated.
 fn kustomization(tree: &mut Tree, folder: &Path, mut fields: Value) -> anyhow::Result<()> {
     if let Some(fields) = fields.as_object_mut() {
-        fields.insert(
-            "apiVersion".to_owned(),
-            "kustomize.config.k8s.io/v1beta1".into(),
-        );
-        fields.insert("kind".to_owned(), "Kustomization".into());
+        fields
+            .entry("apiVersion")
+            .or_insert_with(|| "kustomize.config.k8s.io/v1beta1".into());
+        fields
+            .entry("kind")
+            .or_insert_with(|| "Kustomization".into());
     }
     tree.files
         .insert(folder.join("kustomization.yaml"), yaml::document(&fields)?);
@@ -196,7 +251,13 @@ mod tests {
                 continue;
             }
             let fields: Value = serde_saphyr::from_str(contents).unwrap();
-            for resource in fields["resources"].as_array().unwrap() {
+            let resources = fields["resources"].as_array().into_iter().flatten();
+            let patches = fields["patches"].as_array().into_iter().flatten();
+            let named: Vec<&Value> = resources
+                .chain(patches.map(|patch| &patch["path"]))
+                .collect();
+            assert!(!named.is_empty(), "{}", path.display());
+            for resource in named {
                 let resource = resource.as_str().unwrap();
                 let target = match resource.strip_prefix("../") {
                     Some(sibling) => Path::new("config").join(sibling).join("kustomization.yaml"),
@@ -207,6 +268,33 @@ mod tests {
                     "{} names {resource}",
                     path.display()
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_webhook_nothing_of_it_is_left_and_with_it_nothing_is_missing() {
+        let tree = rendered();
+        let parts = |folder: &str| {
+            let path = Path::new("config").join(folder).join("kustomization.yaml");
+            let fields: Value = serde_saphyr::from_str(&tree.files[&path]).unwrap();
+            fields["resources"].as_array().unwrap().clone()
+        };
+        let mut all = parts("default");
+        all.retain(|part| part != "../webhook");
+        let without = parts("default-no-webhook");
+        assert_eq!(without, all);
+        for part in without {
+            let folder = part.as_str().unwrap().replace("..", "config");
+            for (path, contents) in &tree.files {
+                // A definition may explain its fields by what the webhook does.
+                if path.starts_with(&folder) && !path.starts_with("config/crd") {
+                    assert!(
+                        !contents.contains("ferrolb-webhook\n"),
+                        "{}",
+                        path.display()
+                    );
+                }
             }
         }
     }

@@ -106,7 +106,7 @@ fn show_command(site: &Site, arguments: &[&str]) -> Result<()> {
 /// All steps after the site is up.
 pub fn run(demo: &mut Demo, site: &Site) -> Result<()> {
     demo.step("install FerroLB", "The image goes to the nodes and `kubectl apply -k config/default` creates what every user creates: two operators, two webhooks, one speaker per node.", || {
-        install::ferrolb(site)?;
+        install::ferrolb(site, install::EVERYTHING)?;
         show_command(site, &["-n", SYSTEM, "get", "pods", "-o", "wide"])?;
         Ok("all pods are ready".into())
     })?;

@@ -1,5 +1,6 @@
 //! FerroLB comes into the site as users bring it: its image, `kubectl apply -k config/default`, then their own objects.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,6 +10,11 @@ use crate::plan::NODES;
 use crate::run::repository;
 use crate::{image, objects, router, site};
 
+/// The folder with everything.
+pub const EVERYTHING: &str = "config/default";
+/// The folder with everything but the webhook.
+pub const WITHOUT_WEBHOOK: &str = "config/default-no-webhook";
+
 /// The workloads of an installation.
 pub const WORKLOADS: [(&str, &str); 3] = [
     ("deployments", "ferrolb-operator"),
@@ -16,24 +22,66 @@ pub const WORKLOADS: [(&str, &str); 3] = [
     ("daemonsets", "ferrolb-speaker"),
 ];
 
-/// Gives every node the image and applies config/default; returns when everything is ready.
-pub fn ferrolb(site: &Site) -> Result<String> {
+/// Gives every node the image and applies this folder; returns when everything is ready.
+pub fn ferrolb(site: &Site, folder: &str) -> Result<String> {
     let archive = image::ferrolb(&site.run.directory.join("images"))?;
     site::import(&site.run, &archive)?;
-    let printed = apply_folder(site, "config/default")?;
+    let printed = apply_folder(site, folder)?;
     rolled_out(site)?;
     Ok(printed)
 }
 
 /// `kubectl apply -k` of a folder of the repository.
 pub fn apply_folder(site: &Site, folder: &str) -> Result<String> {
-    let path = repository().join(folder).display().to_string();
-    site.kubectl(&["apply", "-k", &path])
+    apply_path(site, &repository().join(folder))
+}
+
+/// `kubectl apply -k` of any folder.
+pub fn apply_path(site: &Site, path: &Path) -> Result<String> {
+    site.kubectl(&["apply", "-k", &path.display().to_string()])
+}
+
+/// A folder like one that a person writes who builds on ours, and makes of it what these components do.
+pub fn overlay(
+    site: &Site,
+    name: &str,
+    resources: &[&str],
+    components: &[&str],
+) -> Result<PathBuf> {
+    let folder = site.run.directory.join(name);
+    std::fs::create_dir_all(&folder)?;
+    // kustomize takes relative paths only.
+    let up: PathBuf = folder
+        .strip_prefix(repository())
+        .context("the site's folder lies elsewhere")?
+        .iter()
+        .map(|_| "..")
+        .collect();
+    let below =
+        |paths: &[&str]| -> Vec<PathBuf> { paths.iter().map(|path| up.join(path)).collect() };
+    let fields = serde_json::json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": below(resources),
+        "components": below(components),
+    });
+    std::fs::write(folder.join("kustomization.yaml"), fields.to_string())?;
+    Ok(folder)
+}
+
+/// Whether the installation has its webhook.
+pub fn has_webhook(site: &Site) -> Result<bool> {
+    let path = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook");
+    Ok(site.get(&path)?.is_some())
 }
 
 /// Waits until every workload of FerroLB is ready.
 pub fn rolled_out(site: &Site) -> Result<()> {
+    let webhook = has_webhook(site)?;
     for (kind, name) in WORKLOADS {
+        if name == "ferrolb-webhook" && !webhook {
+            continue;
+        }
         site.wait_for(
             &format!("{name} is rolled out"),
             Duration::from_secs(90),

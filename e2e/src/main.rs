@@ -78,6 +78,9 @@ enum Command {
         /// On this site, which is up and has FerroLB in it; it stays up.
         #[arg(long)]
         run: Option<String>,
+        /// Install config/default-no-webhook, and leave out the scenarios that need the webhook.
+        #[arg(long, conflicts_with = "run")]
+        without_webhook: bool,
         /// Leave the site up afterwards.
         #[arg(long)]
         keep: bool,
@@ -146,9 +149,21 @@ fn carry_out(command: Command) -> Result<ExitCode> {
         Command::Test {
             group,
             run,
+            without_webhook,
             keep,
             name,
-        } => test(group.as_deref(), run.as_deref(), keep, name.as_deref()),
+        } => {
+            let mut scenarios = scenarios::select(group.as_deref(), name.as_deref())?;
+            let mut folder = install::EVERYTHING;
+            if without_webhook {
+                folder = install::WITHOUT_WEBHOOK;
+                scenarios.retain(|scenario| !scenario.needs_webhook());
+                if scenarios.is_empty() {
+                    bail!("every scenario that fits needs the webhook");
+                }
+            }
+            test(&scenarios, folder, run.as_deref(), keep)
+        }
         Command::List { group } => {
             scenarios::list(&scenarios::select(group.as_deref(), None)?);
             Ok(ExitCode::SUCCESS)
@@ -163,17 +178,22 @@ fn carry_out(command: Command) -> Result<ExitCode> {
     }
 }
 
-fn test(group: Option<&str>, on: Option<&str>, keep: bool, name: Option<&str>) -> Result<ExitCode> {
-    let scenarios = scenarios::select(group, name)?;
+fn test(
+    scenarios: &[scenarios::Scenario],
+    folder: &str,
+    on: Option<&str>,
+    keep: bool,
+) -> Result<ExitCode> {
     if let Some(on) = on {
         let run = Run::find(Some(on))?;
         network::enter_control_plane(&run)?;
-        let (_, failed) = scenarios::run(&Site::connect(run)?, &scenarios)?;
+        let (_, failed) = scenarios::run(&Site::connect(run)?, scenarios)?;
         return Ok(code(failed == 0));
     }
     let succeeded = on_new_site(keep, |site| {
-        scenarios::set_up(site).inspect_err(|_| println!("{}", install::diagnosis(site)))?;
-        Ok(scenarios::run(site, &scenarios)?.1 == 0)
+        scenarios::set_up(site, folder)
+            .inspect_err(|_| println!("{}", install::diagnosis(site)))?;
+        Ok(scenarios::run(site, scenarios)?.1 == 0)
     })?;
     Ok(code(succeeded))
 }

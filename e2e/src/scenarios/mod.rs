@@ -1,6 +1,7 @@
 //! Everything that is tried on a real site: a table of scenarios, and the runner that shares one site among them.
 
 mod allocation;
+mod applies;
 mod bad_input;
 pub mod bgp;
 mod certificates;
@@ -9,6 +10,7 @@ mod faults;
 pub mod layer2;
 mod traces;
 mod validation;
+mod webhook;
 mod workloads;
 
 use std::time::Instant;
@@ -29,14 +31,23 @@ pub struct Scenario {
     pub run: fn(&Site) -> Result<String>,
 }
 
+impl Scenario {
+    /// Whether it is about the webhook, or applies `config/default`, which brings one.
+    pub fn needs_webhook(&self) -> bool {
+        const GROUPS: [&str; 4] = ["bad-input", "install", "validation", "webhook"];
+        GROUPS.contains(&self.group)
+    }
+}
+
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let first: [&[Scenario]; 5] = [
+    let first: [&[Scenario]; 6] = [
         workloads::SCENARIOS,
         compatibility::SCENARIOS,
         bad_input::SCENARIOS,
         validation::SCENARIOS,
         certificates::SCENARIOS,
+        webhook::SCENARIOS,
     ];
     let last: [&[Scenario]; 4] = [
         layer2::SCENARIOS,
@@ -77,9 +88,9 @@ pub fn list(scenarios: &[Scenario]) {
 }
 
 /// Brings FerroLB, its configuration and the echo servers into a site that has none yet.
-pub fn set_up(site: &Site) -> Result<()> {
+pub fn set_up(site: &Site, folder: &str) -> Result<()> {
     let started = Instant::now();
-    install::ferrolb(site)?;
+    install::ferrolb(site, folder)?;
     install::samples(site)?;
     remove_sample_services(site)?;
     install::echo_servers(site)?;
@@ -183,13 +194,11 @@ fn clean_up(site: &Site) -> Result<()> {
             "/apis/metallb.io/{version}/namespaces/{SYSTEM}/{plural}?{selector}"
         ))?;
     }
-    for (kind, name) in install::WORKLOADS {
-        if name == "ferrolb-webhook" {
-            site.patch(
-                &format!("/apis/apps/v1/namespaces/{SYSTEM}/{kind}/{name}"),
-                &json!({"spec": {"replicas": 2}}),
-            )?;
-        }
+    if install::has_webhook(site)? {
+        site.patch(
+            &format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook"),
+            &json!({"spec": {"replicas": 2}}),
+        )?;
     }
     install::rolled_out(site)?;
     install::sessions_established(site)?;

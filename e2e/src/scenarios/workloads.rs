@@ -1,7 +1,5 @@
 //! What users install runs as it is written in config/.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 
 use super::Scenario;
@@ -60,11 +58,7 @@ fn apply_again(site: &Site) -> Result<String> {
         "a workload has a new generation"
     );
     // The certificate authority that the operator injected must survive, or be put back.
-    site.wait_for("the webhook has its caBundle", Duration::from_secs(20), || {
-        let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/metallb-webhook-configuration";
-        let object = site.get(path)?.context("the webhook configuration is missing")?;
-        Ok(object["webhooks"].as_array().is_some_and(|all| all.iter().all(|w| w["clientConfig"]["caBundle"].as_str().is_some_and(|b| !b.is_empty()))))
-    })?;
+    super::certificates::published_everywhere(site)?;
     Ok(String::new())
 }
 

@@ -253,6 +253,34 @@ impl Installation {
         }
     }
 
+    /// Has BGPPeers converted by the webhook: what differs from the definition, for a strategic merge.
+    ///
+    /// Through a Service of its own, see [`Installation::conversion_service`]. Only requests in a version other than the stored one
+    /// come, and unlike the rest they fail when nobody answers: there is no other answer.
+    pub fn conversion(&self) -> serde_json::Value {
+        serde_json::json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": { "name": names::CONVERTED_DEFINITION },
+            "spec": {
+                "conversion": {
+                    "strategy": "Webhook",
+                    "webhook": {
+                        "conversionReviewVersions": ["v1"],
+                        "clientConfig": {
+                            "service": {
+                                "name": names::CONVERSION_SERVICE,
+                                "namespace": self.namespace,
+                                "path": "/convert",
+                                "port": 443,
+                            },
+                        },
+                    },
+                },
+            },
+        })
+    }
+
     fn registered_as(&self, name: &str) -> ObjectMeta {
         let mut metadata = self.metadata(Component::Webhook, name);
         metadata.namespace = None;

@@ -93,4 +93,15 @@ fn only_conversions_go_to_webhooks_that_are_not_ready() {
     };
     assert_eq!(published(installation.webhook_service()), None);
     assert_eq!(published(installation.conversion_service()), Some(true));
+    let service = &installation.conversion()["spec"]["conversion"]["webhook"]["clientConfig"];
+    assert_eq!(
+        service["service"]["name"],
+        json!(installation.conversion_service().metadata.name)
+    );
+    for entry in entries() {
+        assert_eq!(
+            entry["clientConfig"]["service"]["name"],
+            json!(installation.webhook_service().metadata.name)
+        );
+    }
 }

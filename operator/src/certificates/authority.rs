@@ -1,7 +1,5 @@
 //! Which certificate authorities a PEM text holds.
 
-use std::collections::BTreeSet;
-
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -10,8 +8,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub struct Authority {
     /// The certificate.
     der: Vec<u8>,
-    /// When it begins and ends, in seconds since the epoch.
-    not_before: i64,
+    /// When it ends, in seconds since the epoch.
     not_after: i64,
 }
 
@@ -20,12 +17,6 @@ impl Authority {
     #[must_use]
     pub fn is_alive(&self, now: i64) -> bool {
         now < self.not_after
-    }
-
-    /// When it begins, in seconds since the epoch.
-    #[must_use]
-    pub fn begins(&self) -> i64 {
-        self.not_before
     }
 
     fn to_pem(&self) -> String {
@@ -58,10 +49,8 @@ pub fn authorities(text: &[u8]) -> Vec<Authority> {
         let Ok((_, certificate)) = X509Certificate::from_der(&pem.contents) else {
             continue;
         };
-        let validity = certificate.validity();
         let authority = Authority {
-            not_before: validity.not_before.timestamp(),
-            not_after: validity.not_after.timestamp(),
+            not_after: certificate.validity().not_after.timestamp(),
             der: pem.contents,
         };
         if !found.contains(&authority) {
@@ -75,17 +64,6 @@ pub fn authorities(text: &[u8]) -> Vec<Authority> {
 #[must_use]
 pub fn text(authorities: &[Authority]) -> String {
     authorities.iter().map(Authority::to_pem).collect()
-}
-
-/// Whether two texts hold the same ones, in whichever order.
-#[must_use]
-pub fn same(left: &[Authority], right: &[Authority]) -> bool {
-    let set = |all: &[Authority]| {
-        all.iter()
-            .map(|authority| authority.der.clone())
-            .collect::<BTreeSet<_>>()
-    };
-    set(left) == set(right)
 }
 
 #[cfg(test)]
@@ -107,8 +85,6 @@ mod tests {
             format!("{one}{two}"),
             "as OpenSSL and rcgen write it"
         );
-        assert!(same(&read, &authorities(format!("{two}{one}").as_bytes())));
-        assert!(!same(&read, &authorities(one.as_bytes())));
         for placeholder in [&b""[..], b"\n", b"nonsense"] {
             assert!(authorities(placeholder).is_empty());
         }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! Secret      old  old  old  new  new  new
-//! published   old  n+o  n+o  n+o  n+o  new
+//! published   old  o+n  o+n  n+o  n+o  new
 //!                  '--SEEN--'    '-OVERLAP-'
 //! ```
 //!
@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use super::authority::{Authority, authorities, same};
+use super::authority::{Authority, authorities};
 use super::bundle::{Bundle, Due, IssueError};
 
 /// How often expiry is looked at when nothing else happens (reference 5.7).
@@ -88,8 +88,11 @@ pub fn decide(view: &View<'_>, memory: &mut Memory) -> Result<Step, IssueError> 
         return Ok(Step::Rest(LOOK_EVERY));
     };
     let former = former(view, &wanted);
-    let mut trusted = wanted.authorities;
-    trusted.extend(former.iter().cloned());
+    let trusted = if wanted.signs_anew {
+        [former.clone(), wanted.authorities.clone()].concat()
+    } else {
+        [wanted.authorities.clone(), former.clone()].concat()
+    };
     let held = held_for(view, memory, &trusted);
     match (wanted.store, held) {
         // Nobody relies on anything yet, so there is nothing to wait for.
@@ -101,10 +104,7 @@ pub fn decide(view: &View<'_>, memory: &mut Memory) -> Result<Step, IssueError> 
         (Some((bundle, due)), Some(_)) => Ok(Step::Store(Box::new(bundle), due)),
         (None, Some(_)) if former.is_empty() => Ok(Step::Rest(LOOK_EVERY)),
         (None, Some(held)) if held < OVERLAP => Ok(Step::Rest(OVERLAP - held)),
-        (None, Some(_)) => {
-            trusted.truncate(trusted.len() - former.len());
-            Ok(Step::Publish(trusted))
-        }
+        (None, Some(_)) => Ok(Step::Publish(wanted.authorities)),
     }
 }
 
@@ -158,34 +158,33 @@ fn wanted(view: &View<'_>, memory: &mut Memory) -> Result<Option<Wanted>, IssueE
     }))
 }
 
-/// The authorities that webhooks may still serve under: that of the Secret, then the published ones. Of too many the oldest
-/// stay, because the young ones are of processes that ended before they signed anything.
+/// The authorities that webhooks may still serve under: that of the Secret, then the published ones in their order. What the
+/// Secret has is published first, and what no Secret has yet is published last, so of too many it is the last that are
+/// dropped: those of processes that ended before they signed anything.
 fn former(view: &View<'_>, wanted: &Wanted) -> Vec<Authority> {
     let stored = match view.secret {
         Secret::Ours(Some(bundle)) => authorities(bundle.ca_crt.as_bytes()),
         _ => Vec::new(),
     };
-    let mut published: Vec<Authority> = view.published.iter().flatten().cloned().collect();
-    published.sort_by_key(Authority::begins);
     let mut former: Vec<Authority> = Vec::new();
-    for authority in stored.into_iter().chain(published) {
-        let known = wanted.authorities.contains(&authority) || former.contains(&authority);
+    for authority in stored.iter().chain(view.published.iter().flatten()) {
+        let known = wanted.authorities.contains(authority) || former.contains(authority);
         if !known && authority.is_alive(view.now) {
-            former.push(authority);
+            former.push(authority.clone());
         }
     }
     former.truncate(FORMER);
     former
 }
 
-/// For how long all places have had exactly these; `None` if one has others.
+/// For how long all places have had exactly these, in this order; `None` if one has others.
 fn held_for(view: &View<'_>, memory: &mut Memory, trusted: &[Authority]) -> Option<Duration> {
-    if !view.published.iter().all(|place| same(place, trusted)) {
+    if !view.published.iter().all(|place| place == trusted) {
         memory.held = None;
         return None;
     }
     let since = match memory.held.take() {
-        Some((held, since)) if same(&held, trusted) => since,
+        Some((held, since)) if held == trusted => since,
         _ => view.uptime,
     };
     memory.held = Some((trusted.to_vec(), since));

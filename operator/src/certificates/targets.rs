@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use std::sync::Arc;
 
-use super::authority::{Authority, authorities, same};
+use super::authority::{Authority, authorities};
 
 /// One object with a caBundle, or several.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +112,7 @@ impl Targets {
             let entries = &stored.value().entries;
             if entries
                 .iter()
-                .all(|(_, present)| same(&authorities(present), trusted))
+                .all(|(_, present)| authorities(present) == trusted)
             {
                 continue;
             }
