@@ -96,6 +96,11 @@ impl Site {
         site::kubectl_with_input(&self.run, &["apply", "-f", "-"], manifest)
     }
 
+    /// Whether kubectl succeeds with this input, and everything that it prints.
+    pub fn kubectl_prints(&self, arguments: &[&str], input: &str) -> Result<(bool, String)> {
+        site::kubectl_prints(&self.run, arguments, input)
+    }
+
     /// Asks until there is an answer. An error of the question counts as no answer yet.
     pub fn wait<T>(
         &self,

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -102,6 +102,19 @@ pub fn run_with_input<S: AsRef<OsStr>>(
     arguments: &[S],
     input: &str,
 ) -> Result<String> {
+    finish(
+        program,
+        arguments,
+        &output_with_input(program, arguments, input)?,
+    )
+}
+
+/// Runs a program with this text as its input, whatever it says of its success.
+pub fn output_with_input<S: AsRef<OsStr>>(
+    program: &str,
+    arguments: &[S],
+    input: &str,
+) -> Result<Output> {
     interrupt::check()?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -114,14 +127,12 @@ pub fn run_with_input<S: AsRef<OsStr>>(
         pipe.write_all(input.as_bytes())
             .with_context(|| format!("write the input of {program}"))?;
     }
-    finish(program, arguments, &child.wait_with_output()?)
+    child
+        .wait_with_output()
+        .with_context(|| format!("wait for {program}"))
 }
 
-fn finish<S: AsRef<OsStr>>(
-    program: &str,
-    arguments: &[S],
-    output: &std::process::Output,
-) -> Result<String> {
+fn finish<S: AsRef<OsStr>>(program: &str, arguments: &[S], output: &Output) -> Result<String> {
     if !output.status.success() {
         let words: Vec<_> = arguments
             .iter()

@@ -132,15 +132,27 @@ pub fn kubectl(run: &Run, arguments: &[&str]) -> Result<String> {
 
 /// kubectl with this text at its standard input.
 pub fn kubectl_with_input(run: &Run, arguments: &[&str], input: &str) -> Result<String> {
+    host::run_with_input("nsenter", &kubectl_words(run, arguments), input)
+}
+
+/// Whether kubectl succeeds, and what it prints: its complaints first, then its report.
+pub fn kubectl_prints(run: &Run, arguments: &[&str], input: &str) -> Result<(bool, String)> {
+    let output = host::output_with_input("nsenter", &kubectl_words(run, arguments), input)?;
+    let mut printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    printed.push_str(&String::from_utf8_lossy(&output.stdout));
+    Ok((output.status.success(), printed))
+}
+
+/// kubectl as the admin, on the control plane.
+fn kubectl_words(run: &Run, arguments: &[&str]) -> Vec<String> {
     let (program, config) = kubectl_files(run);
-    let (net, program, config) = (
+    let mut words = vec![
         format!("--net=/var/run/netns/{}", run.namespace(CONTROL_PLANE.name)),
         program.display().to_string(),
         format!("--kubeconfig={}", config.display()),
-    );
-    let mut all = vec![net.as_str(), program.as_str(), config.as_str()];
-    all.extend_from_slice(arguments);
-    host::run_with_input("nsenter", &all, input)
+    ];
+    words.extend(arguments.iter().map(|word| (*word).to_owned()));
+    words
 }
 
 fn kubectl_files(run: &Run) -> (PathBuf, PathBuf) {

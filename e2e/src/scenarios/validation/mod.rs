@@ -1,6 +1,7 @@
 //! Is what is wrong refused at the first place that can see it, and is it the same wherever it is seen?
 
 mod agreement;
+mod every_rule;
 mod objects;
 mod stored_before;
 mod texts;
@@ -12,6 +13,12 @@ use super::Scenario;
 use crate::cluster::Site;
 
 pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        group: "validation",
+        name: "every-rule-says-what-to-do",
+        doc: "kubectl prints of each rule, in both verdicts, what stands in e2e/validation/printed.txt",
+        run: every_rule::run,
+    },
     Scenario {
         group: "validation",
         name: "layers-agree",

@@ -1,0 +1,179 @@
+//! What does kubectl print of each rule, in both verdicts?
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cluster::{SYSTEM, Site};
+use crate::objects::LABEL;
+use crate::run::repository;
+
+/// The cases, as people write them.
+#[derive(Deserialize)]
+struct Cases {
+    beside: Vec<Beside>,
+    /// The specification of a good object of each kind.
+    kinds: BTreeMap<String, Value>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Beside {
+    kind: String,
+    name: String,
+    spec: Value,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    rule: String,
+    kind: String,
+    version: Option<String>,
+    /// Merge patches to the good object of the kind.
+    good: Option<Value>,
+    bad: Option<Value>,
+    /// The name of an object that must not be deleted.
+    delete: Option<String>,
+}
+
+fn folder() -> PathBuf {
+    repository().join("e2e/validation")
+}
+
+fn object(kind: &str, version: Option<&str>, name: &str, spec: &Value) -> Value {
+    let version = match (kind, version) {
+        ("Service" | "Namespace", _) => "v1".to_owned(),
+        (_, Some(version)) => format!("metallb.io/{version}"),
+        ("BGPPeer", None) => "metallb.io/v1beta2".to_owned(),
+        _ => "metallb.io/v1beta1".to_owned(),
+    };
+    let mut metadata = json!({"name": name, "labels": {LABEL: "yes"}});
+    match kind {
+        "Namespace" => {}
+        "Service" => metadata["namespace"] = json!("default"),
+        _ => metadata["namespace"] = json!(SYSTEM),
+    }
+    json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+impl Case {
+    fn object(&self, cases: &Cases, change: &Value) -> Result<Value> {
+        let spec = cases
+            .kinds
+            .get(&self.kind)
+            .context("a kind without a good object")?;
+        let mut object = object(&self.kind, self.version.as_deref(), "vg", spec);
+        let mut change = change.clone();
+        let metadata = change
+            .as_object_mut()
+            .and_then(|change| change.remove("metadata"))
+            .unwrap_or_else(|| json!({}));
+        json_patch::merge(&mut object, &json!({"spec": change, "metadata": metadata}));
+        Ok(object)
+    }
+}
+
+/// What kubectl prints when `object` is applied, and whether it was accepted.
+fn apply(site: &Site, object: &Value) -> Result<(bool, String)> {
+    let arguments = ["apply", "--dry-run=server", "-f", "-"];
+    site.kubectl_prints(&arguments, &object.to_string())
+}
+
+pub fn run(site: &Site) -> Result<String> {
+    let text = fs::read_to_string(folder().join("cases.yaml"))?;
+    let cases: Cases = serde_saphyr::from_str(&text).context("reading cases.yaml")?;
+    for beside in &cases.beside {
+        site.apply(&object(&beside.kind, None, &beside.name, &beside.spec).to_string())?;
+    }
+    wait_until_known(site)?;
+    let mut printed = String::from(
+        "# What kubectl prints, case by case. `BLESS=1 make e2e NAME=every-rule` writes it from a real API server.\n",
+    );
+    let (mut accepted, mut refused, mut wrong) = (0, 0, Vec::new());
+    for case in &cases.cases {
+        printed.push_str(&format!("\n## {} {}\n", case.kind, case.rule));
+        for (verdict, change) in [("accepted", &case.good), ("refused", &case.bad)] {
+            let Some(change) = change else { continue };
+            let (passes, text) = apply(site, &case.object(&cases, change)?)?;
+            printed.push_str(&format!("{verdict}: {change}\n"));
+            add(&mut printed, &text);
+            if passes != (verdict == "accepted") {
+                wrong.push(format!(
+                    "{} {}: {verdict} was expected: {text}",
+                    case.kind, case.rule
+                ));
+            }
+            accepted += usize::from(passes);
+            refused += usize::from(!passes);
+        }
+        if let Some(name) = &case.delete {
+            let arguments = ["-n", SYSTEM, "delete", "--dry-run=server", &case.kind, name];
+            let (passes, text) = site.kubectl_prints(&arguments, "")?;
+            printed.push_str(&format!("refused: delete {name}\n"));
+            add(&mut printed, &text);
+            ensure!(!passes, "{name} could be deleted");
+            refused += 1;
+        }
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    let golden = folder().join("printed.txt");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&golden, &printed)?;
+    }
+    let expected = fs::read_to_string(&golden).unwrap_or_default();
+    if let Some((line, (now, before))) = printed
+        .lines()
+        .zip(expected.lines().chain(std::iter::repeat("")))
+        .enumerate()
+        .find(|(_, (now, before))| now != before)
+    {
+        bail!(
+            "printed.txt, line {}: {now:?} is printed and {before:?} was expected",
+            line + 1
+        );
+    }
+    ensure!(
+        printed.lines().count() == expected.lines().count(),
+        "printed.txt has more"
+    );
+    Ok(format!(
+        "{} rules: {accepted} accepted, {refused} refused, each in its words",
+        cases.cases.len()
+    ))
+}
+
+fn add(printed: &mut String, text: &str) {
+    for line in text.lines() {
+        printed.push_str(&format!("    {line}\n"));
+    }
+}
+
+/// Both replicas of the webhook know the objects beside which the others are judged: none of ten answers in a row, which the
+/// API server spreads over them, misses one.
+fn wait_until_known(site: &Site) -> Result<()> {
+    let overlapping = object(
+        "IPAddressPool",
+        None,
+        "vg",
+        &json!({"addresses": ["10.60.1.3/32"]}),
+    );
+    let twin = json!({"myASN": 64512, "peerASN": 64513, "peerAddress": "10.61.0.1"});
+    let twin = object("BGPPeer", None, "vg", &twin);
+    let limit = std::time::Duration::from_secs(20);
+    site.wait_for("the webhook knows what is beside", limit, || {
+        for _ in 0..5 {
+            for object in [&overlapping, &twin] {
+                if apply(site, object)?.0 {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    })
+}
