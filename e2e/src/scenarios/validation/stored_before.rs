@@ -58,7 +58,7 @@ pub fn run(site: &Site) -> Result<String> {
             &json!({"spec": {"addresses": ["10.98.0.1-10.98.0.9"]}}),
         )
         .context("it can be mended")?;
-        Ok(said)
+        Ok(String::new())
     })
 }
 
