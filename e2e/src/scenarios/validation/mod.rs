@@ -1,6 +1,7 @@
 //! Is what is wrong refused at the first place that can see it, and is it the same wherever it is seen?
 
 mod agreement;
+mod limits;
 mod objects;
 mod stored_before;
 mod texts;
@@ -25,6 +26,12 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "stored-before-a-rule",
         doc: "an object that was stored before a rule came can be labelled, reported on and mended, but not made worse",
         run: stored_before::run,
+    },
+    Scenario {
+        group: "validation",
+        name: "longest-lists",
+        doc: "a pool of 10,000 ranges is judged within what the API server grants a request; one more is refused",
+        run: limits::run,
     },
 ];
 
