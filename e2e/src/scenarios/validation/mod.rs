@@ -2,15 +2,18 @@
 
 mod agreement;
 mod every_rule;
+mod limits;
 mod objects;
 mod stored_before;
 mod texts;
+
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::Scenario;
-use crate::cluster::Site;
+use crate::cluster::{SYSTEM, Site};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -30,6 +33,12 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "stored-before-a-rule",
         doc: "an object that was stored before a rule came can be labelled, reported on and mended, but not made worse",
         run: stored_before::run,
+    },
+    Scenario {
+        group: "validation",
+        name: "longest-lists",
+        doc: "a pool of 10,000 ranges is judged within what the API server grants a request; one more is refused",
+        run: limits::run,
     },
 ];
 
@@ -66,9 +75,18 @@ fn without_judging_webhooks<T>(site: &Site, act: impl FnOnce() -> Result<T>) -> 
             metadata.retain(|key, _| ["name", "labels", "annotations"].contains(&key.as_str()));
         }
     }
-    let result = act();
+    let result = unjudged(site).and_then(|()| act());
     for configuration in &ours {
         site.create(PATH, configuration)?;
     }
     result
+}
+
+/// Waits until the API server knows that there is no webhook: it then takes what only a webhook refuses.
+fn unjudged(site: &Site) -> Result<()> {
+    let pools = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools?dryRun=All");
+    let twice = crate::objects::pool("unjudged", &["10.96.0.0/24", "10.96.0.0/24"]);
+    site.wait("no webhook judges", Duration::from_secs(20), || {
+        site.create(&pools, &twice).map(|_| Some(()))
+    })
 }

@@ -243,7 +243,7 @@ impl Objects {
 
     fn bgp_advertisement(&mut self, wrong: bool) -> Value {
         let mut spec = json!({});
-        let which = self.which(9, wrong);
+        let which = self.which(10, wrong);
         self.fill(
             &mut spec,
             which,
@@ -275,6 +275,7 @@ impl Objects {
                 let field = self.one_of(&["aggregationLength", "aggregationLengthV6"]);
                 spec[field] = self.within(1, 32, false);
             }
+            (9, _) => spec["serviceSelectors"] = self.selectors(true),
             (_, 0) => spec["serviceSelectors"] = self.selectors(false),
             (_, 1) => {
                 spec["aggregationLength"] = self.within(1, 32, false);

@@ -1,6 +1,7 @@
 //! What becomes of an object that was stored before a rule came?
 //!
-//! Kubernetes forgives a field that breaks a rule as long as nobody changes it (ratcheting, since 1.33 without a switch).
+//! Kubernetes forgives a field that breaks a rule as long as nobody changes it (ratcheting, since 1.33 without a switch);
+//! a list is one field.
 
 use std::time::Duration;
 
@@ -49,15 +50,15 @@ pub fn run(site: &Site) -> Result<String> {
         };
         let said = format!("{error:#}");
         ensure!(
-            said.contains("spec.addresses[1]") && !said.contains("spec.addresses[0]"),
-            "not the new mistake alone is named: {said}"
+            said.contains("spec.addresses[1]"),
+            "the new mistake is not named: {said}"
         );
         site.patch(
             &pool,
             &json!({"spec": {"addresses": ["10.98.0.1-10.98.0.9"]}}),
         )
         .context("it can be mended")?;
-        Ok(said)
+        Ok(String::new())
     })
 }
 
