@@ -24,7 +24,7 @@ BINARIES := ferrolb-operator ferrolb-webhook ferrolb-speaker
 LAB = $(CARGO_TARGET_DIR)/debug/lab
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help demo test e2e bench bench-decision growth lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
+.PHONY: fuzz help demo test e2e bench bench-decision growth lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ generate: ## Write config/crd, config/ and olm-bundle/ from the typed values
 
 generate-check:
 	cargo run --locked -p crd-gen -- --check
+
+SECONDS_TO_FUZZ ?= 600
+fuzz: ## Fuzz the webhook's review path for SECONDS_TO_FUZZ (600); no root
+	@scripts/fuzz.sh $(SECONDS_TO_FUZZ)
 
 deny: target/tools/bin/cargo-deny ## Licenses, sources and banned crates of all dependencies
 	cargo deny --locked check bans licenses sources

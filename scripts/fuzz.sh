@@ -1,5 +1,5 @@
 #!/bin/bash
-# Fuzzes the webhook's review path for SECONDS_ (600 unless told). The stable compiler instruments; libFuzzer is built from its crate.
+# Fuzzes the webhook's review path for so many seconds (600 unless told). The stable compiler instruments; libFuzzer is built from its crate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-600}
