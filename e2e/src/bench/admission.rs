@@ -58,7 +58,7 @@ pub fn measure(site: &Site, rows: &mut Rows) -> Result<()> {
     let mut webhook = site.run.daemon(
         "bench-webhook",
         CONTROL_PLANE.name,
-        &product_binaries().join("ferrolb-webhook"),
+        product_binaries().join("ferrolb-webhook"),
         vec![
             format!("--kubeconfig={kubeconfig}"),
             format!("--namespace={SYSTEM}"),
