@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::handles::{LIMIT, NewPool, NewService, POOLS, Pool, create_pools, others_are_served};
-use super::scenario;
 use super::surroundings::{kill_operators, with_namespaces};
+use super::{past_the_webhook, scenario};
 use crate::cluster::Site;
 use crate::objects;
 use crate::scenarios::{Scenario, bad_input};
@@ -42,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "limit-of-a-namespace",
         "ferrolb.io/max-addresses: the same for a namespace; a limit that is no number lets nothing through and is quoted",
-        namespace_limit,
+        |site| past_the_webhook(site, namespace_limit),
     ),
     scenario(
         "pool-says-that-it-is-exhausted",

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::handles::{ALLOCATED, NewPool, NewService, Service, create_pools, others_are_served};
-use super::scenario;
+use super::{past_the_webhook, scenario};
 use crate::cluster::Site;
 use crate::scenarios::Scenario;
 
@@ -12,17 +12,17 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "malformed-request",
         "a request that is no address: InvalidRequest, with the text",
-        malformed,
+        |site| past_the_webhook(site, malformed),
     ),
     scenario(
         "malformed-request-with-an-address-held",
         "a request that becomes unreadable: InvalidRequest and LoadBalancerFailed, and the address stays",
-        malformed_while_held,
+        |site| past_the_webhook(site, malformed_while_held),
     ),
     scenario(
         "two-ways-of-requesting",
         "spec.loadBalancerIP beside the annotation: InvalidRequest, with both named",
-        both_ways,
+        |site| past_the_webhook(site, both_ways),
     ),
     scenario(
         "address-of-the-wrong-family",
@@ -42,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "two-addresses-of-one-family",
         "two IPv4 addresses: InvalidRequest, with both",
-        two_of_one_family,
+        |site| past_the_webhook(site, two_of_one_family),
     ),
     scenario(
         "pair-from-two-pools",

@@ -43,7 +43,7 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Does something while no webhook judges our kinds, so that only the API server's own rules count.
-fn without_judging_webhooks<T>(site: &Site, act: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn without_judging_webhooks<T>(site: &Site, act: impl FnOnce() -> Result<T>) -> Result<T> {
     const PATH: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
     let judges_ours = |configuration: &&Value| {
         let webhooks = configuration["webhooks"].as_array();
