@@ -269,8 +269,8 @@ pub(crate) fn not_in_pools<'a>(
         let why = format!("pool {} leaves {address} out by avoidBuggyIPs", pool.name);
         buggy.then_some((Reason::AddressExcluded, why))
     });
+    let asks = matches!(service.requested, Requested::Addresses(_));
     if let Some((reason, why)) = left_out {
-        let asks = matches!(service.requested, Requested::Addresses(_));
         let remedy = if asks {
             "; ask for another address"
         } else {
@@ -284,6 +284,9 @@ pub(crate) fn not_in_pools<'a>(
             "they are of the pools {} and {}; both must be of one pool",
             one.name, other.name
         ),
+        _ if !asks => {
+            "no pool in force has ".to_owned() + if addresses.len() > 1 { "both" } else { "it" }
+        }
         _ => {
             let aside = if set_aside.is_empty() {
                 String::new()
