@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ferrolb_rules::{Family, Requested};
 
+use crate::eligibility::Needed;
 use crate::outcome::{Event, EventKind, Reason};
 use crate::picking::{Asking, Lacks};
 use crate::reasons::{self, Obstacle, listed, texts};
@@ -239,7 +240,11 @@ impl State {
             .filter(|address| !asking.recorded.contains(address))
             .filter(|address| !self.is_counted(index, **address, service))
             .count();
-        match self.room(index, service).obstacle(new) {
+        let needed = Needed {
+            new,
+            in_all: addresses.len(),
+        };
+        match self.room(index, service).obstacle(needed, service) {
             Some(limit) => Err(limit),
             None => Ok(index),
         }
@@ -299,9 +304,8 @@ impl State {
             self.compatible(index, service)?;
             return self.pick(&[index], asking, &mut lacks).ok_or_else(|| {
                 let families = service.families;
-                lacks.obstacle(format!(
-                    "no available IPs in pool {wanted} for {families} IPFamily"
-                ))
+                let what = format!("no available IPs in pool {wanted} for {families} IPFamily");
+                lacks.obstacle(what, Some(wanted))
             });
         }
         let pinned: Vec<u32> = self
@@ -317,7 +321,7 @@ impl State {
                 if pinned.is_empty() && unpinned.is_empty() {
                     lacks.sentences = self.unfit(service);
                 }
-                lacks.obstacle(format!("no available IPs for {}", service.families))
+                lacks.obstacle(format!("no available IPs for {}", service.families), None)
             })
     }
 
@@ -380,7 +384,7 @@ impl State {
         self.lacking(
             index,
             Need::One(missing),
-            room.obstacle(1),
+            room.obstacle(Needed { new: 1, in_all: 2 }, service),
             asking,
             &mut lacks,
         );
