@@ -27,6 +27,7 @@ mod run;
 mod scenarios;
 mod site;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -311,6 +312,19 @@ fn down(name: Option<&str>) -> Result<ExitCode> {
 }
 
 fn status() -> Result<ExitCode> {
+    match list_runs(&mut std::io::stdout().lock()) {
+        // Whoever reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        listed => listed.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn list_runs(out: &mut impl Write) -> Result<()> {
     for run in Run::all()? {
         let state = if run.is_kept() {
             "left up"
@@ -319,16 +333,16 @@ fn status() -> Result<ExitCode> {
         } else {
             "dead"
         };
-        println!("{} ({state})  {}", run.name, run.directory.display());
+        writeln!(out, "{} ({state})  {}", run.name, run.directory.display())?;
         for daemon in run.daemons() {
             let state = daemon
                 .process
                 .filter(|p| p.is_running())
                 .map_or_else(|| "not running".to_owned(), |p| p.id.to_string());
-            println!("  {:<24} {state}", daemon.name);
+            writeln!(out, "  {:<24} {state}", daemon.name)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn exec(name: Option<&str>, machine: &str, command: &[String]) -> Result<ExitCode> {

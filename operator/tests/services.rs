@@ -3,7 +3,11 @@
 
 mod common;
 
-use common::{NAMESPACES, POOLS, SERVICES, address, pool, rest, start, until, with_address};
+use std::time::Duration;
+
+use common::{
+    NAMESPACES, POOLS, SERVICES, SYSTEM, address, pool, rest, start, until, with_address,
+};
 use ferrolb_testing::{ApiServer, objects};
 use serde_json::{Value, json};
 
@@ -231,4 +235,33 @@ async fn whoever_gets_an_address_is_written_before_those_who_are_only_told_somet
         "at place {served:?} of {}",
         writes.len()
     );
+}
+
+/// What `kubectl describe` shows after a pool was made and deleted again and again.
+#[tokio::test(start_paused = true)]
+async fn what_happens_to_a_service_again_is_counted() {
+    let server = ApiServer::default();
+    server.put(POOLS, pool("p", &["10.0.9.0/24"], "2026-01-01T00:00:00Z"));
+    let mut asking = objects::service("default", "a");
+    asking["metadata"]["annotations"] = json!({"metallb.io/address-pool": "rp"});
+    server.put(SERVICES, asking);
+    let _stop = start(&server);
+    until("a says why", || reason(&server, "a").is_some()).await;
+    for _ in 0..3 {
+        server.put(POOLS, pool("rp", &["10.0.0.1/32"], "2026-01-01T00:00:00Z"));
+        until("a has an address", || address(&server, "a").is_some()).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        server.delete(POOLS, SYSTEM, "rp");
+        until("a has none", || address(&server, "a").is_none()).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    rest().await;
+    let counts = |reason: &str| -> Vec<Value> {
+        let all = server.all(EVENTS).into_iter();
+        let of = all.filter(|event| event["reason"] == reason);
+        of.map(|event| event["count"].clone()).collect()
+    };
+    assert_eq!(counts("IPAllocated"), [3]);
+    assert_eq!(counts("ClearAssignment"), [3]);
+    assert_eq!(counts("AllocationFailed"), [4]);
 }

@@ -94,11 +94,24 @@ pub fn take_webhook_away(site: &Site) -> Result<()> {
     if !install::has_webhook(site)? {
         return Ok(());
     }
-    let webhook = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook");
-    site.patch(&webhook, &json!({"spec": {"replicas": 0}}))?;
+    scale_webhook(site, 0)?;
     site.wait_for("the webhook is gone", Duration::from_secs(40), || {
         Ok(super::workloads::pods(site, "webhook")?.is_empty())
     })
+}
+
+/// Its pods are on their way when this returns.
+pub fn bring_webhook_back(site: &Site) -> Result<()> {
+    scale_webhook(site, 2)
+}
+
+/// Nothing where the installation has none.
+fn scale_webhook(site: &Site, replicas: usize) -> Result<()> {
+    if install::has_webhook(site)? {
+        let webhook = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook");
+        site.patch(&webhook, &json!({"spec": {"replicas": replicas}}))?;
+    }
+    Ok(())
 }
 
 fn got_in_earlier(site: &Site) -> Result<String> {

@@ -16,7 +16,6 @@ mod workloads;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use serde_json::json;
 
 use crate::cluster::{SYSTEM, Site};
 use crate::plan::NODES;
@@ -194,12 +193,7 @@ fn clean_up(site: &Site) -> Result<()> {
             "/apis/metallb.io/{version}/namespaces/{SYSTEM}/{plural}?{selector}"
         ))?;
     }
-    if install::has_webhook(site)? {
-        site.patch(
-            &format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/ferrolb-webhook"),
-            &json!({"spec": {"replicas": 2}}),
-        )?;
-    }
+    bad_input::bring_webhook_back(site)?;
     install::rolled_out(site)?;
     install::sessions_established(site)?;
     host::wait_until(

@@ -7,7 +7,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Family, Pool};
 
 use crate::holds::Hold;
-use crate::outcome::{Event, Outcome};
+use crate::outcome::{Event, EventKind, Outcome};
 use crate::service::{Families, Namespace, Namespaces, Service};
 use crate::state::State;
 use crate::waiting::{Need, Wait};
@@ -21,9 +21,30 @@ pub struct Allocator {
     state: State,
     /// What was said last of each Service that does not have all that it asks for, so that it is said once.
     said: BTreeMap<ObjectKey, String>,
-    /// The steps that were told of each Service at the version that is known of it: they are decided again at every look
-    /// until the status shows them.
-    steps: BTreeMap<ObjectKey, (Box<str>, Vec<Event>)>,
+    /// The steps that were told of each Service: they are decided again at every look until the status shows them.
+    steps: BTreeMap<ObjectKey, Steps>,
+}
+
+/// What was told of the steps from the addresses in a Service's status to those that it shall have.
+#[derive(Clone, Debug)]
+struct Steps {
+    /// The last version that they were decided on.
+    version: Box<str>,
+    /// The addresses in its status then.
+    of: Vec<IpAddr>,
+    told: Vec<Event>,
+}
+
+impl Steps {
+    /// What of it is no news in the next steps.
+    fn told_still(self, service: &Service, version: &str) -> Vec<Event> {
+        if *self.version == *version || self.of == service.current {
+            return self.told;
+        }
+        // Others may come to stand in the status in between. What was given last is the same still; what is lost is not.
+        let given = |event: &Event| event.kind == EventKind::IPAllocated;
+        self.told.into_iter().rfind(given).into_iter().collect()
+    }
 }
 
 /// The counters of a pool's status (reference 1.1, 3.9).
@@ -172,29 +193,24 @@ impl Allocator {
         }
     }
 
-    /// Of the steps that a look decided on those that no look at this version told before.
+    /// Of the steps that a look decided on those that were not told before.
     fn steps(&mut self, service: &Service, version: &str, steps: Vec<Event>) -> Vec<Event> {
-        let known = self
-            .steps
-            .get(&service.key)
-            .filter(|(told_at, _)| **told_at == *version);
-        let Some((_, told)) = known else {
-            if steps.is_empty() {
-                self.steps.remove(&service.key);
-            } else {
-                let told = (version.into(), steps.clone());
-                self.steps.insert(service.key.clone(), told);
-            }
+        let before = self.steps.remove(&service.key);
+        if steps.is_empty() && before.as_ref().is_none_or(|b| *b.version != *version) {
             return steps;
-        };
-        let mut told = told.clone();
+        }
+        let mut told = before.map_or_else(Vec::new, |before| before.told_still(service, version));
         let new: Vec<Event> = steps
             .into_iter()
-            .filter(|step| !told.contains(step))
+            .filter(|step| !told.iter().any(|told| step.repeats(told)))
             .collect();
         told.extend(new.iter().cloned());
-        self.steps
-            .insert(service.key.clone(), (version.into(), told));
+        let after = Steps {
+            version: version.into(),
+            of: service.current.clone(),
+            told,
+        };
+        self.steps.insert(service.key.clone(), after);
         new
     }
 

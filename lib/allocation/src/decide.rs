@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ferrolb_rules::{Family, Requested};
 
+use crate::eligibility::Needed;
 use crate::outcome::{Event, EventKind, Reason};
 use crate::picking::{Asking, Lacks};
 use crate::reasons::{self, Obstacle, listed, texts};
@@ -42,7 +43,13 @@ impl State {
             };
         }
         if self.pools.is_empty() {
-            return refused(reasons::no_pools_in_force(&self.set_aside));
+            let mut refused = refused(reasons::no_pools_in_force(&self.set_aside));
+            if self.records_pool_set_aside(service)
+                && let Some(why) = self.asks_otherwise(service, &service.current)
+            {
+                refused.events = reasons::taken_away(service, &why);
+            }
+            return refused;
         }
         match (service.families, service.policy) {
             (Families::None, _) => return refused(reasons::no_cluster_ip()),
@@ -131,24 +138,32 @@ impl State {
         decision
     }
 
-    /// Whether what the status of `service` records is of a pool that exists and is not in force, and nobody older has it.
-    /// A mistake in a pool takes no address, also from those whose operator started anew and does not know what the pool
-    /// said before.
+    /// Whether what the status of `service` records is of a pool that exists and is not in force, it asks for nothing else, and
+    /// nobody older has it. A mistake in a pool takes no address, also from those whose operator started anew and does not know
+    /// what the pool said before.
     fn is_of_pool_set_aside(&self, service: &Service) -> bool {
-        let pool = service.recorded_pool.as_ref();
-        let wanted = match &service.requested {
-            Requested::Addresses(wanted) => same_set(wanted, &service.current),
-            Requested::Nothing | Requested::Invalid(_) => true,
-        };
-        !service.current.is_empty()
-            && wanted
-            && pool.is_some_and(|pool| self.set_aside.contains(pool))
+        self.records_pool_set_aside(service)
+            && self.asks_otherwise(service, &service.current).is_none()
             && service.current.iter().all(|address| {
                 let pool = self.offering(*address).and_then(|pool| self.pool(pool));
                 let used = pool.and_then(|pool| pool.used(*address));
                 let mine = (service.created, service.key.clone());
                 used.is_none_or(|used| used.against(service).iter().all(|other| *other > mine))
             })
+    }
+
+    fn records_pool_set_aside(&self, service: &Service) -> bool {
+        let pool = service.recorded_pool.as_ref();
+        !service.current.is_empty() && pool.is_some_and(|pool| self.set_aside.contains(pool))
+    }
+
+    /// What the Service asks for that `current`, of the pool that it records, is not.
+    fn asks_otherwise(&self, service: &Service, current: &[IpAddr]) -> Option<String> {
+        let asks = asks_for_families(service, Families::of(current));
+        let pool = service.requested_pool.as_deref();
+        let pool = pool.filter(|wanted| Some(*wanted) != service.recorded_pool.as_deref());
+        asks.or_else(|| pool.map(asks_for_pool))
+            .or_else(|| asks_for_addresses(service, current))
     }
 
     /// Whether what the status of `service` records may stay, for a claim at the start.
@@ -171,20 +186,22 @@ impl State {
         if families == Families::Unknown {
             return Err(reasons::unknown_status_family(current));
         }
-        let second_missing = service.families == Families::Dual
-            && service.policy == Policy::PreferDualStack
-            && matches!(families, Families::Single(_));
-        if families != service.families && !second_missing {
-            let now = format!("the Service is {} now", service.families);
+        if let Some(now) = asks_for_families(service, families) {
             return Err(reasons::moves(current, &now));
+        }
+        // The pool is not known well enough to say whether they may stay; that it asks for others is.
+        if self.pool_of(current).is_none()
+            && self.records_pool_set_aside(service)
+            && let Some(asks) = self.asks_otherwise(service, current)
+        {
+            return Err(reasons::moves(current, &asks));
         }
         let pool = self
             .check(asking, current)
             .map_err(|obstacle| obstacle.event(EventKind::ClearAssignment))?;
         let wanted = service.requested_pool.as_deref();
         if let Some(wanted) = wanted.filter(|wanted| self.named(wanted) != Some(pool)) {
-            let asks = format!("the Service asks for an address of pool {wanted}");
-            return Err(reasons::moves(current, &asks));
+            return Err(reasons::moves(current, &asks_for_pool(wanted)));
         }
         match &service.requested {
             Requested::Nothing => Ok(()),
@@ -192,14 +209,10 @@ impl State {
                 Err(Obstacle::new(Reason::InvalidRequest, reason)
                     .event(EventKind::LoadBalancerFailed))
             }
-            Requested::Addresses(wanted) => {
-                if same_set(wanted, current) {
-                    Ok(())
-                } else {
-                    let asks = format!("the Service asks for {:?}", texts(wanted));
-                    Err(reasons::moves(current, &asks))
-                }
-            }
+            Requested::Addresses(_) => match asks_for_addresses(service, current) {
+                None => Ok(()),
+                Some(asks) => Err(reasons::moves(current, &asks)),
+            },
         }
     }
 
@@ -227,7 +240,11 @@ impl State {
             .filter(|address| !asking.recorded.contains(address))
             .filter(|address| !self.is_counted(index, **address, service))
             .count();
-        match self.room(index, service).obstacle(new) {
+        let needed = Needed {
+            new,
+            in_all: addresses.len(),
+        };
+        match self.room(index, service).obstacle(needed, service) {
             Some(limit) => Err(limit),
             None => Ok(index),
         }
@@ -282,18 +299,13 @@ impl State {
         let mut lacks = Lacks::default();
         if let Some(wanted) = &service.requested_pool {
             let Some(index) = self.named(wanted) else {
-                if self.set_aside.contains(wanted) {
-                    return Err(reasons::pool_set_aside(wanted));
-                }
-                let pools = self.pools.iter().map(|pool| &pool.pool);
-                return Err(reasons::unknown_pool(wanted, pools));
+                return Err(self.no_such_pool(wanted));
             };
             self.compatible(index, service)?;
             return self.pick(&[index], asking, &mut lacks).ok_or_else(|| {
                 let families = service.families;
-                lacks.obstacle(format!(
-                    "no available IPs in pool {wanted} for {families} IPFamily"
-                ))
+                let what = format!("no available IPs in pool {wanted} for {families} IPFamily");
+                lacks.obstacle(what, Some(wanted))
             });
         }
         let pinned: Vec<u32> = self
@@ -309,8 +321,16 @@ impl State {
                 if pinned.is_empty() && unpinned.is_empty() {
                     lacks.sentences = self.unfit(service);
                 }
-                lacks.obstacle(format!("no available IPs for {}", service.families))
+                lacks.obstacle(format!("no available IPs for {}", service.families), None)
             })
+    }
+
+    /// The pool of this name is none that is in force.
+    fn no_such_pool(&self, wanted: &str) -> Obstacle {
+        if self.set_aside.contains(wanted) {
+            return reasons::pool_set_aside(wanted);
+        }
+        reasons::unknown_pool(wanted, self.pools.iter().map(|pool| &pool.pool))
     }
 
     fn allocate_requested(
@@ -325,8 +345,7 @@ impl State {
         if let Some(pool) = &service.requested_pool {
             let asked = self.named(pool);
             if asked.is_none() {
-                let pools = self.pools.iter().map(|pool| &pool.pool);
-                return Err(reasons::unknown_pool(pool, pools));
+                return Err(self.no_such_pool(pool));
             }
             let owner = self.pool_of(wanted).filter(|owner| Some(*owner) != asked);
             if let Some(owner) = owner.and_then(|owner| self.pool(owner)) {
@@ -365,7 +384,7 @@ impl State {
         self.lacking(
             index,
             Need::One(missing),
-            room.obstacle(1),
+            room.obstacle(Needed { new: 1, in_all: 2 }, service),
             asking,
             &mut lacks,
         );
@@ -385,6 +404,31 @@ impl State {
         )
         .event(EventKind::AdditionalAssignFailed)
         .waiting_for(lacks.waits))
+    }
+}
+
+/// What to say where the Service is of other families than these addresses.
+fn asks_for_families(service: &Service, families: Families) -> Option<String> {
+    let second_missing = service.families == Families::Dual
+        && service.policy == Policy::PreferDualStack
+        && matches!(families, Families::Single(_));
+    // Nothing is asked for while the families of either cannot be told.
+    let known = matches!(service.families, Families::Single(_) | Families::Dual)
+        && families != Families::Unknown;
+    (known && families != service.families && !second_missing)
+        .then(|| format!("the Service is {} now", service.families))
+}
+
+fn asks_for_pool(wanted: &str) -> String {
+    format!("the Service asks for an address of pool {wanted}")
+}
+
+fn asks_for_addresses(service: &Service, current: &[IpAddr]) -> Option<String> {
+    match &service.requested {
+        Requested::Addresses(wanted) if !same_set(wanted, current) => {
+            Some(format!("the Service asks for {:?}", texts(wanted)))
+        }
+        _ => None,
     }
 }
 

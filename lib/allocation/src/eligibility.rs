@@ -18,48 +18,50 @@ impl State {
         let Some(pool) = self.pool(index) else {
             return Err(reasons::no_pools());
         };
-        let needs = |pool: &Pool| {
-            let allocation = pool.service_allocation.as_ref()?;
-            let restricted =
-                !allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty();
-            let name = service.key.namespace();
-            let listed = allocation.namespaces.contains(name);
-            let selected = !allocation.namespace_selectors.is_empty()
-                && self.namespaces.get(name).is_some_and(|namespace| {
-                    any_matches(&allocation.namespace_selectors, &namespace.labels)
-                });
-            if restricted && !listed && !selected {
-                let names = reasons::some_of(&allocation.namespaces, " or ");
-                let mut needs = if names.is_empty() {
-                    "needs a namespace".to_owned()
-                } else {
-                    format!("needs namespace {names}")
-                };
-                if !allocation.namespace_selectors.is_empty() {
-                    let or = if names.is_empty() { "" } else { " or one" };
-                    needs += or;
-                    needs += " with labels that its namespaceSelectors match";
-                }
-                return Some(format!("{needs}, not {name}"));
-            }
-            (!any_matches(&allocation.service_selectors, &service.labels))
-                .then(|| "needs labels on the Service that its serviceSelectors match".to_owned())
-        };
-        match needs(&pool.pool) {
+        match self.needs(&pool.pool, service) {
             None => Ok(()),
-            Some(needs) => Err(reasons::incompatible(&pool.pool.name, &needs)),
+            Some(needs) => Err(reasons::incompatible(&pool.pool.name, &needs, service)),
         }
+    }
+
+    /// What a Service lacks to be served by a pool.
+    fn needs(&self, pool: &Pool, service: &Service) -> Option<String> {
+        let allocation = pool.service_allocation.as_ref()?;
+        let restricted =
+            !allocation.namespaces.is_empty() || !allocation.namespace_selectors.is_empty();
+        let name = service.key.namespace();
+        let listed = allocation.namespaces.contains(name);
+        let selected = !allocation.namespace_selectors.is_empty()
+            && self.namespaces.get(name).is_some_and(|namespace| {
+                any_matches(&allocation.namespace_selectors, &namespace.labels)
+            });
+        if restricted && !listed && !selected {
+            let names = reasons::some_of(&allocation.namespaces, " or ");
+            let mut needs = if names.is_empty() {
+                "needs a namespace".to_owned()
+            } else {
+                format!("needs namespace {names}")
+            };
+            if !allocation.namespace_selectors.is_empty() {
+                let or = if names.is_empty() { "" } else { " or one" };
+                needs += or;
+                needs += " with labels that its namespaceSelectors match";
+            }
+            return Some(format!("{needs}, not {name}"));
+        }
+        (!any_matches(&allocation.service_selectors, &service.labels))
+            .then(|| "needs labels on the Service that its serviceSelectors match".to_owned())
     }
 
     /// Why no pool serves a Service that asks for nothing.
     pub(crate) fn unfit(&self, service: &Service) -> Vec<String> {
-        (0..)
-            .zip(&self.pools)
-            .map(|(index, pool)| match self.compatible(index, service) {
-                Err(obstacle) => obstacle.verdict.message,
-                Ok(()) => format!(
+        let pools = self.pools.iter().map(|pool| &pool.pool);
+        pools
+            .map(|pool| match self.needs(pool, service) {
+                Some(needs) => reasons::closed(&pool.name, &needs),
+                None => format!(
                     "pool {} has autoAssign false, ask for it by {}",
-                    pool.pool.name,
+                    pool.name,
                     annotations::ADDRESS_POOL.current
                 ),
             })
@@ -100,18 +102,13 @@ impl State {
             limit.saturating_sub(counted.saturating_sub(own)).max(own)
         };
         let need = self.queue(Need::of(service), service);
-        let mut add = |left: u32, pool: Option<u32>, whose: String, remedy: &'static str| {
+        let mut add = |left: u32, pool: Option<u32>, whose: String, limit: Option<u32>| {
             room.0.push(Left {
                 left: left as usize,
-                namespace: namespace.to_owned(),
                 whose,
-                remedy,
+                limit,
                 wait: Wait::Limit(namespace.into(), pool, need),
             });
-        };
-        let remedy = |limit: u32| match limit {
-            0 => "have the limit raised",
-            _ => "delete a Service there or have the limit raised",
         };
         match of_namespace {
             None | Some(Limit::None) => {}
@@ -120,11 +117,10 @@ impl State {
                     "Namespace {namespace} has {} {limit}",
                     annotations::MAX_ADDRESSES
                 );
-                add(left(*limit, in_all, own), None, whose, remedy(*limit));
+                add(left(*limit, in_all, own), None, whose, Some(*limit));
             }
             Some(Limit::Invalid(why)) => {
-                let remedy = "none is given there until it can be";
-                add(own, None, why.clone(), remedy);
+                add(own, None, why.clone(), None);
             }
         }
         if let Some(limit) = of_pool {
@@ -134,9 +130,28 @@ impl State {
                 annotations::MAX_ADDRESSES_PER_NAMESPACE
             );
             let left = left(limit, in_pool, own_in_pool);
-            add(left, Some(index), whose, remedy(limit));
+            add(left, Some(index), whose, Some(limit));
         }
         room
+    }
+}
+
+/// How many addresses a Service needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needed {
+    /// That do not count for its namespace yet.
+    pub(crate) new: usize,
+    /// To have what it asks for.
+    pub(crate) in_all: usize,
+}
+
+impl Needed {
+    /// Nothing of it counts yet.
+    pub(crate) fn all(in_all: usize) -> Self {
+        Needed {
+            new: in_all,
+            in_all,
+        }
     }
 }
 
@@ -145,10 +160,10 @@ pub(crate) struct Room(Vec<Left>);
 
 struct Left {
     left: usize,
-    namespace: String,
     /// Which object has the limit.
     whose: String,
-    remedy: &'static str,
+    /// `None` where it cannot be understood.
+    limit: Option<u32>,
     wait: Wait,
 }
 
@@ -168,10 +183,10 @@ impl Room {
     }
 
     /// What stands in the way of so many: it waits for room under each limit that has too little.
-    pub(crate) fn obstacle(&self, needed: usize) -> Option<Obstacle> {
-        let narrow = || self.0.iter().filter(|limit| limit.left < needed);
+    pub(crate) fn obstacle(&self, needed: Needed, service: &Service) -> Option<Obstacle> {
+        let narrow = || self.0.iter().filter(|limit| limit.left < needed.new);
         let first = narrow().next()?;
-        let obstacle = reasons::limited(&first.namespace, &first.whose, needed, first.remedy);
+        let obstacle = reasons::limited(&first.whose, first.limit, needed, service);
         Some(obstacle.waiting_for(narrow().map(|limit| limit.wait.clone()).collect()))
     }
 }

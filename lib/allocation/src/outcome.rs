@@ -79,6 +79,15 @@ pub struct Event {
     pub message: String,
 }
 
+impl Event {
+    /// Whether it says of a step what `told` said. Addresses are lost once, however the reason for it is worded while the
+    /// pools change and the status is not cleared yet.
+    pub(crate) fn repeats(&self, told: &Self) -> bool {
+        self == told
+            || self.kind == EventKind::ClearAssignment && told.kind == EventKind::ClearAssignment
+    }
+}
+
 /// The reason of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ferrolb_rules::{Family, Requested};
 
+use crate::eligibility::Needed;
 use crate::outcome::Reason;
 use crate::reasons::{self, Obstacle, listed};
 use crate::service::{Families, Policy, Service};
@@ -48,7 +49,7 @@ impl State {
                     match self.candidate(*index, family, asking, room >= 1) {
                         Some(address) => return Some(vec![address]),
                         None => {
-                            let limit = limits.obstacle(1);
+                            let limit = limits.obstacle(Needed::all(1), service);
                             self.lacking(*index, Need::One(family), limit, asking, lacks);
                         }
                     }
@@ -58,7 +59,7 @@ impl State {
                         return Some(pair);
                     }
                     let prefers = service.policy == Policy::PreferDualStack;
-                    let limit = limits.obstacle(if prefers { 1 } else { 2 });
+                    let limit = limits.obstacle(Needed::all(if prefers { 1 } else { 2 }), service);
                     self.lacking(*index, Need::of(service), limit, asking, lacks);
                     if service.policy == Policy::PreferDualStack {
                         let mut one = |family| self.candidate(*index, family, asking, room >= 1);
@@ -201,7 +202,8 @@ impl State {
 }
 
 impl Lacks {
-    pub(crate) fn obstacle(self, what: String) -> Obstacle {
+    /// What to say: `what` is lacking, of the pool that is asked for or of all.
+    pub(crate) fn obstacle(self, what: String, asked: Option<&str>) -> Obstacle {
         let mut waits = self.waits;
         waits.sort();
         waits.dedup();
@@ -213,10 +215,13 @@ impl Lacks {
         } else {
             Reason::NoPoolMatches
         };
-        let remedy = if self.suited {
-            "; add addresses to a pool or delete a Service"
-        } else {
-            "; add such addresses to a pool, have a pool opened to the Service, or ask for another pool"
+        let remedy = match (self.suited, asked) {
+            (true, None) => "; add addresses to a pool or delete a Service".to_owned(),
+            (true, Some(pool)) => format!(
+                "; add addresses to pool {pool}, delete a Service that has one of it, or ask for another pool"
+            ),
+            (false, None) => "; add such addresses to a pool, have a pool opened to the Service, or ask for another pool".to_owned(),
+            (false, Some(pool)) => format!("; add such addresses to pool {pool}, or ask for another pool"),
         };
         Obstacle::new(
             reason,

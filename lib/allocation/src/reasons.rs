@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ferrolb_api::{ObjectKey, annotations};
 use ferrolb_rules::{Family, Pool, Requested};
 
+use crate::eligibility::Needed;
 use crate::outcome::{Event, EventKind, Reason, Verdict};
 use crate::service::{Families, Service};
 use crate::sharing::Blocked;
@@ -76,7 +77,8 @@ pub(crate) fn listed(sentences: impl IntoIterator<Item = String>) -> String {
     if sentences.len() > POOLS_AT_MOST {
         let more = sentences.len() - POOLS_AT_MOST;
         sentences.truncate(POOLS_AT_MOST);
-        sentences.push(format!("and {more} pools more"));
+        let pools = if more == 1 { "pool" } else { "pools" };
+        sentences.push(format!("and {more} {pools} more"));
     }
     sentences.join("; ")
 }
@@ -181,8 +183,22 @@ pub(crate) fn dual_stack_impossible() -> Obstacle {
 
 pub(crate) fn blocked(address: IpAddr, service: &Service, why: &Blocked) -> Obstacle {
     let sharing = annotations::ALLOW_SHARED_IP.current;
+    let asks = matches!(service.requested, Requested::Addresses(_));
+    let other = if asks {
+        format!("ask for another address than {address}, or ")
+    } else {
+        String::new()
+    };
+    let backends = "the same externalTrafficPolicy (with Local also the same selector)";
+    // MetalLB's words, where they are true (reference 3.6).
+    let key_differs = |by: &[ObjectKey]| {
+        format!(
+            "can't change sharing key for {:?}, address also in use by {}",
+            service.key.to_string(),
+            names(by)
+        )
+    };
     let obstacle = match why {
-        // MetalLB's words, whatever the cause (reference 3.6).
         Blocked::InUse(by) => Obstacle::new(
             if service.sharing_key.is_empty() {
                 Reason::AddressInUse
@@ -190,9 +206,21 @@ pub(crate) fn blocked(address: IpAddr, service: &Service, why: &Blocked) -> Obst
                 Reason::SharingConflict
             },
             format!(
-                "can't change sharing key for {:?}, address also in use by {}: ask for another address than {address}, or give all of \
-                 them the same {sharing} and different ports (with externalTrafficPolicy Local also the same selector)",
-                service.key.to_string(),
+                "address {address} is also in use by {}: {other}give all of them the same {sharing}, different ports and {backends}",
+                names(by)
+            ),
+        ),
+        Blocked::Key(by) => Obstacle::new(
+            Reason::SharingConflict,
+            format!(
+                "{}: {other}give all of them the same {sharing}, different ports and {backends}",
+                key_differs(by)
+            ),
+        ),
+        Blocked::Backends(by) => Obstacle::new(
+            Reason::SharingConflict,
+            format!(
+                "address {address} is also in use by {}: {other}give all of them {backends}, as they have the same {sharing}",
                 names(by)
             ),
         ),
@@ -200,7 +228,7 @@ pub(crate) fn blocked(address: IpAddr, service: &Service, why: &Blocked) -> Obst
             Reason::SharingConflict,
             format!(
                 "port {port} is already in use on \"{address}\" by {by}; use another port or {}",
-                if matches!(service.requested, Requested::Addresses(_)) {
+                if asks {
                     "ask for another address".to_owned()
                 } else {
                     format!("another {sharing}")
@@ -210,7 +238,7 @@ pub(crate) fn blocked(address: IpAddr, service: &Service, why: &Blocked) -> Obst
         Blocked::Leaving(by) => Obstacle::new(
             Reason::AddressInUse,
             format!(
-                "address {address} is in use by {} until its status says otherwise; it comes by itself",
+                "address {address} is in use by {} until its status says otherwise; then the oldest Service that waits for it may have it",
                 names(by)
             ),
         ),
@@ -237,8 +265,8 @@ pub(crate) fn on_hold(address: IpAddr, former: Option<&ObjectKey>, pool: &Pool) 
     Obstacle::new(
         Reason::AddressOnHold,
         format!(
-            "address {address} was freed a short time ago and is kept for {whom} ({} of pool {}); it comes by itself, \
-             status.heldAddresses of the pool says when",
+            "address {address} was freed a short time ago and is kept for {whom} ({} of pool {}) until the time that \
+             status.heldAddresses of the pool says; then the oldest Service that waits for it may have it",
             annotations::REUSE_HOLD, pool.name
         ),
     )
@@ -269,8 +297,8 @@ pub(crate) fn not_in_pools<'a>(
         let why = format!("pool {} leaves {address} out by avoidBuggyIPs", pool.name);
         buggy.then_some((Reason::AddressExcluded, why))
     });
+    let asks = matches!(service.requested, Requested::Addresses(_));
     if let Some((reason, why)) = left_out {
-        let asks = matches!(service.requested, Requested::Addresses(_));
         let remedy = if asks {
             "; ask for another address"
         } else {
@@ -284,6 +312,9 @@ pub(crate) fn not_in_pools<'a>(
             "they are of the pools {} and {}; both must be of one pool",
             one.name, other.name
         ),
+        _ if !asks => {
+            "no pool in force has ".to_owned() + if addresses.len() > 1 { "both" } else { "it" }
+        }
         _ => {
             let aside = if set_aside.is_empty() {
                 String::new()
@@ -356,23 +387,64 @@ pub(crate) fn unknown_pool<'a>(
     )
 }
 
-pub(crate) fn incompatible(pool: &str, needs: &str) -> Obstacle {
-    Obstacle::new(
-        Reason::NoPoolMatches,
-        format!("pool {pool} not compatible for ip assignment: it {needs} (serviceAllocation)"),
-    )
+/// The pool is closed to the Service.
+pub(crate) fn incompatible(pool: &str, needs: &str, service: &Service) -> Obstacle {
+    let closed = closed(pool, needs);
+    let asks_for_address = matches!(service.requested, Requested::Addresses(_));
+    let another = if asks_for_address {
+        Some(format!(
+            "ask for an address of another pool in {}",
+            annotations::LOAD_BALANCER_IPS.current
+        ))
+    } else {
+        let asked = service.requested_pool.as_ref();
+        asked.map(|_| {
+            format!(
+                "ask for another pool in {}",
+                annotations::ADDRESS_POOL.current
+            )
+        })
+    };
+    let remedy = another.map_or(String::new(), |another| {
+        format!("; have pool {pool} opened to the Service, or {another}")
+    });
+    Obstacle::new(Reason::NoPoolMatches, closed + &remedy)
 }
 
-/// The namespace has as many as `limit` lets it; `whose` names the object and the annotation.
-pub(crate) fn limited(namespace: &str, whose: &str, needed: usize, remedy: &str) -> Obstacle {
-    let needs = if needed > 1 {
-        format!(" (the Service needs {needed})")
+/// Whom a pool serves, of one that it does not.
+pub(crate) fn closed(pool: &str, needs: &str) -> String {
+    format!("pool {pool} not compatible for ip assignment: it {needs} (serviceAllocation)")
+}
+
+/// The namespace may not have so many more addresses; `whose` names the object and the annotation.
+pub(crate) fn limited(
+    whose: &str,
+    limit: Option<u32>,
+    Needed { new, in_all }: Needed,
+    service: &Service,
+) -> Obstacle {
+    let namespace = service.key.namespace();
+    // Whatever others give up does not help a Service that needs more than all of them may have.
+    let too_many = limit.is_some_and(|limit| in_all > limit as usize);
+    let no_more = if too_many && in_all > 1 {
+        format!("may not have the {in_all} addresses that the Service needs")
+    } else if new > 1 {
+        format!("may have no more addresses (the Service needs {new})")
     } else {
-        String::new()
+        "may have no more addresses".to_owned()
+    };
+    let by_itself = service.requested == Requested::Nothing;
+    let remedy = match limit {
+        None => "none is given there until it can be",
+        Some(1..) if too_many && by_itself => {
+            "have the limit raised, or make ipFamilyPolicy SingleStack"
+        }
+        _ if too_many => "have the limit raised",
+        _ => "delete a Service there or have the limit raised",
     };
     Obstacle::new(
         Reason::LimitReached,
-        format!("namespace {namespace} may have no more addresses{needs}: {whose}; {remedy}"),
+        format!("namespace {namespace} {no_more}: {whose}; {remedy}"),
     )
 }
 
@@ -391,7 +463,7 @@ pub(crate) fn none_free(pool: &Pool, need: Need, (four, six): (bool, bool)) -> S
         return none;
     }
     format!(
-        "{none} ({} keeps one for {} s after it is freed: status.heldAddresses)",
+        "{none} ({}: one that was freed may be kept for {} s, status.heldAddresses says so)",
         annotations::REUSE_HOLD,
         pool.reuse_hold
     )

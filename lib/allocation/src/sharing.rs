@@ -25,8 +25,12 @@ struct Holder {
 /// Why a Service may not have an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Blocked {
-    /// Others have it, with other keys.
+    /// Others have it, and it or they share with nobody.
     InUse(Vec<ObjectKey>),
+    /// Others share it, with another key.
+    Key(Vec<ObjectKey>),
+    /// Others share it with the same key, and another traffic policy or selector.
+    Backends(Vec<ObjectKey>),
     /// One that shares it has this port.
     Port(Port, ObjectKey),
     /// Others are about to lose it, and their statuses still say otherwise.
@@ -44,13 +48,15 @@ impl Use {
                 .filter(|holder| holder.key != service.key)
         };
         if others().next().is_some() {
-            if self.sharing_key.is_empty()
-                || *service.sharing_key != *self.sharing_key
-                || *service.backend_key != *self.backend_key
-            {
-                return Err(Blocked::InUse(
-                    others().map(|holder| holder.key.clone()).collect(),
-                ));
+            let keys = || others().map(|holder| holder.key.clone()).collect();
+            if self.sharing_key.is_empty() || service.sharing_key.is_empty() {
+                return Err(Blocked::InUse(keys()));
+            }
+            if *service.sharing_key != *self.sharing_key {
+                return Err(Blocked::Key(keys()));
+            }
+            if *service.backend_key != *self.backend_key {
+                return Err(Blocked::Backends(keys()));
             }
             for other in others() {
                 if let Some(port) = other

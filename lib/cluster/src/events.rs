@@ -28,10 +28,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Different events that are remembered so that a repetition updates a count instead of making a new object.
 const REMEMBERED_AT_MOST: usize = 1024;
-/// A repetition within this time belongs to the event that is there.
+/// A repetition so soon after the last one belongs to the event that is there. Event objects live an hour after their last write.
 const SAME_EVENT_FOR: Duration = Duration::from_secs(600);
-/// An event that repeats is written at most this often; repetitions between are only counted.
-const COUNT_WRITTEN_EVERY: Duration = Duration::from_secs(60);
+/// How long after it was written an event that repeats is written again, with the count of all repetitions until then. The time
+/// doubles with each write up to [`LONGEST_COUNTING`]: what repeats for ever costs a write a minute.
+const SHORTEST_COUNTING: Duration = Duration::from_secs(1);
+/// The longest time between two writes of an event that repeats, and the time of rest after which it begins anew.
+const LONGEST_COUNTING: Duration = Duration::from_secs(60);
 /// A rest after each event while more are waiting, so that a flood of events leaves the API server to status writes.
 const REST: Duration = Duration::from_millis(5);
 
@@ -153,8 +156,56 @@ struct Worker {
 struct Known {
     name: String,
     count: i32,
-    first: Instant,
+    last: Instant,
+    last_timestamp: jiff::Timestamp,
     written: Instant,
+    /// The repetitions up to here are not written yet.
+    unwritten: bool,
+    /// From one write to the next.
+    pause: Duration,
+}
+
+impl Known {
+    fn new(name: String, now: Instant) -> Self {
+        Self {
+            name,
+            count: 1,
+            last: now,
+            last_timestamp: jiff::Timestamp::now(),
+            written: now,
+            unwritten: false,
+            pause: SHORTEST_COUNTING,
+        }
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        now - self.last < SAME_EVENT_FOR
+    }
+
+    /// It happened again.
+    fn repeat(&mut self, now: Instant) {
+        self.count = self.count.saturating_add(1);
+        self.last = now;
+        self.last_timestamp = jiff::Timestamp::now();
+        self.unwritten = true;
+    }
+
+    /// When the count is to be written.
+    fn due(&self) -> Option<Instant> {
+        self.unwritten.then(|| self.written + self.pause)
+    }
+
+    /// It is written now.
+    fn write(&mut self, now: Instant) -> serde_json::Value {
+        self.pause = if now - self.written > LONGEST_COUNTING {
+            SHORTEST_COUNTING
+        } else {
+            (self.pause * 2).min(LONGEST_COUNTING)
+        };
+        self.written = now;
+        self.unwritten = false;
+        json!({ "count": self.count, "lastTimestamp": Time(self.last_timestamp) })
+    }
 }
 
 impl Worker {
@@ -164,40 +215,62 @@ impl Worker {
         mut normal: mpsc::Receiver<Happening>,
     ) {
         loop {
+            let due = self.due().map(|(due, _)| due);
             let happening = tokio::select! {
                 biased;
-                Some(happening) = warnings.recv() => happening,
-                Some(happening) = normal.recv() => happening,
+                Some(happening) = warnings.recv() => Some(happening),
+                Some(happening) = normal.recv() => Some(happening),
+                () = until(due), if due.is_some() => None,
                 else => return,
             };
-            self.report(happening).await;
+            match happening {
+                Some(happening) => self.report(happening).await,
+                None => self.write_count().await,
+            }
             if !warnings.is_empty() || !normal.is_empty() {
                 tokio::time::sleep(REST).await;
             }
         }
     }
 
+    /// Tells of what is new, and counts what is not.
     async fn report(&mut self, happening: Happening) {
         let now = Instant::now();
-        if let Some(known) = self
-            .known
-            .get_mut(&happening)
-            .filter(|known| now - known.first < SAME_EVENT_FOR)
-        {
-            known.count = known.count.saturating_add(1);
-            if now - known.written < COUNT_WRITTEN_EVERY {
-                return;
-            }
-            known.written = now;
-            let key = ObjectKey::new(namespace(&happening.subject), &known.name);
-            let change =
-                json!({ "count": known.count, "lastTimestamp": Time(jiff::Timestamp::now()) });
-            match self.writer.patch::<Event>(&key, None, change).await {
-                Outcome::Gone => (),
-                outcome => return failed(&happening, &outcome),
-            }
-            // Expired meanwhile: told anew below.
+        match self.known.get_mut(&happening) {
+            Some(known) if known.is_fresh(now) => known.repeat(now),
+            _ => self.tell(happening).await,
         }
+    }
+
+    /// When the next count is to be written, and of what.
+    fn due(&self) -> Option<(Instant, &Happening)> {
+        let dues = self.known.iter();
+        let dues = dues.filter_map(|(happening, known)| Some((known.due()?, happening)));
+        dues.min_by_key(|(due, _)| *due)
+    }
+
+    /// Writes the count that is due.
+    async fn write_count(&mut self) {
+        let Some((_, happening)) = self.due() else {
+            return;
+        };
+        let happening = happening.clone();
+        let Some(known) = self.known.get_mut(&happening) else {
+            return;
+        };
+        let key = ObjectKey::new(namespace(&happening.subject), &known.name);
+        let change = known.write(Instant::now());
+        let outcome = self.writer.patch::<Event>(&key, None, change).await;
+        match &outcome {
+            // Expired meanwhile.
+            Outcome::Gone => self.tell(happening).await,
+            Outcome::Unavailable(_) => known.unwritten = true,
+            _ => failed(&happening, &outcome),
+        }
+    }
+
+    async fn tell(&mut self, happening: Happening) {
+        let now = Instant::now();
         self.made += 1;
         let event = self.event(&happening);
         let name = event.metadata.name.clone().unwrap_or_default();
@@ -219,23 +292,14 @@ impl Worker {
         };
         failed(&happening, &outcome);
         if outcome.is_done() {
-            self.remember(
-                happening,
-                Known {
-                    name,
-                    count: 1,
-                    first: now,
-                    written: now,
-                },
-            );
+            self.remember(happening, Known::new(name, now));
         }
     }
 
     fn remember(&mut self, happening: Happening, known: Known) {
         if self.known.len() >= REMEMBERED_AT_MOST {
             let now = Instant::now();
-            self.known
-                .retain(|_, known| now - known.first < SAME_EVENT_FOR);
+            self.known.retain(|_, known| known.is_fresh(now));
             if self.known.len() >= REMEMBERED_AT_MOST {
                 // A repetition then makes a second object, which is harmless.
                 self.known.clear();
@@ -285,6 +349,13 @@ impl Worker {
             count: Some(1),
             ..Event::default()
         }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

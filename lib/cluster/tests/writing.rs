@@ -127,27 +127,84 @@ async fn an_event_that_repeats_is_one_object_that_counts() {
         events.publish(happening("Assigned IP [\"192.0.2.1\"]"));
     }
     events.publish(happening("Assigned IP [\"192.0.2.2\"]"));
-    until(|| server.all(EVENTS).len() == 2).await;
     let writes = || server.seen().iter().filter(|seen| seen.writes()).count();
-    assert_eq!(
-        writes(),
-        2,
-        "one hundred repetitions cost no write of their own"
-    );
-
-    tokio::time::sleep(Duration::from_secs(61)).await;
-    events.publish(happening("Assigned IP [\"192.0.2.1\"]"));
     until(|| writes() == 3).await;
+    assert_eq!(server.all(EVENTS).len(), 2);
     let event = server
         .all(EVENTS)
         .into_iter()
-        .find(|event| event["count"] == 101)
-        .unwrap();
+        .find(|event| event["count"] == 100)
+        .expect("one hundred at once are one more write");
     assert_eq!(event["involvedObject"]["uid"], "uid-1");
     assert_eq!(event["involvedObject"]["kind"], "Service");
     assert_eq!(event["source"]["component"], "metallb-controller");
     assert_eq!(event["reportingComponent"], "metallb-controller");
     assert_eq!(event["type"], "Normal");
+}
+
+/// What `kubectl describe` shows of a pool that comes and goes.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_repeats_now_and_then_counts_within_seconds() {
+    let server = ApiServer::default();
+    let events = EventPublisher::start(server.client(), "metallb-controller", "operator-1");
+    let counted = || {
+        server
+            .all(EVENTS)
+            .first()
+            .map(|event| event["count"].clone())
+    };
+    for count in 1..=3 {
+        events.publish(happening("Assigned IP [\"192.0.2.1\"]"));
+        let published = tokio::time::Instant::now();
+        until(|| counted() == Some(json!(count))).await;
+        let took = published.elapsed();
+        assert!(took < Duration::from_secs(2), "{count} after {took:?}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let [event] = &server.all(EVENTS)[..] else {
+        panic!("one event")
+    };
+    // The clock of the timestamps does not stand still with that of the test.
+    assert!(event["lastTimestamp"].as_str() >= event["firstTimestamp"].as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_repeats_for_ever_costs_a_write_a_minute_and_is_counted_to_the_last() {
+    let server = ApiServer::default();
+    let events = EventPublisher::start(server.client(), "metallb-controller", "operator-1");
+    let writes = || server.seen().iter().filter(|seen| seen.writes()).count();
+    for _ in 0..36_000 {
+        events.publish(happening("Assigned IP [\"192.0.2.1\"]"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let [event] = &server.all(EVENTS)[..] else {
+        panic!("one event")
+    };
+    assert_ne!(event["count"], 36_000);
+    // An hour: one to make it, six while the time doubles, one a minute.
+    assert!(writes() <= 1 + 6 + 60, "{} writes", writes());
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(server.all(EVENTS)[0]["count"], 36_000);
+    // Then it is quiet, and nothing more is written; whoever comes back is shown at once.
+    let before = writes();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(writes(), before);
+    for count in 36_001..=36_002 {
+        events.publish(happening("Assigned IP [\"192.0.2.1\"]"));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(server.all(EVENTS)[0]["count"], count);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_nobody_took_is_written_later() {
+    let server = ApiServer::default();
+    let events = EventPublisher::start(server.client(), "metallb-controller", "operator-1");
+    events.publish(happening("twice"));
+    until(|| server.all(EVENTS).len() == 1).await;
+    server.fail(3, 500, |seen| seen.writes());
+    events.publish(happening("twice"));
+    until(|| server.all(EVENTS)[0]["count"] == 2).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use ferrolb_allocation::EventKind;
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::store::{StoreWriter, store};
 use ferrolb_cluster::{ChangeFeed, Changes, Store};
@@ -37,6 +38,10 @@ pub struct Leader {
     pub retry: BTreeSet<ObjectKey>,
     pub waiting: BTreeMap<ObjectKey, Write>,
     pub under_way: BTreeMap<ObjectKey, Write>,
+    /// The version of each Service at which it was told last that it loses its addresses.
+    losses: BTreeMap<ObjectKey, String>,
+    /// Who was told twice of one loss.
+    pub findings: Vec<String>,
 }
 
 impl Leader {
@@ -53,6 +58,8 @@ impl Leader {
             retry: BTreeSet::new(),
             waiting: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            findings: Vec::new(),
         }
     }
 
@@ -91,7 +98,8 @@ impl Leader {
     }
 
     pub fn decide(&mut self, changes: &Changes, now: Timestamp) {
-        let waiting = &mut self.waiting;
+        let (waiting, losses, findings) = (&mut self.waiting, &mut self.losses, &mut self.findings);
+        let store = self.store.clone();
         self.decider
             .decide_changes(changes, &self.store, now, |key, _, effects| {
                 waiting.remove(key);
@@ -113,6 +121,20 @@ impl Leader {
                             conditions,
                         };
                         waiting.insert(key, write);
+                    } else if let Effect::Say {
+                        key,
+                        kind: EventKind::ClearAssignment,
+                        message,
+                        ..
+                    } = effect
+                    {
+                        let version = store
+                            .get(&key)
+                            .map(|seen| seen.resource_version().to_owned());
+                        let version = version.unwrap_or_default();
+                        if losses.insert(key.clone(), version.clone()) == Some(version) {
+                            findings.push(format!("{key} is told once more: {message}"));
+                        }
                     }
                 }
                 Vec::new()

@@ -1,5 +1,5 @@
-//! Random histories of a cluster against a small model: no address twice, none taken without a cause, everybody served
-//! who can be, and a process that starts anew writes nothing.
+//! Random histories of a cluster against a small model: no address twice, none taken without a cause, each loss told once,
+//! everybody served who can be, and a process that starts anew writes nothing.
 //!
 //! Events come late, twice or in one heap; writes come through, fail, lose their answer or come through after the
 //! operator gave up on them; processes are replaced at any moment; people edit Services, pools, namespaces and even
@@ -99,6 +99,7 @@ fn take(cluster: &mut Cluster, step: Step) {
             judge_rest(cluster);
         }
     }
+    cluster.findings.append(&mut cluster.leader.findings);
 }
 
 /// What must hold when nothing more happens.

@@ -16,6 +16,7 @@ mod requests;
 mod restarts;
 mod sharing;
 mod surroundings;
+mod telling;
 
 use anyhow::Result;
 
@@ -23,7 +24,7 @@ use super::Scenario;
 use crate::cluster::Site;
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 10] = [
+pub const THEMES: [&[Scenario]; 11] = [
     requests::SCENARIOS,
     pools::SCENARIOS,
     families::SCENARIOS,
@@ -34,6 +35,7 @@ pub const THEMES: [&[Scenario]; 10] = [
     reasons_of_pools::SCENARIOS,
     limits::SCENARIOS,
     ownership::SCENARIOS,
+    telling::SCENARIOS,
 ];
 
 /// Runs a scenario in which somebody writes what the webhook refuses: what the operator makes of it counts where the webhook was

@@ -6,7 +6,7 @@ mod service;
 use std::time::Duration;
 
 pub use pool::{NewPool, POOLS, Pool, create_pools, labelled, serving};
-pub use service::{ALLOCATED, NewService, Service, others_are_served};
+pub use service::{ALLOCATED, NewService, Service, Told, others_are_served};
 
 /// How long anything may take that follows from a change. Most is done in some ten milliseconds.
 pub const LIMIT: Duration = Duration::from_secs(15);
