@@ -70,6 +70,16 @@ impl Site {
             .with_context(|| format!("there is no {path}"))
     }
 
+    /// The same as part of a trace, given as W3C `traceparent`.
+    pub fn create_traced(&self, path: &str, object: &Value, traceparent: &str) -> Result<Value> {
+        let request = http::Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header("traceparent", traceparent)
+            .body(serde_json::to_vec(object)?)?;
+        let created = self.runtime.block_on(self.client.request::<Value>(request));
+        created.with_context(|| format!("POST {path}"))
+    }
+
     /// Changes an object by a JSON merge patch (RFC 7386).
     pub fn patch(&self, path: &str, patch: &Value) -> Result<Value> {
         self.request("PATCH", path, "application/merge-patch+json", patch)?

@@ -65,8 +65,9 @@ pub fn start(
     )
     .start()?;
     let mut arguments = api_server_arguments(credentials);
-    if purpose == Purpose::Bench {
-        arguments.extend(audit(run)?);
+    match purpose {
+        Purpose::Bench => arguments.extend(audit(run)?),
+        _ => arguments.extend(tracing(run)?),
     }
     let mut api_server = run.daemon(
         API_SERVER,
@@ -151,6 +152,18 @@ fn audit(run: &Run) -> Result<Vec<String>> {
         format!("--audit-log-path={}", audit_log(run).display()),
         "--audit-log-mode=batch".to_owned(),
     ])
+}
+
+/// Has the API server go on with the traces of requests that bring one, and begin none.
+fn tracing(run: &Run) -> Result<Vec<String>> {
+    let file = run.directory.join("tracing.json");
+    let configuration = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "TracingConfiguration",
+        "endpoint": format!("{}:{}", CONTROL_PLANE.v4, crate::otlp::PORT), "samplingRatePerMillion": 0,
+    });
+    fs::write(&file, serde_json::to_string_pretty(&configuration)?)
+        .context("write the tracing configuration")?;
+    Ok(vec![format!("--tracing-config-file={}", file.display())])
 }
 
 fn write_credentials(credentials: &Credentials) -> Result<()> {

@@ -12,6 +12,9 @@ use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
+/// Where collectors listen (OTLP over gRPC).
+pub const PORT: u16 = 4317;
+
 /// One span, with what the scenarios look at.
 #[derive(Clone, Debug)]
 pub struct Span {

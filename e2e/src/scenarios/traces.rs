@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Scenario, bgp, layer2};
 use crate::cluster::{SYSTEM, Site};
-use crate::otlp::{Receiver, Span};
+use crate::otlp::{PORT, Receiver, Span};
 use crate::plan::CONTROL_PLANE;
 use crate::{install, objects};
 
 pub const SCENARIOS: &[Scenario] = &[Scenario {
     group: "traces",
     name: "one-trace-per-change",
-    doc: "operator and speaker export decision, status write and first packet of a Service as one trace over OTLP",
+    doc: "one trace over OTLP: the request, its admission, decision, status write and first packet of a Service; or from the decision on",
     run: one_trace,
 }];
 
@@ -39,13 +39,17 @@ const SENT: [Step; 2] = [
 fn one_trace(site: &Site) -> Result<String> {
     let receiver = Receiver::start(
         site.runtime(),
-        format!("{}:4317", CONTROL_PLANE.v4).parse()?,
+        format!("{}:{PORT}", CONTROL_PLANE.v4).parse()?,
     )?;
     let endpoint = format!(
-        "OTEL_EXPORTER_OTLP_ENDPOINT=http://{}:4317",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=http://{}:{PORT}",
         CONTROL_PLANE.v4
     );
-    let workloads = ["deployment/ferrolb-operator", "daemonset/ferrolb-speaker"];
+    let workloads = [
+        "deployment/ferrolb-operator",
+        "deployment/ferrolb-webhook",
+        "daemonset/ferrolb-speaker",
+    ];
     for workload in workloads {
         site.kubectl(&["-n", SYSTEM, "set", "env", workload, &endpoint])?;
     }
@@ -87,7 +91,42 @@ fn traced(site: &Site, receiver: &Receiver) -> Result<String> {
             );
         }
     }
-    Ok("allocate, write status, first packet: for layer 2 and for BGP".to_owned())
+    from_the_request_on(site, receiver)?;
+    Ok("allocate, write status, first packet: for layer 2 and for BGP, and one from the request on".to_owned())
+}
+
+/// The trace that whoever applies a Service began, as a deployment tool does.
+fn from_the_request_on(site: &Site, receiver: &Receiver) -> Result<()> {
+    const TRACE: u128 = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
+    const BEGUN: [Step; 2] = [
+        ("apiserver", "Create", None),
+        ("ferrolb-webhook", "admission", None),
+    ];
+    let created = site.create_traced(
+        "/api/v1/namespaces/default/services",
+        &objects::service("traced-from-the-request", "layer2"),
+        &format!("00-{TRACE:032x}-b7ad6b7169203331-01"),
+    )?;
+    let left = &created["metadata"]["annotations"]["ferrolb.io/traceparent"];
+    ensure!(
+        left.as_str()
+            .is_some_and(|left| left.contains(&format!("{TRACE:032x}"))),
+        "the webhook left {left} on the Service"
+    );
+    let complete = site.wait_for("one trace holds all steps", Duration::from_secs(20), || {
+        let traces = by_trace(receiver);
+        let spans = traces.get(TRACE.to_be_bytes().as_slice());
+        let holds =
+            |step: &Step| spans.is_some_and(|spans| spans.iter().any(|span| is(span, step)));
+        let [by_layer2, _] = SENT;
+        Ok(BEGUN.iter().chain(&DECIDED).chain([&by_layer2]).all(holds))
+    });
+    complete.with_context(|| {
+        format!(
+            "of the trace there is {:?}",
+            by_trace(receiver).get(TRACE.to_be_bytes().as_slice())
+        )
+    })
 }
 
 fn is(span: &Span, (service, name, sent): &Step) -> bool {

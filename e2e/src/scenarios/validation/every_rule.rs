@@ -148,8 +148,13 @@ pub fn run(site: &Site) -> Result<String> {
     ))
 }
 
+/// The API server finds what breaks a schema in no order.
 fn add(printed: &mut String, text: &str) {
-    for line in text.lines() {
+    let (mut listed, mut others): (Vec<_>, Vec<_>) =
+        text.lines().partition(|line| line.starts_with("* "));
+    listed.sort_unstable();
+    others.extend(listed);
+    for line in others {
         printed.push_str(&format!("    {line}\n"));
     }
 }
