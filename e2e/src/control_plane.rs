@@ -67,7 +67,7 @@ pub fn start(
     let mut arguments = api_server_arguments(credentials);
     match purpose {
         Purpose::Bench => arguments.extend(audit(run)?),
-        _ => arguments.extend(tracing(run)?),
+        Purpose::Cluster => arguments.extend(tracing(run)?),
     }
     let mut api_server = run.daemon(
         API_SERVER,

@@ -3,6 +3,7 @@
 mod agreement;
 mod every_rule;
 mod limits;
+mod migration;
 mod objects;
 mod stored_before;
 mod texts;
@@ -33,6 +34,12 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "stored-before-a-rule",
         doc: "an object that was stored before a rule came can be labelled, reported on and mended, but not made worse",
         run: stored_before::run,
+    },
+    Scenario {
+        group: "validation",
+        name: "storage-migration",
+        doc: "a BGPPeer keeps every word while the version in which it is stored becomes v1beta1 and v1beta2 again",
+        run: migration::run,
     },
     Scenario {
         group: "validation",
