@@ -8,9 +8,6 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use crate::cel::limits::{EXPRESSIONS, SELECTORS};
 use crate::cel::selectors;
 
-/// What an expression of a label selector can ask.
-pub(crate) const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
-
 /// A list of label selectors, any of which may match.
 pub(crate) fn label_selectors(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "maxItems": SELECTORS, "items": label_selector(generator) })
@@ -41,8 +38,7 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
                         "key": { "description": "The label's key.", "type": "string" },
                         "operator": {
                             "description": "In, NotIn, Exists or DoesNotExist.",
-                            "type": "string",
-                            "enum": OPERATORS
+                            "type": "string"
                         },
                         "values": {
                             "description": "The values for In and NotIn; empty for the others.",

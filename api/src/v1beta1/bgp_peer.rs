@@ -117,7 +117,6 @@ pub struct MatchExpression {
     /// The label's key.
     pub key: String,
     /// In, NotIn, Exists or DoesNotExist.
-    #[schemars(extend("enum" = crate::schema::OPERATORS))]
     pub operator: String,
     // MetalLB's schema wants at least one, so a peer that asks in v1beta2 for a label to exist would break it as v1beta1.
     /// The values for In and NotIn; empty for the others.

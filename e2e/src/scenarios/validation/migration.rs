@@ -17,9 +17,15 @@ fn peers(version: &str) -> String {
     format!("/apis/metallb.io/{version}/namespaces/{SYSTEM}/bgppeers")
 }
 
+/// An API server whose definition of a kind changed answers 429 for a moment.
+fn get(site: &Site, path: &str) -> Result<Value> {
+    site.wait("the API server answers for peers", LIMIT, || {
+        site.get(path)?.context("it is gone").map(Some)
+    })
+}
+
 fn read(site: &Site, version: &str) -> Result<Value> {
-    let path = format!("{}/{NAME}", peers(version));
-    site.get(&path)?.context("the peer is gone")
+    get(site, &format!("{}/{NAME}", peers(version)))
 }
 
 /// Has the API server store peers in this version from now on.
@@ -70,7 +76,7 @@ fn there_and_back(site: &Site, written: &Value) -> Result<String> {
         store_in(site, version)?;
         same(site, written, "the stored version changed")?;
         // A storage migration writes every object as it is.
-        let list = site.get(&peers("v1beta2"))?.context("no peers")?;
+        let list = get(site, &peers("v1beta2"))?;
         for peer in list["items"].as_array().into_iter().flatten() {
             let name = peer["metadata"]["name"].as_str().unwrap_or_default();
             let path = format!("{}/{name}", peers("v1beta2"));
