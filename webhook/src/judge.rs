@@ -88,6 +88,12 @@ fn judge_object(kind: Kind, object: &Value, known: &Known, scope: &Scope) -> Ans
                 .pointer("/metadata/name")
                 .and_then(Value::as_str)
                 .unwrap_or_default();
+            // The parser quotes what it does not understand, and a password is nobody's to read.
+            let password = object.pointer("/spec/password");
+            let error = match password.is_some_and(|password| !password.is_string()) {
+                true => "spec.password must be a text; write it in quotes".to_owned(),
+                false => error.to_string(),
+            };
             Answer::Undecodable(format!("{} {name:?} cannot be read: {error}", kind.name()))
         }
     }

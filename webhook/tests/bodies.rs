@@ -92,7 +92,7 @@ async fn what_is_no_review_is_a_bad_request_that_says_why() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     let (status, text) = post("/convert", good).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(text.contains("only \"ConversionReview\""), "{text}");
+    assert!(text.contains("reading the ConversionReview"), "{text}");
 }
 
 #[tokio::test]
@@ -114,6 +114,50 @@ async fn an_object_that_does_not_belong_here_is_denied_in_a_review() {
         let message = answer["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains(part), "{part} is not in {message}");
     }
+}
+
+/// What breaks rules in hundreds of thousands of places is told of in some.
+#[tokio::test]
+async fn an_answer_does_not_grow_with_the_mistakes() {
+    let pools = vec!["a"; 300_000];
+    let mut advertisement = review();
+    advertisement["request"]["kind"]["kind"] = json!("L2Advertisement");
+    advertisement["request"]["object"] = json!({
+        "apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement",
+        "metadata": {"name": "a", "namespace": NAMESPACE}, "spec": {"ipAddressPools": pools},
+    });
+    let mut excluding = review();
+    excluding["request"]["object"]["metadata"]["annotations"] =
+        json!({"ferrolb.io/exclude": ",".repeat(250_000)});
+    for (kind, review) in [
+        (Kind::L2Advertisement, advertisement),
+        (Kind::IPAddressPool, excluding),
+    ] {
+        let (status, text) = post(&kind.path(), review.to_string()).await;
+        assert_eq!(status, StatusCode::OK);
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let causes = answer["response"]["status"]["details"]["causes"]
+            .as_array()
+            .unwrap();
+        assert_eq!(causes.len(), 51);
+        assert!(text.contains("and more; of all problems 50 are named"));
+        assert!(text.len() < 50_000, "{}", text.len());
+    }
+}
+
+/// A password that is no text is nobody's to read, in an answer or a log.
+#[tokio::test]
+async fn a_password_is_not_quoted() {
+    let mut peer = review();
+    peer["request"]["kind"]["kind"] = json!("BGPPeer");
+    peer["request"]["object"] = json!({
+        "apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer",
+        "metadata": {"name": "a", "namespace": NAMESPACE},
+        "spec": {"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1", "password": 271_828},
+    });
+    let (_, text) = post(&Kind::BGPPeer.path(), peer.to_string()).await;
+    assert!(text.contains("spec.password must be a text"), "{text}");
+    assert!(!text.contains("271828"), "{text}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::addresses::Family;
 use crate::communities::{Community, CommunityError};
 use crate::fields;
 use crate::pools::{Pool, parse_selectors};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, tell};
 use crate::selector::{Selector, any_matches};
 
 /// Which pools an advertisement covers.
@@ -77,6 +77,28 @@ pub struct BgpAdvertisement {
 /// Community aliases of all Community objects (reference 1.7).
 pub type Aliases = BTreeMap<String, Community>;
 
+/// Whether two forms of an advertisement say the same of all that others may contradict.
+pub(crate) fn contends_alike(one: &BgpAdvertisement, other: &BgpAdvertisement) -> bool {
+    let BgpAdvertisement {
+        name: _,
+        communities: _,
+        pools,
+        nodes,
+        services,
+        aggregation_length,
+        aggregation_length_v6,
+        local_pref,
+        peers,
+    } = one;
+    (pools, nodes, services, peers) == (&other.pools, &other.nodes, &other.services, &other.peers)
+        && (*aggregation_length, *aggregation_length_v6, *local_pref)
+            == (
+                other.aggregation_length,
+                other.aggregation_length_v6,
+                other.local_pref,
+            )
+}
+
 /// A pool that an advertisement does not fit, and why.
 pub(crate) struct Misfit {
     pub(crate) pool: String,
@@ -108,8 +130,9 @@ pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement,
     let name = object.name_any();
     let spec = &object.spec;
     let mut refusals = Vec::new();
-    let mut refuse =
-        |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    let mut refuse = |field: String, reason: String| {
+        tell(&mut refusals, Refusal::new(KIND, &name, field, reason))
+    };
     names_once(&spec.ip_address_pools, "ipAddressPools", &mut refuse);
     let mut selectors = |field: &str, list: &[_]| {
         parse_selectors(list, field, |index, reason| {
@@ -161,8 +184,9 @@ pub(crate) fn parse_bgp(
     let name = object.name_any();
     let spec = &object.spec;
     let mut refusals = Vec::new();
-    let mut refuse =
-        |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    let mut refuse = |field: String, reason: String| {
+        tell(&mut refusals, Refusal::new(KIND, &name, field, reason))
+    };
     names_once(&spec.ip_address_pools, "ipAddressPools", &mut refuse);
     names_once(&spec.communities, "communities", &mut refuse);
     names_once(&spec.peers, "peers", &mut refuse);

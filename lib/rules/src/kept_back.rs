@@ -13,6 +13,9 @@ const REUSE_HOLD_AT_MOST: u64 = 720 * 60 * 60;
 /// The largest number that a limit of addresses can be.
 const ADDRESSES_AT_MOST: u32 = 1_000_000;
 
+/// Reasons that are found in one list.
+const REASONS_AT_MOST: usize = 100;
+
 /// What a pool's annotations say, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeptBack {
@@ -109,6 +112,10 @@ fn parse_exclude(
     let own = ranges.map(|ranges| united(ranges.to_vec(), AddressRange::overlaps));
     let (mut exclude, mut reasons) = (Vec::new(), Vec::new());
     for entry in list.split(',').map(str::trim) {
+        // Who reads this is told of some and that there are more.
+        if reasons.len() > REASONS_AT_MOST {
+            break;
+        }
         match parse_entry(entry) {
             Ok(range) if own.as_ref().is_none_or(|own| meets(own, &range)) => exclude.push(range),
             Ok(_) => reasons.push(format!(

@@ -191,13 +191,16 @@ impl Known {
         object: &BGPAdvertisement,
         advertisement: &BgpAdvertisement,
     ) -> Vec<Refusal> {
+        let same = advertisements::contends_alike;
         let former = reading::former_advertisement(object, &self.last_good);
         let parsed: Result<_, ()> = Ok(advertisement.clone());
-        let place = reading::place(object, &parsed, former.as_ref());
+        let place = reading::place(object, &parsed, former.as_ref(), same);
+        let aliases = reading::aliases_of(self.configuration());
         let others = self.objects.bgp_advertisements.iter().filter_map(|other| {
             let former = reading::former_advertisement(other, &self.last_good)?;
-            let parsed: Result<_, ()> = Ok(former.clone());
-            Some((reading::place(&**other, &parsed, Some(&former)), former))
+            let parsed = advertisements::parse_bgp(other, Some(&aliases));
+            let place = reading::place(&**other, &parsed, Some(&former), same);
+            Some((place, former))
         });
         let others = others.filter(|(_, other)| other.name != advertisement.name);
         let in_turn = others.chain([(place, advertisement.clone())]).collect();

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::addresses::{Family, parse_address};
 use crate::fields;
 use crate::pools::parse_selectors;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, tell};
 use crate::selector::Selector;
 use crate::timers::{self, Timers};
 
@@ -130,7 +130,8 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
     let spec = &object.spec;
     let mut refusals = Vec::new();
     let mut refuse = |field: &str, reason: String| {
-        refusals.push(Refusal::new(KIND, &name, format!("spec.{field}"), reason));
+        let refusal = Refusal::new(KIND, &name, format!("spec.{field}"), reason);
+        tell(&mut refusals, refusal);
     };
     let my_asn = u32::try_from(spec.my_asn).unwrap_or_default();
     if spec.my_asn == 0 {

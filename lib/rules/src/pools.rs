@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use crate::addresses::{AddressRange, Family};
 use crate::fields;
 use crate::kept_back::{self, KeptBack};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, tell};
 use crate::selector::Selector;
 
 pub(crate) const KIND: &str = "IPAddressPool";
@@ -112,8 +112,9 @@ pub(crate) fn parse(object: &IPAddressPool) -> Result<Pool, Vec<Refusal>> {
     let name = object.name_any();
     let spec = &object.spec;
     let mut refusals = Vec::new();
-    let mut refuse =
-        |field: String, reason: String| refusals.push(Refusal::new(KIND, &name, field, reason));
+    let mut refuse = |field: String, reason: String| {
+        tell(&mut refusals, Refusal::new(KIND, &name, field, reason))
+    };
     if spec.addresses.is_empty() {
         refuse(
             "spec.addresses".to_owned(),

@@ -16,7 +16,7 @@ use crate::last_good::LastGood;
 use crate::peers;
 use crate::pools::{self, Pool};
 use crate::refusal::Refusal;
-use crate::routers::Routers;
+use crate::routers::{self, Routers};
 use crate::taken::Taken;
 
 /// What was found out about all objects.
@@ -51,13 +51,16 @@ pub(crate) type Place = (u8, Timestamp, String);
 
 /// What stays as it was comes first, then what will have to, what changes, what is new; the older first, and the name breaks
 /// a tie. An object without a time of creation is about to be created.
-pub(crate) fn place<T: PartialEq, E>(
+///
+/// `same` compares only what others contend for: an edit of anything else must not cost an object its turn.
+pub(crate) fn place<T, E>(
     object: &impl ResourceExt,
     parsed: &Result<T, E>,
     former: Option<&T>,
+    same: impl FnOnce(&T, &T) -> bool,
 ) -> Place {
     let rank = match (former, parsed) {
-        (Some(former), Ok(parsed)) if parsed == former => 0,
+        (Some(former), Ok(parsed)) if same(parsed, former) => 0,
         (Some(_), Err(_)) => 1,
         (Some(_), Ok(_)) => 2,
         (None, _) => 3,
@@ -80,7 +83,9 @@ impl Read {
             })
             .collect();
         in_turn.sort_by_cached_key(|(object, parsed, former)| {
-            place(*object, parsed, former.as_ref().copied())
+            place(*object, parsed, former.as_ref().copied(), |one, other| {
+                one.ranges == other.ranges
+            })
         });
         for (object, parsed, former) in in_turn {
             let conflicts = self.taken.conflicts(object);
@@ -122,7 +127,7 @@ impl Read {
                 let parsed = communities::parse_alias(&name, index, alias);
                 let former = before.configuration.aliases.get(&alias.name);
                 let former = former.filter(|former| known && former.object == name);
-                let place = place(*object, &parsed, former);
+                let place = place(*object, &parsed, former, PartialEq::eq);
                 in_turn.push((place, index, alias, parsed, former));
             }
         }
@@ -175,17 +180,17 @@ impl Read {
 
     fn bgp_advertisements(&mut self, objects: &Objects<'_>, before: &LastGood) {
         const KIND: &str = "BGPAdvertisement";
-        let aliases: Aliases = self
-            .configuration
-            .aliases
-            .iter()
-            .map(|(name, Alias { community, .. })| (name.clone(), *community))
-            .collect();
+        let aliases = aliases_of(&self.configuration);
         let mut in_turn = Vec::new();
         for object in objects.bgp_advertisements {
             let former = former_advertisement(object, before);
             let parsed = advertisements::parse_bgp(object, Some(&aliases));
-            let place = place(*object, &parsed, former.as_ref());
+            let place = place(
+                *object,
+                &parsed,
+                former.as_ref(),
+                advertisements::contends_alike,
+            );
             match parsed {
                 Ok(advertisement) => in_turn.push((place, advertisement)),
                 Err(wrong) => {
@@ -215,7 +220,12 @@ impl Read {
             })
             .collect();
         in_turn.sort_by_cached_key(|(object, parsed, former)| {
-            place(*object, parsed, former.as_ref().copied())
+            place(
+                *object,
+                parsed,
+                former.as_ref().copied(),
+                routers::same_session,
+            )
         });
         for (_, parsed, former) in in_turn {
             let wrong = match parsed {
@@ -239,6 +249,14 @@ impl Read {
             }
         }
     }
+}
+
+/// What aliases stand for.
+pub(crate) fn aliases_of(configuration: &Configuration) -> Aliases {
+    let aliases = configuration.aliases.iter();
+    aliases
+        .map(|(name, Alias { community, .. })| (name.clone(), *community))
+        .collect()
 }
 
 /// The form of `object` that was in force before. Which pools do not fit is found out anew.

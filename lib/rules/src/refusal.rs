@@ -44,6 +44,22 @@ impl Refusal {
     }
 }
 
+/// The problems that are told of one object; nobody mends more at a time. An object may be wrong in hundreds of thousands of
+/// places, and what is told of it is held in memory, logged, and sent.
+const TOLD_AT_MOST: usize = 50;
+
+/// Adds a refusal of an object to those that are told of it. One too many says that there are more.
+pub(crate) fn tell(told: &mut Vec<Refusal>, refusal: Refusal) {
+    match told.len().cmp(&TOLD_AT_MOST) {
+        std::cmp::Ordering::Less => told.push(refusal),
+        std::cmp::Ordering::Equal => told.push(Refusal {
+            reason: format!("and more; of all problems {TOLD_AT_MOST} are named"),
+            ..refusal
+        }),
+        std::cmp::Ordering::Greater => {}
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -90,6 +90,11 @@ impl Routers {
     }
 }
 
+/// Whether two forms of a peer are the same session on the same nodes.
+pub(crate) fn same_session(one: &Peer, other: &Peer) -> bool {
+    Router::of(one) == Router::of(other) && one.nodes == other.nodes
+}
+
 /// Whether some node is sure to be selected by both, whatever nodes there are: no selector selects all of them.
 fn surely_meet(one: &[Selector], other: &[Selector]) -> bool {
     one.is_empty() || other.is_empty() || one.iter().any(|selector| other.contains(selector))

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use crate::addresses::{AddressRange, Family};
 use crate::pools::KIND;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, tell};
 
 /// The addresses that are spoken for, to find an overlap without looking at each range.
 #[derive(Clone, Debug, Default)]
@@ -78,11 +78,15 @@ impl Taken {
                          remove the addresses from one of the two"
                     ),
                 );
-                refusals.push(if pool == name {
-                    refusal
-                } else {
-                    refusal.conflicting()
-                });
+                let within = pool == name;
+                tell(
+                    &mut refusals,
+                    if within {
+                        refusal
+                    } else {
+                        refusal.conflicting()
+                    },
+                );
             }
             own.insert(&name, text, range);
         }

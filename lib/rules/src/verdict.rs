@@ -7,6 +7,11 @@ use crate::refusal::Refusal;
 /// The longest warning in characters: the API server cuts what is longer (`admission.k8s.io/v1`, warnings).
 const WARNING_AT_MOST: usize = 256;
 
+/// The longest field in characters; a key of an annotation has up to 317.
+const FIELD_AT_MOST: usize = 120;
+/// Warnings about one object: the API server drops what goes beyond 4,096 characters in all.
+const WARNINGS_AT_MOST: usize = 32;
+
 /// What was found out about one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -41,14 +46,13 @@ impl Verdict {
     }
 
     pub(crate) fn warn(&mut self, field: impl Into<String>, text: impl fmt::Display) {
-        let field = field.into();
+        if self.warnings.len() >= WARNINGS_AT_MOST {
+            return;
+        }
+        let field = cut(field.into(), FIELD_AT_MOST);
         let mut text = text.to_string();
         let room = WARNING_AT_MOST.saturating_sub(field.chars().count() + ": ".len());
-        if let Some((at, _)) = text.char_indices().nth(room) {
-            let end = text.char_indices().nth(room.saturating_sub(1));
-            text.truncate(end.map_or(at, |(end, _)| end));
-            text.push('…');
-        }
+        text = cut(text, room);
         self.warnings.push(Warning { field, text });
     }
 
@@ -61,6 +65,16 @@ impl Verdict {
     }
 }
 
+/// A text of at most so many characters, with an ellipsis where something is missing.
+fn cut(mut text: String, at_most: usize) -> String {
+    if text.char_indices().nth(at_most).is_some() {
+        let end = text.char_indices().nth(at_most.saturating_sub(1));
+        text.truncate(end.map_or(0, |(end, _)| end));
+        text.push('…');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,11 +84,16 @@ mod tests {
         let mut verdict = Verdict::default();
         verdict.warn("spec.addresses[0]", "ä".repeat(300));
         verdict.warn("spec.addresses[0]", "short");
+        verdict.warn("k".repeat(400), "x".repeat(400));
         let lengths: Vec<usize> = verdict
             .warnings
             .iter()
             .map(|warning| warning.to_string().chars().count())
             .collect();
-        assert_eq!(lengths, [256, 24]);
+        assert_eq!(lengths, [256, 24, 256]);
+        for _ in 0..1000 {
+            verdict.warn("spec", "again");
+        }
+        assert_eq!(verdict.warnings.len(), 32);
     }
 }

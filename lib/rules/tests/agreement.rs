@@ -86,8 +86,8 @@ fn spec(kind: &'static str) -> BoxedStrategy<Value> {
         Value::Array(selectors.collect())
     });
     match kind {
-        "IPAddressPool" => texts(ADDRESSES)
-            .prop_map(|addresses| json!({"addresses": addresses}))
+        "IPAddressPool" => (texts(ADDRESSES), any::<bool>())
+            .prop_map(|(addresses, auto)| json!({"addresses": addresses, "autoAssign": auto}))
             .boxed(),
         "L2Advertisement" => (texts(POOLS), select(&[1, 100, 101][..]))
             .prop_map(|(pools, weight)| {

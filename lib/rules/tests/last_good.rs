@@ -186,3 +186,21 @@ fn a_second_local_preference_for_the_same_routes_is_refused_and_leaves_the_first
     apart.spec.aggregation_length = 24;
     assert!(read(&[&apart, &one]).1.is_empty());
 }
+
+/// An edit of what nobody contends for does not cost a pool its addresses. Without times of creation names decide who is older.
+#[test]
+fn a_pool_that_is_relabelled_stays_in_force_beside_one_that_wants_its_addresses() {
+    let mut last_good = LastGood::default();
+    let older = pool("a", &["10.0.1.0/24"]);
+    let mut younger = pool("b", &["10.0.0.0/24"]);
+    pools(&mut last_good, &[&older, &younger]);
+    let greedy = pool("a", &["10.0.0.0/24"]);
+    pools(&mut last_good, &[&greedy, &younger]);
+    younger.metadata.labels = Some([("team".to_owned(), "x".to_owned())].into());
+    younger.spec.auto_assign = false;
+    let (configuration, refusals) = pools(&mut last_good, &[&greedy, &younger]);
+    assert!(!configuration.pools["b"].auto_assign);
+    assert_eq!(configuration.pools["b"].labels.len(), 1);
+    assert_eq!(refusals, 1);
+    assert!(last_good.keeps("IPAddressPool", "a"));
+}

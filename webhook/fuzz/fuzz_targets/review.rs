@@ -65,7 +65,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     if path == b'm' {
-        check(&mutate::annotate(&question, Some(TRACE)), &question);
+        check(&mutate::annotate(&question, Some(TRACE), None), &question);
         return;
     }
     let kind = Kind::ALL[usize::from(path) % Kind::ALL.len()];

@@ -14,6 +14,9 @@ const OWN: &str = "ferrolb.io/";
 /// MetalLB's prefixes: the one of today and the older one.
 const METALLB: [&str; 2] = ["metallb.io/", "metallb.universe.tf/"];
 
+/// The longest key of an annotation: a prefix of 253 characters, a slash and a name of 63.
+const KEY_AT_MOST: usize = 317;
+
 /// Warns of keys with our prefix, or with one of MetalLB's, that mean nothing on this kind of object.
 pub(crate) fn warn(kind: &str, annotations: &BTreeMap<String, String>, verdict: &mut Verdict) {
     let read: Vec<&str> = match kind {
@@ -33,8 +36,10 @@ pub(crate) fn warn(kind: &str, annotations: &BTreeMap<String, String>, verdict: 
             continue;
         }
         let field = format!("metadata.annotations[{key}]");
+        // The API server lets no longer key in.
         let meant = read
             .iter()
+            .filter(|_| key.len() <= KEY_AT_MOST)
             .filter(|known| known.starts_with(OWN) == key.starts_with(OWN))
             .min_by_key(|known| distance(known, key))
             .filter(|known| distance(known, key) <= 4);
