@@ -38,6 +38,7 @@ pub struct Endpoint {
 }
 
 const CHANGES: &[&str] = &["CREATE", "UPDATE"];
+const DELETION: &[&str] = &["DELETE"];
 
 /// A finalizer that is taken off is an update, too.
 const NOT_BEING_DELETED: (&str, &str) = (
@@ -50,8 +51,11 @@ const LOAD_BALANCER: (&str, &str) = (
 );
 
 /// The kinds that people write for FerroLB.
-pub fn endpoints() -> [Endpoint; 6] {
-    let kind = |name, plural, version, path, operations| Endpoint {
+///
+/// Whoever is not answered may still delete: an entry that is asked about deletions is asked about nothing else, so that it
+/// alone can be left at `Ignore`, and the others do not see what is being deleted.
+pub fn endpoints() -> [Endpoint; 7] {
+    let kind = |name, plural, version, path, operations: &'static [&'static str]| Endpoint {
         name,
         group: GROUP,
         plural,
@@ -60,7 +64,12 @@ pub fn endpoints() -> [Endpoint; 6] {
         path,
         operations,
         timeout: 5,
-        conditions: &[],
+        // The object of a deletion is null, and a condition that reads it fails.
+        conditions: if operations == DELETION {
+            &[]
+        } else {
+            &[NOT_BEING_DELETED]
+        },
     };
     [
         kind(
@@ -68,8 +77,16 @@ pub fn endpoints() -> [Endpoint; 6] {
             "bfdprofiles",
             "v1beta1",
             "/validate-metallb-io-v1beta1-bfdprofile",
-            // A profile must not vanish under a peer. MetalLB does not ask about updates; the same rules hold for them.
-            &["CREATE", "UPDATE", "DELETE"],
+            // MetalLB does not ask about updates; the same rules hold for them.
+            CHANGES,
+        ),
+        kind(
+            // A profile must not vanish under a peer.
+            "bfdprofiledeletionwebhook.metallb.io",
+            "bfdprofiles",
+            "v1beta1",
+            "/validate-metallb-io-v1beta1-bfdprofile",
+            DELETION,
         ),
         kind(
             "bgpadvertisementvalidationwebhook.metallb.io",
@@ -168,10 +185,14 @@ pub fn trace() -> Endpoint {
 }
 
 /// The same registration where changes to our own kinds wait for a webhook that answers: only what differs, for a
-/// strategic merge. Services and Namespaces are left alone, because a cluster must live without FerroLB's webhook.
+/// strategic merge. Services and Namespaces are left alone, because a cluster must live without FerroLB's webhook, and so are
+/// deletions, without which neither a namespace nor FerroLB itself could be removed.
 pub fn fail_closed() -> serde_json::Value {
-    let webhooks = endpoints()
-        .map(|endpoint| serde_json::json!({ "name": endpoint.name, "failurePolicy": "Fail" }));
+    let webhooks: Vec<_> = endpoints()
+        .iter()
+        .filter(|endpoint| endpoint.operations != DELETION)
+        .map(|endpoint| serde_json::json!({ "name": endpoint.name, "failurePolicy": "Fail" }))
+        .collect();
     serde_json::json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",

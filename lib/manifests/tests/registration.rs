@@ -73,7 +73,7 @@ fn of_kinds_that_are_not_ours_only_some_objects_come_and_never_one_that_is_being
 }
 
 #[test]
-fn fail_closed_concerns_our_own_kinds_and_nothing_else() {
+fn fail_closed_concerns_changes_to_our_own_kinds_and_nothing_else() {
     let patch = fail_closed();
     let names: Vec<&str> = patch["webhooks"]
         .as_array()
@@ -81,8 +81,36 @@ fn fail_closed_concerns_our_own_kinds_and_nothing_else() {
         .iter()
         .map(|entry| entry["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, endpoints().map(|endpoint| endpoint.name));
-    assert!(guests().iter().all(|guest| !names.contains(&guest.name)));
+    for entry in entries() {
+        let rule = &entry["rules"][0];
+        let ours = rule["apiGroups"] == json!(["metallb.io"]);
+        let changes = rule["operations"] == json!(["CREATE", "UPDATE"]);
+        let name = entry["name"].as_str().unwrap();
+        assert_eq!(names.contains(&name), ours && changes, "{entry}");
+    }
+    assert_eq!(names.len(), 6, "every kind of ours: {names:?}");
+}
+
+#[test]
+fn nothing_of_ours_that_is_being_deleted_waits_for_an_answer() {
+    let ours: Vec<Value> = entries()
+        .into_iter()
+        .filter(|entry| entry["rules"][0]["apiGroups"] == json!(["metallb.io"]))
+        .collect();
+    let mut deletions = Vec::new();
+    for entry in &ours {
+        let operations = &entry["rules"][0]["operations"];
+        if operations.as_array().unwrap().contains(&json!("DELETE")) {
+            // Its object is null: a condition that reads it fails, and a failure counts by failurePolicy.
+            assert_eq!(entry["matchConditions"], Value::Null, "{entry}");
+            assert_eq!(operations, &json!(["DELETE"]), "{entry}");
+            deletions.push(entry["rules"][0]["resources"][0].as_str().unwrap());
+        } else {
+            let expression = &entry["matchConditions"][0]["expression"];
+            assert_eq!(expression, "!has(object.metadata.deletionTimestamp)");
+        }
+    }
+    assert_eq!(deletions, ["bfdprofiles"], "a profile that is used stays");
 }
 
 #[test]
