@@ -160,9 +160,11 @@ pub fn guests() -> [Endpoint; 2] {
                 LOAD_BALANCER,
                 (
                     "asks-for-something",
+                    // Two keys are left by FerroLB itself, on every Service that has an address.
                     "(has(object.spec.loadBalancerIP) && object.spec.loadBalancerIP != '') || \
                      (has(object.metadata.annotations) && object.metadata.annotations.exists(key, \
-                     key.startsWith('metallb.io/') || key.startsWith('metallb.universe.tf/') || key.startsWith('ferrolb.io/')))",
+                     !(key in ['metallb.io/ip-allocated-from-pool', 'ferrolb.io/traceparent']) && \
+                     (key.startsWith('metallb.io/') || key.startsWith('metallb.universe.tf/') || key.startsWith('ferrolb.io/'))))",
                 ),
             ],
         },

@@ -1,6 +1,7 @@
 //! What API servers are told to ask, and what never depends on an answer.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use ferrolb_api::annotations;
 use ferrolb_manifests::{Installation, endpoints, fail_closed, guests};
 use serde_json::{Value, json};
 
@@ -69,6 +70,36 @@ fn of_kinds_that_are_not_ours_only_some_objects_come_and_never_one_that_is_being
                 );
             }
         }
+    }
+}
+
+/// The keys that the webhook itself or the operator leaves on every Service that has an address.
+#[test]
+fn what_ferrolb_itself_leaves_on_a_service_asks_for_nothing() {
+    let service = guests()
+        .into_iter()
+        .find(|guest| guest.plural == "services")
+        .unwrap();
+    let &(_, expression) = service
+        .conditions
+        .iter()
+        .find(|(name, _)| *name == "asks-for-something")
+        .unwrap();
+    let (_, predicate) = expression.split_once(".exists(key, ").unwrap();
+    let (excluded, prefixes) = predicate.split_once(" && ").unwrap();
+    let ours = [
+        annotations::IP_ALLOCATED_FROM_POOL,
+        annotations::TRACEPARENT,
+    ];
+    assert_eq!(
+        excluded,
+        format!("!(key in ['{}', '{}'])", ours[0], ours[1])
+    );
+    // Beside `&&`, the prefixes must stand in parentheses: `||` binds less.
+    assert!(prefixes.starts_with('('), "{prefixes}");
+    for key in ours {
+        let (prefix, _) = key.split_once('/').unwrap();
+        assert!(prefixes.contains(&format!("key.startsWith('{prefix}/')")));
     }
 }
 
