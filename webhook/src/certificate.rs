@@ -60,11 +60,14 @@ pub async fn follow_secret_with(
         },
     );
     let changes = secrets.subscribe();
-    // The authority of the certificate in use, and since when another has been waiting.
+    // The authority of the certificate in use, and another that waits, since when. One that takes the place of what waits has
+    // the whole time before it.
     let mut served: Option<Vec<u8>> = None;
-    let mut waiting: Option<Instant> = None;
+    let mut waiting: Option<(Vec<u8>, Instant)> = None;
     loop {
-        let rest = waiting.map(|since| authority_seen.saturating_sub(since.elapsed()));
+        let rest = waiting
+            .as_ref()
+            .map(|(_, since)| authority_seen.saturating_sub(since.elapsed()));
         tokio::select! {
             _ = changes.next() => {}
             () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
@@ -89,13 +92,18 @@ pub async fn follow_secret_with(
             .as_ref()
             .is_some_and(|authority| *authority != pem.authority)
         {
-            let since = *waiting.get_or_insert_with(|| {
-                tracing::info!(
-                    secret = name,
-                    "a certificate of another authority waits until API servers can know that authority"
-                );
-                Instant::now()
-            });
+            let since = match &waiting {
+                Some((authority, since)) if *authority == pem.authority => *since,
+                _ => {
+                    tracing::info!(
+                        secret = name,
+                        "a certificate of another authority waits until API servers can know that authority"
+                    );
+                    let now = Instant::now();
+                    waiting = Some((pem.authority.clone(), now));
+                    now
+                }
+            };
             if since.elapsed() < authority_seen {
                 continue;
             }

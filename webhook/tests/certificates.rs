@@ -126,6 +126,26 @@ async fn a_certificate_of_another_authority_waits_until_that_authority_can_be_kn
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_of_two_authorities_in_a_row_waits_for_the_whole_time() {
+    const WAIT: Duration = Duration::from_secs(2);
+    let server = ApiServer::default();
+    let (first, second, third) = (pair(), pair(), pair());
+    put(&server, &first, "authority 1");
+    let certificate = SwappableCertificate::default();
+    let (api, follower) = (server.client(), certificate.clone());
+    tokio::spawn(async move { follow_secret_with(api, NAMESPACE, SECRET, follower, WAIT).await });
+    soon(|| certificate.is_present()).await;
+
+    put(&server, &second, "authority 2");
+    // Most of the second's time passes, and none of the third's.
+    tokio::time::sleep(WAIT * 3 / 4).await;
+    let began = Instant::now();
+    put(&server, &third, "authority 3");
+    soon(|| serves(&certificate, &third)).await;
+    assert!(began.elapsed() >= WAIT, "after {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_leaving_tells_clients_to_come_back_on_another_connection() {
     let server = ApiServer::default();
     let pair = pair();
