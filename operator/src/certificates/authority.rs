@@ -1,7 +1,7 @@
 //! Which certificate authorities a PEM text holds.
 
 use x509_parser::pem::Pem;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 /// One authority. Two are equal when their certificates are, however the text around them was broken into lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,49 @@ pub fn authorities(text: &[u8]) -> Vec<Authority> {
     found
 }
 
+/// Whether a server with this chain is trusted by whoever trusts these authorities, by what the certificates say of each other.
+/// No signature is checked: it is asked to help people, not to let anybody in.
+#[must_use]
+pub fn trusts(authorities: &[Authority], chain: &[u8]) -> bool {
+    let chain = self::authorities(chain);
+    chain.iter().any(|link| {
+        authorities
+            .iter()
+            .any(|authority| authority == link || issued(&authority.der, &link.der))
+    })
+}
+
+fn issued(authority: &[u8], certificate: &[u8]) -> bool {
+    let (Ok((_, authority)), Ok((_, certificate))) = (
+        X509Certificate::from_der(authority),
+        X509Certificate::from_der(certificate),
+    ) else {
+        return false;
+    };
+    if authority.subject().as_raw() != certificate.issuer().as_raw() {
+        return false;
+    }
+    // Authorities of the same name differ in their keys. Where one of the two names no key, the name must do.
+    let issuer =
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref(),
+                _ => None,
+            });
+    let own =
+        authority
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(own) => Some(own),
+                _ => None,
+            });
+    match (issuer, own) {
+        (Some(issuer), Some(own)) => issuer == own,
+        _ => true,
+    }
+}
+
 /// The text that holds these.
 #[must_use]
 pub fn text(authorities: &[Authority]) -> String {
@@ -88,5 +131,22 @@ mod tests {
         for placeholder in [&b""[..], b"\n", b"nonsense"] {
             assert!(authorities(placeholder).is_empty());
         }
+    }
+
+    #[test]
+    fn a_chain_is_trusted_by_the_authority_that_issued_a_certificate_of_it() {
+        let names = ["a.svc".to_owned()];
+        let (ours, theirs) = (
+            Bundle::issue(&names, 1_790_000_000).unwrap(),
+            Bundle::issue(&names, 1_790_000_000).unwrap(),
+        );
+        let trusted = authorities(ours.ca_crt.as_bytes());
+        assert!(trusts(&trusted, ours.tls_crt.as_bytes()));
+        // Of the same name, and of another key.
+        assert!(!trusts(&trusted, theirs.tls_crt.as_bytes()));
+        // A certificate that is its own authority.
+        assert!(trusts(&trusted, ours.ca_crt.as_bytes()));
+        assert!(!trusts(&[], ours.tls_crt.as_bytes()));
+        assert!(!trusts(&trusted, b"nonsense"));
     }
 }

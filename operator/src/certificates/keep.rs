@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::authority::authorities;
+use super::authority::{Authority, authorities, trusts};
 use super::bundle::{Bundle, Due, ends, uncovered};
 use super::decide::{self, Memory, Step, View, decide};
 use super::targets::Targets;
@@ -70,6 +70,15 @@ impl Held {
             .get(name)
             .map(Vec::as_slice)
             .unwrap_or_default()
+    }
+
+    /// Whether API servers somewhere refuse this certificate and nobody but a person can change that: it does not say of
+    /// which authority it is, and that place has none that issued it.
+    fn is_unknown_to(&self, published: &[Vec<Authority>]) -> bool {
+        authorities(self.entry("ca.crt")).is_empty()
+            && !published
+                .iter()
+                .all(|place| trusts(place, self.entry("tls.crt")))
     }
 }
 
@@ -148,15 +157,15 @@ impl Keeper {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0));
+        let published = self.targets.published();
         let secret = match &stored {
             None => decide::Secret::Absent,
             Some(stored) if stored.value().others => {
-                self.warn_of_others(stored, now);
+                self.warn_of_others(stored, &published, now);
                 decide::Secret::Others(authorities(stored.value().entry("ca.crt")))
             }
             Some(stored) => decide::Secret::Ours(Bundle::read(&stored.value().entries)),
         };
-        let published = self.targets.published();
         let view = View {
             secret: &secret,
             published: &published,
@@ -246,9 +255,9 @@ impl Keeper {
         }
     }
 
-    /// Others renew their certificates themselves; that nobody did is worth a line in the log, and so is a name that is
-    /// missing. Once for each version of the Secret, and then as often as expiry is looked at.
-    fn warn_of_others(&mut self, stored: &Stored<Held>, now: i64) {
+    /// Others renew their certificates themselves; that nobody did is worth a line in the log, and so are a name that is
+    /// missing and an authority that nobody published. Once for each version of the Secret, and then as often as expiry is looked at.
+    fn warn_of_others(&mut self, stored: &Stored<Held>, published: &[Vec<Authority>], now: i64) {
         let version = stored.resource_version();
         let lately = self
             .warned
@@ -270,6 +279,14 @@ impl Keeper {
         let missing = uncovered(certificate, &self.names.dns_names);
         if !missing.is_empty() {
             warn!(secret = %self.key, ?missing, "the webhook certificate that others keep lacks names that API servers call");
+        }
+        if stored.value().is_unknown_to(published) {
+            warn!(
+                secret = %self.key,
+                "API servers do not know the authority of the webhook certificate that others keep, and will refuse it; write the \
+                 authority's certificate into ca.crt of the Secret, or let cert-manager publish it with the annotation \
+                 cert-manager.io/inject-ca-from on the objects that call the webhook"
+            );
         }
     }
 }
@@ -301,5 +318,28 @@ mod tests {
         // cert-manager keeps the type of a Secret that it finds.
         assert!(secret("Opaque", Some("cert-manager.io/certificate-name")));
         assert!(!secret("Opaque", Some("example.com/note")));
+    }
+
+    #[test]
+    fn a_certificate_of_others_is_unknown_where_neither_ca_crt_nor_what_is_published_has_its_authority()
+     {
+        let bundle = |_| Bundle::issue(&["a.svc".to_owned()], 1_790_000_000).unwrap();
+        let [theirs, ours] = [(), ()].map(bundle);
+        let held = |entries: &[&str]| Held {
+            entries: theirs
+                .entries()
+                .into_iter()
+                .filter(|(name, _)| entries.contains(&name.as_str()))
+                .collect(),
+            others: true,
+        };
+        let [known, other] = [&theirs, &ours].map(|bundle| authorities(bundle.ca_crt.as_bytes()));
+        let silent = held(&["tls.crt", "tls.key"]);
+        assert!(silent.is_unknown_to(&[known.clone(), other.clone()]));
+        assert!(silent.is_unknown_to(&[vec![]]));
+        assert!(!silent.is_unknown_to(&[[other.clone(), known.clone()].concat(), known]));
+        // Wherever cert-manager publishes, nothing is left to us.
+        assert!(!silent.is_unknown_to(&[]));
+        assert!(!held(&["ca.crt", "tls.crt", "tls.key"]).is_unknown_to(&[other]));
     }
 }
