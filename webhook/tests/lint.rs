@@ -1,10 +1,27 @@
 //! What `ferrolb-webhook lint` prints, and how it ends.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const GOLDEN: &str = "tests/lint/bad.txt";
+
+/// What is printed of standard input.
+fn lint_text(text: &str) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrolb-webhook"))
+        .args(["lint", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = command.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    let output = command.wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), printed)
+}
 
 fn lint(arguments: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_ferrolb-webhook"))
@@ -54,4 +71,27 @@ fn what_cannot_be_read_is_named() {
         "{printed}"
     );
     assert_eq!(lint(&[]).0, 2, "no file is a mistake");
+}
+
+/// Neither by the order of names nor by its own refusal may a pool that is refused push out one that is not.
+#[test]
+fn what_is_refused_is_not_there_when_the_others_are_warned() {
+    let pool = |name: &str| {
+        format!(
+            "---\napiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {{name: {name}}}\n\
+             spec: {{addresses: [10.0.0.0/24], avoidBuggyIPs: true}}\n"
+        )
+    };
+    let covered =
+        "---\napiVersion: metallb.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: all}\n";
+    let (code, printed) = lint_text(&(pool("z") + &pool("a") + covered));
+    assert_eq!(code, 1, "{printed}");
+    assert!(
+        printed.starts_with("standard input:7: IPAddressPool \"a\", spec.addresses[0]: "),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("3 objects checked, 1 refused, 0 warnings"),
+        "{printed}"
+    );
 }
