@@ -95,3 +95,18 @@ fn what_is_refused_is_not_there_when_the_others_are_warned() {
         "{printed}"
     );
 }
+
+/// YAML takes a password of digits for a number, and what lint prints ends in the logs of CI.
+#[test]
+fn a_password_without_quotes_is_refused_and_not_printed() {
+    for version in ["v1beta1", "v1beta2"] {
+        let (code, printed) = lint_text(&format!(
+            "apiVersion: metallb.io/{version}\nkind: BGPPeer\nmetadata: {{name: p}}\n\
+             spec: {{myASN: 1, peerASN: 2, peerAddress: 10.0.0.1, password: 123456}}\n"
+        ));
+        assert_eq!(code, 1, "{printed}");
+        assert!(!printed.contains("123456"), "{printed}");
+        let reason = "spec.password: must be of type string, is an integer; write it in quotes\n";
+        assert!(printed.contains(reason), "{printed}");
+    }
+}

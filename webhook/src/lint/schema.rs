@@ -1,7 +1,8 @@
 //! Does an object have the form that the schema of its kind says?
 //!
 //! Fields that do not exist, values of the wrong type, fields that are missing and values that are none of a few: what
-//! kubectl and the API server refuse before any rule is asked. Ranges are left to the rules, which say more.
+//! kubectl and the API server refuse before any rule is asked. Ranges are left to the rules, which say more. What is
+//! printed ends in the logs of CI, so a value of the wrong type is never repeated: it may be an unquoted password.
 
 use ferrolb_api::{v1beta1, v1beta2};
 use kube::CustomResourceExt;
@@ -94,9 +95,15 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         _ => true,
     };
     if !fits {
+        let is_text_unquoted = wanted == "string" && (value.is_number() || value.is_boolean());
+        let hint = if is_text_unquoted {
+            "; write it in quotes"
+        } else {
+            ""
+        };
         problems.push((
             path.to_owned(),
-            format!("must be of type {wanted}, is {value}"),
+            format!("must be of type {wanted}, is {}{hint}", type_of(value)),
         ));
         return;
     }
@@ -110,7 +117,11 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
             .collect();
         problems.push((
             path.to_owned(),
-            format!("must be {}, is {value}", allowed.join(" or ")),
+            format!(
+                "must be {}, is {}",
+                allowed.join(" or "),
+                shown(path, value)
+            ),
         ));
     }
     match value {
@@ -123,6 +134,28 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         }
         Value::Object(fields) => compare_fields(path, fields, schema, problems),
         _ => {}
+    }
+}
+
+/// What stands there.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A value as it may be printed.
+fn shown(path: &str, value: &Value) -> String {
+    if path.to_ascii_lowercase().contains("password") {
+        "something else".to_owned()
+    } else {
+        value.to_string()
     }
 }
 
@@ -153,5 +186,47 @@ fn compare_fields(
         if fields.get(field).is_none_or(Value::is_null) {
             problems.push((format!("{path}.{field}"), "is missing".to_owned()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn no_value_of_a_password_is_printed() {
+        let schema = json!({ "type": "object", "properties": {
+            "password": { "type": "string", "enum": ["a", "b"] }, "dynamicASN": { "type": "string", "enum": ["a", "b"] }
+        } });
+        let problems = |value: Value| {
+            let mut problems = Vec::new();
+            compare("spec", &value, &schema, &mut problems);
+            problems
+        };
+        let said = |field: &str, reason: &str| vec![(format!("spec.{field}"), reason.to_owned())];
+        for (value, found) in [
+            (json!(123_456), "an integer; write it in quotes"),
+            (json!(1.5), "a number; write it in quotes"),
+            (json!(true), "a boolean; write it in quotes"),
+            (json!(["hunter2"]), "an array"),
+            (json!({ "hunter2": "hunter2" }), "an object"),
+        ] {
+            let reason = format!("must be of type string, is {found}");
+            assert_eq!(
+                problems(json!({ "password": value })),
+                said("password", &reason)
+            );
+        }
+        let reason = "must be \"a\" or \"b\", is something else";
+        assert_eq!(
+            problems(json!({ "password": "hunter2" })),
+            said("password", reason)
+        );
+        let reason = "must be \"a\" or \"b\", is \"c\"";
+        assert_eq!(
+            problems(json!({ "dynamicASN": "c" })),
+            said("dynamicASN", reason)
+        );
     }
 }
