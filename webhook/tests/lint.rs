@@ -110,3 +110,34 @@ fn a_password_without_quotes_is_refused_and_not_printed() {
         assert!(printed.contains(reason), "{printed}");
     }
 }
+
+#[test]
+fn a_list_or_a_text_longer_than_the_cluster_takes_is_refused() {
+    let lint_pool = |addresses: &[String]| {
+        lint_text(&format!(
+            "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {{name: p}}\n\
+             spec: {{addresses: [{}]}}\n",
+            addresses.join(", ")
+        ))
+    };
+    let pool = |entries: usize| -> Vec<String> {
+        (0..entries)
+            .map(|n| format!("10.{}.{}.1/32", n / 256, n % 256))
+            .collect()
+    };
+    let (code, printed) = lint_pool(&pool(10_000));
+    assert_eq!(code, 0, "{printed}");
+    let (code, printed) = lint_pool(&pool(10_001));
+    assert_eq!(code, 1, "{printed}");
+    assert!(
+        printed
+            .contains("spec.addresses: has 10001 entries, at most 10000 are allowed; remove some"),
+        "{printed}"
+    );
+    let (_, printed) = lint_pool(&[format!("10.0.0.1-{}10.0.0.2", "x".repeat(100))]);
+    assert!(
+        printed
+            .contains("spec.addresses[0]: has 117 characters, at most 100 are allowed; shorten it"),
+        "{printed}"
+    );
+}

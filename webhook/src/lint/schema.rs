@@ -124,6 +124,9 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
             ),
         ));
     }
+    if let Some(problem) = wrong_length(value, schema) {
+        problems.push((path.to_owned(), problem));
+    }
     match value {
         Value::Array(entries) => {
             if let Some(items) = schema.get("items") {
@@ -134,6 +137,31 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         }
         Value::Object(fields) => compare_fields(path, fields, schema, problems),
         _ => {}
+    }
+}
+
+/// Whether a list or a text is longer or shorter than may be. The API server counts characters, not bytes.
+fn wrong_length(value: &Value, schema: &Value) -> Option<String> {
+    let limit = |key: &str| {
+        let limit = schema.get(key).and_then(Value::as_u64);
+        limit.and_then(|limit| usize::try_from(limit).ok())
+    };
+    match value {
+        Value::Array(entries) => {
+            let length = entries.len();
+            let most = limit("maxItems").filter(|most| length > *most);
+            let least = limit("minItems").filter(|least| length < *least);
+            most.map(|most| format!("has {length} entries, at most {most} are allowed; remove some, or spread them over several objects"))
+                .or_else(|| least.map(|least| format!("has {length} entries, at least {least} are needed; add some")))
+        }
+        Value::String(text) => {
+            let length = text.chars().count();
+            let most = limit("maxLength").filter(|most| length > *most);
+            most.map(|most| {
+                format!("has {length} characters, at most {most} are allowed; shorten it")
+            })
+        }
+        _ => None,
     }
 }
 
@@ -228,5 +256,14 @@ mod tests {
             problems(json!({ "dynamicASN": "c" })),
             said("dynamicASN", reason)
         );
+    }
+
+    #[test]
+    fn a_list_with_too_few_entries_is_a_problem() {
+        let mut problems = Vec::new();
+        let schema = json!({ "type": "array", "minItems": 1 });
+        compare("spec.a", &json!([]), &schema, &mut problems);
+        let reason = "has 0 entries, at least 1 are needed; add some".to_owned();
+        assert_eq!(problems, [("spec.a".to_owned(), reason)]);
     }
 }
