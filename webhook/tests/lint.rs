@@ -141,3 +141,11 @@ fn a_list_or_a_text_longer_than_the_cluster_takes_is_refused() {
         "{printed}"
     );
 }
+
+#[test]
+fn what_is_no_yaml_is_named_with_its_line_in_the_file() {
+    let (code, printed) = lint_text("a: 1\n---\n# a comment\n\nb: 1\nc: {d: 1\n---\ne: 1\n");
+    assert_eq!(code, 2, "{printed}");
+    let expected = "standard input:6: is no YAML: error: line 6 column 4: unclosed bracket";
+    assert!(printed.starts_with(expected), "{printed}");
+}
