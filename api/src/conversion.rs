@@ -13,6 +13,9 @@
 //!    peer that went silent is never noticed; here they stay unset (reference 9, row 30). A zero that v1beta2 says
 //!    travels, so it is still there after a detour through v1beta1.
 //!
+//! No password travels: of a password beside a passwordSecret the annotation says only that it was there. So both come back
+//! whatever the password is then, and who gave both (valid only where the passwordSecret is empty) still has both.
+//!
 //! An annotation that was not written here is left where it is and means nothing. The API server lets a conversion change
 //! labels and annotations, but nothing else of the metadata.
 
@@ -173,7 +176,7 @@ fn to_v1beta1(root: &mut Map<String, Value>) -> Result<(), ConversionError> {
             if let Some(value) = spec.get(other).filter(|value| is_given(value))
                 && luggage.spec.contains_key(field)
             {
-                luggage.beside.insert(other.to_owned(), value.clone());
+                luggage.beside.insert(other.to_owned(), trace(other, value));
             }
         }
         for (field, filler) in required() {
@@ -227,8 +230,9 @@ fn to_v1beta2(root: &mut Map<String, Value>) -> Result<(), ConversionError> {
             .iter()
             .filter(|(field, _)| *field == name)
             .any(|(_, other)| {
-                spec.get(*other)
-                    .is_some_and(|now| is_given(now) && luggage.beside.get(*other) != Some(now))
+                spec.get(*other).is_some_and(|now| {
+                    is_given(now) && luggage.beside.get(*other) != Some(&trace(other, now))
+                })
             });
         if !edited && !IN_BOTH.contains(&name.as_str()) && !spec.contains_key(&name) {
             spec.insert(name, value);
@@ -240,6 +244,15 @@ fn to_v1beta2(root: &mut Map<String, Value>) -> Result<(), ConversionError> {
 /// What v1beta1 requires that v1beta2 may lack, and what stands there then, as MetalLB's conversion writes it.
 fn required() -> [(&'static str, Value); 2] {
     [("peerASN", json!(0)), ("peerAddress", json!(""))]
+}
+
+/// What is written down of a field to tell later whether somebody edited it. Everybody who may read the object reads this,
+/// and annotations are copied to places that fields are not: of a password, no more than that there was one.
+fn trace(field: &str, value: &Value) -> Value {
+    match field {
+        "password" => json!(true),
+        _ => value.clone(),
+    }
 }
 
 /// Whether a field says anything; see [`given`](crate::given).

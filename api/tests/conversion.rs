@@ -118,6 +118,29 @@ fn an_object_that_breaks_a_rule_is_not_mended_by_a_detour() {
     assert_eq!(only_secret["passwordSecret"], json!({ "name": "a" }));
 }
 
+/// MetalLB's own types write an empty passwordSecret beside a password.
+#[test]
+fn no_password_travels_in_the_annotation() {
+    for secret in [json!({}), json!({ "name": "a" })] {
+        let both = json!({
+            "myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "password": "hunter2", "passwordSecret": secret
+        });
+        let older = to(V1BETA1, &peer(V1BETA2, both.clone()));
+        assert_eq!(
+            luggage(&older),
+            Some(json!({ "spec": { "passwordSecret": secret }, "beside": { "password": true } }))
+        );
+        assert_eq!(to(V1BETA2, &older)["spec"], both);
+        let changed = edited(both, |spec| {
+            spec.insert("password".to_owned(), json!("other"));
+        });
+        assert_eq!(
+            (&changed["password"], &changed["passwordSecret"]),
+            (&json!("other"), &secret)
+        );
+    }
+}
+
 #[test]
 fn zeros_of_the_older_version_are_unset_timers() {
     let written_by_metallb = json!({

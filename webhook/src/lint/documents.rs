@@ -109,19 +109,24 @@ fn add(path: &Path, text: std::io::Result<Vec<u8>>, documents: &mut Vec<Document
                 content: Err("is no Kubernetes object".to_owned()),
             }),
             Err(error) => {
-                // The parser goes on with a picture of the place.
-                let error = error.to_string();
-                let error = error.lines().next().unwrap_or_default();
+                // The parser counts from the document's beginning, and goes on with a picture of the place.
+                let before = u64::try_from(line.saturating_sub(1)).unwrap_or_default();
+                let options = serde_saphyr::render_options! { line_offset: before };
+                let text = error.render_with_options(options);
+                let text = text.lines().next().unwrap_or_default();
+                let at = error.location().map_or(place, |at| {
+                    format!("{}:{}", path.display(), before + at.line())
+                });
                 documents.push(Document {
-                    place,
-                    content: Err(format!("is no YAML: {error}")),
+                    place: at,
+                    content: Err(format!("is no YAML: {text}")),
                 });
             }
         }
     }
 }
 
-/// The documents of a YAML stream, each with the number of the line on which its first field stands. A line that begins
+/// The documents of a YAML stream, each from the line on which its first field stands, with that line's number. A line that begins
 /// with `---` is a separator wherever it stands (YAML 1.2 section 9.1.2).
 fn split(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
@@ -132,7 +137,13 @@ fn split(text: &str) -> Vec<(usize, &str)> {
             .lines()
             .take_while(|line| line.trim().is_empty() || line.starts_with('#'))
             .count();
-        if document.lines().count() > skipped {
+        let passed: usize = document
+            .split_inclusive('\n')
+            .take(skipped)
+            .map(str::len)
+            .sum();
+        let document = document.get(passed..).unwrap_or_default();
+        if !document.is_empty() {
             documents.push((first_line + skipped, document));
         }
     };

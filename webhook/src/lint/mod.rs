@@ -177,6 +177,21 @@ impl Judged {
         self.refusals.push(refusal);
     }
 
+    fn is_accepted(&self) -> bool {
+        self.refusals.is_empty()
+    }
+
+    /// The verdict beside what is known; an object that cannot be read is refused.
+    fn ask(&mut self, known: &Known, flags: &LintFlags) -> Option<Verdict> {
+        match verdict(self.kind, &self.object, known, flags.lb_class.as_deref()) {
+            Ok(verdict) => Some(verdict),
+            Err(error) => {
+                self.refuse("spec", format!("cannot be read: {error}"));
+                None
+            }
+        }
+    }
+
     /// BGPPeers are judged in the version in which they are stored.
     fn convert(&mut self, version: &str) {
         const OLDER: &str = "metallb.io/v1beta1";
@@ -199,38 +214,23 @@ fn text_of<'a>(object: &'a Value, pointer: &str) -> &'a str {
     value.unwrap_or_default()
 }
 
-/// Judges each object beside those before it, as if they were applied in this order; what its fields name may come later.
+/// Judges each object beside those before it, as if they were applied in this order. Then warns of those that went in,
+/// beside all that went in: what their fields name may come later, and what is refused is never there.
 fn judge_all(judged: &mut [Judged], flags: &LintFlags) {
-    let mut before = AllObjects::default();
-    let mut all = AllObjects::default();
-    for object in judged.iter() {
-        add(&mut all, object);
+    let mut accepted = AllObjects::default();
+    for object in judged.iter_mut().filter(|object| object.is_accepted()) {
+        let known = Known::new(accepted.clone(), &mut LastGood::default(), None);
+        if let Some(verdict) = object.ask(&known, flags) {
+            object.refusals = verdict.refusals;
+        }
+        if object.is_accepted() {
+            add(&mut accepted, object);
+        }
     }
-    let known_in_the_end = Known::new(all, &mut LastGood::default(), None);
-    for object in judged {
-        if !object.refusals.is_empty() {
-            continue;
-        }
-        let known = Known::new(before.clone(), &mut LastGood::default(), None);
-        let say = |known: &Known| {
-            verdict(
-                object.kind,
-                &object.object,
-                known,
-                flags.lb_class.as_deref(),
-            )
-        };
-        match (say(&known), say(&known_in_the_end)) {
-            (Ok(Verdict { refusals, .. }), Ok(Verdict { warnings, .. })) => {
-                object.refusals = refusals;
-                object.warnings.extend(warnings);
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                object.refuse("spec", format!("cannot be read: {error}"));
-            }
-        }
-        if object.refusals.is_empty() {
-            add(&mut before, object);
+    let in_the_end = Known::new(accepted, &mut LastGood::default(), None);
+    for object in judged.iter_mut().filter(|object| object.is_accepted()) {
+        if let Some(verdict) = object.ask(&in_the_end, flags) {
+            object.warnings.extend(verdict.warnings);
         }
     }
 }
@@ -242,9 +242,6 @@ fn add(all: &mut AllObjects, object: &Judged) {
             list.retain(|other| other.name_any() != name);
             list.push(Arc::new(object));
         }
-    }
-    if !object.refusals.is_empty() {
-        return;
     }
     let value = &object.object;
     match object.kind {

@@ -1,7 +1,8 @@
 //! Does an object have the form that the schema of its kind says?
 //!
 //! Fields that do not exist, values of the wrong type, fields that are missing and values that are none of a few: what
-//! kubectl and the API server refuse before any rule is asked. Ranges are left to the rules, which say more.
+//! kubectl and the API server refuse before any rule is asked. Ranges are left to the rules, which say more. What is
+//! printed ends in the logs of CI, so a value of the wrong type is never repeated: it may be an unquoted password.
 
 use ferrolb_api::{v1beta1, v1beta2};
 use kube::CustomResourceExt;
@@ -94,9 +95,15 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         _ => true,
     };
     if !fits {
+        let is_text_unquoted = wanted == "string" && (value.is_number() || value.is_boolean());
+        let hint = if is_text_unquoted {
+            "; write it in quotes"
+        } else {
+            ""
+        };
         problems.push((
             path.to_owned(),
-            format!("must be of type {wanted}, is {value}"),
+            format!("must be of type {wanted}, is {}{hint}", type_of(value)),
         ));
         return;
     }
@@ -110,8 +117,15 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
             .collect();
         problems.push((
             path.to_owned(),
-            format!("must be {}, is {value}", allowed.join(" or ")),
+            format!(
+                "must be {}, is {}",
+                allowed.join(" or "),
+                shown(path, value)
+            ),
         ));
+    }
+    if let Some(problem) = wrong_length(value, schema) {
+        problems.push((path.to_owned(), problem));
     }
     match value {
         Value::Array(entries) => {
@@ -123,6 +137,53 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         }
         Value::Object(fields) => compare_fields(path, fields, schema, problems),
         _ => {}
+    }
+}
+
+/// Whether a list or a text is longer or shorter than may be. The API server counts characters, not bytes.
+fn wrong_length(value: &Value, schema: &Value) -> Option<String> {
+    let limit = |key: &str| {
+        let limit = schema.get(key).and_then(Value::as_u64);
+        limit.and_then(|limit| usize::try_from(limit).ok())
+    };
+    match value {
+        Value::Array(entries) => {
+            let length = entries.len();
+            let most = limit("maxItems").filter(|most| length > *most);
+            let least = limit("minItems").filter(|least| length < *least);
+            most.map(|most| format!("has {length} entries, at most {most} are allowed; remove some, or spread them over several objects"))
+                .or_else(|| least.map(|least| format!("has {length} entries, at least {least} are needed; add some")))
+        }
+        Value::String(text) => {
+            let length = text.chars().count();
+            let most = limit("maxLength").filter(|most| length > *most);
+            most.map(|most| {
+                format!("has {length} characters, at most {most} are allowed; shorten it")
+            })
+        }
+        _ => None,
+    }
+}
+
+/// What stands there.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A value as it may be printed.
+fn shown(path: &str, value: &Value) -> String {
+    if path.to_ascii_lowercase().contains("password") {
+        "something else".to_owned()
+    } else {
+        value.to_string()
     }
 }
 
@@ -153,5 +214,56 @@ fn compare_fields(
         if fields.get(field).is_none_or(Value::is_null) {
             problems.push((format!("{path}.{field}"), "is missing".to_owned()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn no_value_of_a_password_is_printed() {
+        let schema = json!({ "type": "object", "properties": {
+            "password": { "type": "string", "enum": ["a", "b"] }, "dynamicASN": { "type": "string", "enum": ["a", "b"] }
+        } });
+        let problems = |value: Value| {
+            let mut problems = Vec::new();
+            compare("spec", &value, &schema, &mut problems);
+            problems
+        };
+        let said = |field: &str, reason: &str| vec![(format!("spec.{field}"), reason.to_owned())];
+        for (value, found) in [
+            (json!(123_456), "an integer; write it in quotes"),
+            (json!(1.5), "a number; write it in quotes"),
+            (json!(true), "a boolean; write it in quotes"),
+            (json!(["hunter2"]), "an array"),
+            (json!({ "hunter2": "hunter2" }), "an object"),
+        ] {
+            let reason = format!("must be of type string, is {found}");
+            assert_eq!(
+                problems(json!({ "password": value })),
+                said("password", &reason)
+            );
+        }
+        let reason = "must be \"a\" or \"b\", is something else";
+        assert_eq!(
+            problems(json!({ "password": "hunter2" })),
+            said("password", reason)
+        );
+        let reason = "must be \"a\" or \"b\", is \"c\"";
+        assert_eq!(
+            problems(json!({ "dynamicASN": "c" })),
+            said("dynamicASN", reason)
+        );
+    }
+
+    #[test]
+    fn a_list_with_too_few_entries_is_a_problem() {
+        let mut problems = Vec::new();
+        let schema = json!({ "type": "array", "minItems": 1 });
+        compare("spec.a", &json!([]), &schema, &mut problems);
+        let reason = "has 0 entries, at least 1 are needed; add some".to_owned();
+        assert_eq!(problems, [("spec.a".to_owned(), reason)]);
     }
 }
