@@ -20,6 +20,7 @@ use crate::cluster::{SYSTEM, Site};
 use crate::host;
 use crate::image::product_binaries;
 use crate::plan::CONTROL_PLANE;
+use crate::run::repository;
 
 /// Pools in the snapshot, and as many peers.
 const OBJECTS: usize = 1000;
@@ -54,6 +55,8 @@ pub fn measure(site: &Site, rows: &mut Rows) -> Result<()> {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_owned()])?;
     fs::write(folder.join("tls.crt"), cert.pem())?;
     fs::write(folder.join("tls.key"), signing_key.serialize_pem())?;
+    let account = repository().join("config/webhook/rbac.yaml");
+    site.kubectl(&["apply", "-f", &account.display().to_string()])?;
     let kubeconfig = account_kubeconfig(site, "ferrolb-webhook")?;
     let mut webhook = site.run.daemon(
         "bench-webhook",
