@@ -185,3 +185,45 @@ async fn before_everything_is_listed_nothing_is_judged_and_everything_is_convert
     let converted = ask("/convert".to_owned(), conversion).await.unwrap();
     assert_eq!(converted.status(), StatusCode::OK);
 }
+
+/// A body of this length of which nothing more comes.
+fn unfinished(length: usize) -> Request<Body> {
+    Request::post(Kind::IPAddressPool.path())
+        .header("content-length", length)
+        .body(Body::from_stream(futures::stream::pending::<
+            Result<Vec<u8>, std::io::Error>,
+        >()))
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_slowly_is_left_and_holds_up_no_usual_review() {
+    let snapshot = Snapshot::default();
+    snapshot.replace(Known::default());
+    let app = router(Context {
+        snapshot,
+        scope: Arc::new(Scope {
+            namespace: NAMESPACE.to_owned(),
+            class: None,
+        }),
+        figures: Figures::registered(&mut Registry::default()),
+    });
+    // Two large bodies: one is waited for, the other waits for that one.
+    let slow: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(app.clone().oneshot(unfinished(1024 * 1024))))
+        .collect();
+    tokio::task::yield_now().await;
+    let body = review().to_string();
+    let usual = Request::post(Kind::IPAddressPool.path())
+        .header("content-length", body.len())
+        .body(Body::from(body))
+        .unwrap();
+    let began = tokio::time::Instant::now();
+    let answered = app.clone().oneshot(usual).await.unwrap();
+    assert_eq!(answered.status(), StatusCode::OK);
+    assert!(began.elapsed().is_zero(), "the clock stood still meanwhile");
+    for slow in slow {
+        let answered = slow.await.unwrap().unwrap();
+        assert_eq!(answered.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ferrolb_serving::Readiness;
 use ferrolb_serving::tls::{SwappableCertificate, server_config};
 use ferrolb_testing::{ApiServer, objects};
-use ferrolb_webhook::certificate::follow_secret_with;
+use ferrolb_webhook::certificate::{follow_folder, follow_secret_with};
 use ferrolb_webhook::judge::Scope;
 use ferrolb_webhook::run::{Figures, Webhook};
 use prometheus_client::registry::Registry;
@@ -209,4 +209,32 @@ fn ask(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> String {
         head.extend(byte);
     }
     String::from_utf8(head).unwrap()
+}
+
+/// Where OLM mounts a certificate, kubelets exchange the files.
+#[tokio::test(start_paused = true)]
+async fn a_folder_is_read_again_and_a_half_written_one_changes_nothing() {
+    let folder = std::env::temp_dir().join(format!("ferrolb-certificate-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |pair: &Pair| {
+        std::fs::write(folder.join("tls.crt"), &pair.chain).unwrap();
+        std::fs::write(folder.join("tls.key"), &pair.key).unwrap();
+    };
+    let (first, second) = (pair(), pair());
+    let certificate = SwappableCertificate::default();
+    tokio::spawn(follow_folder(folder.clone(), certificate.clone()));
+    assert!(!certificate.is_present(), "the folder is empty");
+    write(&first);
+    soon(|| certificate.is_present()).await;
+    std::fs::write(folder.join("tls.crt"), &second.chain).unwrap();
+    // It is read every 30 s, of a clock that runs as fast as it is waited for.
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert!(
+        serves(&certificate, &first),
+        "chain and key do not belong together"
+    );
+    write(&second);
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert!(serves(&certificate, &second));
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -164,3 +164,22 @@ fn only_conversions_go_to_webhooks_that_are_not_ready() {
         );
     }
 }
+
+/// One answers while the other goes.
+#[test]
+fn there_are_two_webhooks_and_a_drain_takes_one_at_a_time() {
+    let installation = Installation::default();
+    let (deployment, budget) = (
+        json!(installation.webhook()),
+        json!(installation.webhook_disruption_budget()),
+    );
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+    let pods = &deployment["spec"]["template"]["metadata"]["labels"];
+    for (label, value) in budget["spec"]["selector"]["matchLabels"]
+        .as_object()
+        .unwrap()
+    {
+        assert_eq!(pods[label], *value);
+    }
+}

@@ -295,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_an_hour_behind_accepts_what_was_made_now() {
+        let bundle = bundle();
+        for pem in [&bundle.ca_crt, &bundle.tls_crt] {
+            let start = with_first(pem, |certificate| {
+                certificate.validity().not_before.timestamp()
+            });
+            assert_eq!(start, Ok(NOW - 3600));
+        }
+    }
+
+    #[test]
     fn a_fresh_bundle_is_not_due_and_survives_the_secret() {
         let bundle = bundle();
         assert_eq!(bundle.due(&names(), NOW), None);
