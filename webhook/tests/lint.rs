@@ -149,3 +149,47 @@ fn what_is_no_yaml_is_named_with_its_line_in_the_file() {
     let expected = "standard input:6: is no YAML: error: line 6 column 4: unclosed bracket";
     assert!(printed.starts_with(expected), "{printed}");
 }
+
+/// What an API server would not know goes unchecked nowhere else.
+#[test]
+fn what_looks_like_ours_and_is_none_is_refused_and_nothing_at_all_is_a_mistake() {
+    let folder = std::env::temp_dir().join(format!("ferrolb-lint-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("objects.yaml");
+    let file = path.to_str().unwrap();
+    for (text, code, part) in [
+        (
+            "apiVersion: metallb.io/v1beta1\nkind: IPAddresPool\n",
+            1,
+            "there is no kind \"IPAddresPool\"",
+        ),
+        (
+            "apiVersion: metalb.io/v1beta1\nkind: IPAddressPool\n",
+            1,
+            "there is no IPAddressPool in metalb.io/v1beta1",
+        ),
+        (
+            "kind: IPAddressPool\n",
+            1,
+            "IPAddressPool has no apiVersion",
+        ),
+        ("resources: [a.yaml]\n", 0, "0 objects checked"),
+        (
+            "apiVersion: apps/v1\nkind: Deployment\n",
+            0,
+            "0 objects checked",
+        ),
+        (
+            "apiVersion: serving.knative.dev/v1\nkind: Service\n",
+            0,
+            "0 objects checked",
+        ),
+        ("# nothing\n", 2, "there is no object"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let (ended, printed) = lint(&[file]);
+        assert!(printed.contains(part), "{text}: {printed}");
+        assert_eq!(ended, code, "{text}: {printed}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}

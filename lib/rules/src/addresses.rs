@@ -188,6 +188,27 @@ impl AddressRange {
     }
 }
 
+/// Ranges of which no address is ever a host's that others reach through a router or on a segment, and what they are for
+/// (RFC 6890 and the registries that it names).
+const RESERVED: [(&str, &str); 8] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),
+    ("224.0.0.0/4", "multicast"),
+    ("255.255.255.255/32", "broadcast"),
+    ("::/127", "unspecified and loopback"),
+    ("fe80::/10", "link-local"),
+    ("ff00::/8", "multicast"),
+];
+
+/// What addresses of `range` are reserved for, if some are, with the network.
+pub(crate) fn reserved(range: &AddressRange) -> Option<(&'static str, &'static str)> {
+    RESERVED.into_iter().find(|(network, _)| {
+        let network = network.parse::<AddressRange>();
+        network.is_ok_and(|network| network.overlaps(range))
+    })
+}
+
 /// The numeric value of an address, whatever its family.
 pub(crate) fn value_of(address: IpAddr) -> u128 {
     match address {

@@ -80,12 +80,21 @@ impl Tally {
 pub fn run(flags: &LintFlags, out: &mut impl Write) -> std::io::Result<u8> {
     let mut tally = Tally::default();
     let mut judged = Vec::new();
-    for document in documents::read(&flags.files) {
+    let documents = documents::read(&flags.files);
+    if documents.is_empty() {
+        writeln!(out, "there is no object in what was given")?;
+        tally.unreadable += 1;
+    }
+    for document in documents {
         let place = &document.place;
         match document.content {
-            Ok(object) => match Judged::of(&document.place, object, flags) {
-                Some(object) => judged.push(object),
-                None => continue,
+            Ok(object) => match of_another_kind(&object) {
+                None => judged.extend(Judged::of(&document.place, object, flags)),
+                Some(Other::PassedOver) => {}
+                Some(Other::Unknown(why)) => {
+                    tally.refused += 1;
+                    writeln!(out, "{place}: {why}")?;
+                }
             },
             Err(error) => {
                 tally.unreadable += 1;
@@ -121,6 +130,47 @@ pub fn run(flags: &LintFlags, out: &mut impl Write) -> std::io::Result<u8> {
         "{objects} objects checked, {refused} refused, {warnings} warnings, {unreadable} unreadable"
     )?;
     Ok(tally.exit_code(flags.strict))
+}
+
+/// An object that is not judged.
+enum Other {
+    /// Somebody else's.
+    PassedOver,
+    /// No API server knows what it is, and it looks like ours.
+    Unknown(String),
+}
+
+/// The kinds of our group that nobody writes.
+const WRITTEN_BY_US: [&str; 3] = ["ConfigurationState", "ServiceBGPStatus", "ServiceL2Status"];
+
+/// Why an object is not of a kind that is judged, if it is not. One that only looks like ours would go unchecked here and be
+/// refused by the cluster.
+fn of_another_kind(object: &Value) -> Option<Other> {
+    let (version, kind) = (text_of(object, "/apiVersion"), text_of(object, "/kind"));
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+    match known {
+        Some(known) if known.is_foreign() => (version != "v1").then_some(Other::PassedOver),
+        Some(_) if version.is_empty() => Some(Other::Unknown(format!(
+            "{kind} has no apiVersion; write apiVersion: {GROUP}/v1beta1, or v1beta2 for a BGPPeer"
+        ))),
+        Some(_) if group == GROUP => None,
+        Some(_) => Some(Other::Unknown(format!(
+            "there is no {kind} in {version}; write apiVersion: {GROUP}/v1beta1, or v1beta2 for a BGPPeer"
+        ))),
+        None if group == GROUP && !WRITTEN_BY_US.contains(&kind) => {
+            let ours: Vec<&str> = Kind::ALL
+                .into_iter()
+                .filter(|known| !known.is_foreign())
+                .map(Kind::name)
+                .collect();
+            Some(Other::Unknown(format!(
+                "there is no kind {kind:?} in {GROUP}; write one of {}",
+                ours.join(", ")
+            )))
+        }
+        None => Some(Other::PassedOver),
+    }
 }
 
 /// An object that concerns us.

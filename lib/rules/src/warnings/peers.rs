@@ -4,6 +4,7 @@ use ferrolb_api::v1beta2::BGPPeer;
 use kube::ResourceExt;
 
 use super::selects_no_node;
+use crate::addresses;
 use crate::known::Known;
 use crate::peers::{KIND, Password, Peer, PeerTarget};
 use crate::selector::any_matches;
@@ -22,6 +23,14 @@ pub(crate) fn warn(object: &BGPPeer, peer: &Peer, known: &Known, verdict: &mut V
         verdict.warn(
             "spec.password",
             "everyone who may read BGPPeers can read this password; put it into a Secret and name that in spec.passwordSecret",
+        );
+    }
+    if let PeerTarget::Address(address) = peer.target
+        && let Some((network, purpose)) = addresses::reserved(&address.into())
+    {
+        verdict.warn(
+            "spec.peerAddress",
+            format!("{address} is of {network} ({purpose}), where no router of another host is reached; write the router's own address"),
         );
     }
     if let Some(what) = peer.not_carried_out() {

@@ -7,7 +7,7 @@ use ferrolb_api::v1beta1::IPAddressPool;
 use ipnet::IpNet;
 use kube::ResourceExt;
 
-use crate::addresses::{AddressRange, Family};
+use crate::addresses::{self, AddressRange, Family};
 use crate::advertisements;
 use crate::known::Known;
 use crate::pools::{KIND, Pool};
@@ -24,7 +24,12 @@ pub(crate) fn warn(object: &IPAddressPool, pool: &Pool, known: &Known, verdict: 
                 format!("{text:?} is the whole network {network}; write that, or a range first-last for less"),
             );
         }
-        if !pool.avoid_buggy_ips
+        if let Some((network, purpose)) = addresses::reserved(range) {
+            verdict.warn(
+                &field,
+                format!("{text:?} has addresses of {network} ({purpose}), with which no Service is reached; remove them"),
+            );
+        } else if !pool.avoid_buggy_ips
             && let Some(address) = confusing(pool, range)
         {
             verdict.warn(
