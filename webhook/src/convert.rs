@@ -6,24 +6,17 @@ use ferrolb_api::conversion::convert_bgp_peer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::envelope::{Envelope, EnvelopeError};
 use crate::strict::Strict;
 
 /// Where the API server sends objects.
 pub const PATH: &str = "/convert";
 
-/// The version of the reviews that are understood and written.
-const API_VERSION: &str = "apiextensions.k8s.io/v1";
-const KIND: &str = "ConversionReview";
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
-    request: Option<Request>,
-}
+/// The reviews that are understood and written.
+const REVIEW: Envelope = Envelope {
+    api_version: "apiextensions.k8s.io/v1",
+    kind: "ConversionReview",
+};
 
 #[derive(Deserialize)]
 struct Request {
@@ -34,39 +27,13 @@ struct Request {
     objects: Vec<Strict>,
 }
 
-/// The body is no ConversionReview with a request.
-#[derive(Debug, thiserror::Error)]
-pub enum ConvertError {
-    /// It is no JSON of that form.
-    #[error("reading the ConversionReview: {0}")]
-    Unreadable(#[source] serde_json::Error),
-    /// It is of another version or kind.
-    #[error("this is {kind:?} of {api_version:?}; only {KIND:?} of {API_VERSION:?} is understood")]
-    Foreign {
-        /// What the body says of itself.
-        api_version: String,
-        /// What the body says of itself.
-        kind: String,
-    },
-    /// It has no request.
-    #[error("reading the ConversionReview: it has no request")]
-    NoRequest,
-}
-
 /// Answers the body of a call.
 ///
 /// # Errors
 /// If it is not a ConversionReview of `apiextensions.k8s.io/v1`, or names a field twice. An object that cannot be converted
 /// is an answer: the review says Failure and why, and the API server passes that on.
-pub fn answer(body: &[u8]) -> Result<Value, ConvertError> {
-    let review: Review = serde_json::from_slice(body).map_err(ConvertError::Unreadable)?;
-    if (review.api_version.as_str(), review.kind.as_str()) != (API_VERSION, KIND) {
-        return Err(ConvertError::Foreign {
-            api_version: review.api_version,
-            kind: review.kind,
-        });
-    }
-    let request = review.request.ok_or(ConvertError::NoRequest)?;
+pub fn answer(body: &[u8]) -> Result<Value, EnvelopeError> {
+    let request: Request = REVIEW.open(body)?;
     let converted: Result<Vec<Value>, _> = request
         .objects
         .into_iter()
@@ -82,7 +49,7 @@ pub fn answer(body: &[u8]) -> Result<Value, ConvertError> {
             json!({ "uid": uid, "result": result, "convertedObjects": [] })
         }
     };
-    Ok(json!({ "apiVersion": API_VERSION, "kind": KIND, "response": response }))
+    Ok(json!({ "apiVersion": REVIEW.api_version, "kind": REVIEW.kind, "response": response }))
 }
 
 #[cfg(test)]
@@ -91,7 +58,7 @@ mod tests {
 
     fn asked(desired: &str, object: &Value) -> Value {
         let review = json!({
-            "apiVersion": API_VERSION, "kind": KIND,
+            "apiVersion": REVIEW.api_version, "kind": REVIEW.kind,
             "request": {"uid": "u", "desiredAPIVersion": desired, "objects": [object, object]},
         });
         answer(review.to_string().as_bytes()).unwrap()["response"].clone()

@@ -9,6 +9,7 @@
 
 pub mod certificate;
 pub mod convert;
+pub mod envelope;
 pub mod flags;
 pub mod judge;
 pub mod kind;

@@ -5,11 +5,14 @@ use ferrolb_rules::{Refusal, Warning};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::envelope::{Envelope, EnvelopeError};
 use crate::strict::Strict;
 
-/// The version of the reviews that are understood and written.
-const API_VERSION: &str = "admission.k8s.io/v1";
-const KIND: &str = "AdmissionReview";
+/// The reviews that are understood and written.
+const REVIEW: Envelope = Envelope {
+    api_version: "admission.k8s.io/v1",
+    kind: "AdmissionReview",
+};
 
 /// What a request does to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -65,49 +68,13 @@ pub struct GroupVersionKind {
     pub kind: String,
 }
 
-/// The body is no AdmissionReview with a request.
-#[derive(Debug, thiserror::Error)]
-pub enum ReviewError {
-    /// It is no JSON of that form.
-    #[error("reading the AdmissionReview: {0}")]
-    Unreadable(#[source] serde_json::Error),
-    /// It is of another version or kind.
-    #[error("this is {kind:?} of {api_version:?}; only {KIND:?} of {API_VERSION:?} is understood")]
-    Foreign {
-        /// What the body says of itself.
-        api_version: String,
-        /// What the body says of itself.
-        kind: String,
-    },
-    /// It has no request.
-    #[error("reading the AdmissionReview: it has no request")]
-    NoRequest,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
-    request: Option<Question>,
-}
-
 impl Question {
     /// Reads the body of a call.
     ///
     /// # Errors
     /// If it is not an AdmissionReview of `admission.k8s.io/v1`, or names a field twice.
-    pub fn parse(body: &[u8]) -> Result<Self, ReviewError> {
-        let review: Review = serde_json::from_slice(body).map_err(ReviewError::Unreadable)?;
-        if (review.api_version.as_str(), review.kind.as_str()) != (API_VERSION, KIND) {
-            return Err(ReviewError::Foreign {
-                api_version: review.api_version,
-                kind: review.kind,
-            });
-        }
-        review.request.ok_or(ReviewError::NoRequest)
+    pub fn parse(body: &[u8]) -> Result<Self, EnvelopeError> {
+        REVIEW.open(body)
     }
 }
 
@@ -179,7 +146,7 @@ impl Answer {
         if let (Some(response), false) = (response.as_object_mut(), value.is_null()) {
             response.insert(field.to_owned(), value);
         }
-        json!({ "apiVersion": API_VERSION, "kind": KIND, "response": response })
+        json!({ "apiVersion": REVIEW.api_version, "kind": REVIEW.kind, "response": response })
     }
 }
 

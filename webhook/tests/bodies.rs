@@ -18,17 +18,24 @@ use tower::ServiceExt;
 
 const NAMESPACE: &str = "metallb-system";
 
-async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, String) {
+/// What an answer needs; without `known` nothing is listed yet.
+fn context(known: Option<Known>) -> Context {
     let snapshot = Snapshot::default();
-    snapshot.replace(Known::default());
-    let app = router(Context {
+    if let Some(known) = known {
+        snapshot.replace(known);
+    }
+    Context {
         snapshot,
         scope: Arc::new(Scope {
             namespace: NAMESPACE.to_owned(),
             class: None,
         }),
         figures: Figures::registered(&mut Registry::default()),
-    });
+    }
+}
+
+async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, String) {
+    let app = router(context(Some(Known::default())));
     let request = Request::post(path).body(body.into()).unwrap();
     let response = app.oneshot(request).await.unwrap();
     let status = response.status();
@@ -162,14 +169,7 @@ async fn a_password_is_not_quoted() {
 
 #[tokio::test]
 async fn before_everything_is_listed_nothing_is_judged_and_everything_is_converted() {
-    let context = Context {
-        snapshot: Snapshot::default(),
-        scope: Arc::new(Scope {
-            namespace: NAMESPACE.to_owned(),
-            class: None,
-        }),
-        figures: Figures::registered(&mut Registry::default()),
-    };
+    let context = context(None);
     let ask = |path: String, body: Value| {
         let request = Request::post(path)
             .body(Body::from(body.to_string()))
@@ -198,16 +198,7 @@ fn unfinished(length: usize) -> Request<Body> {
 
 #[tokio::test(start_paused = true)]
 async fn who_sends_slowly_is_left_and_holds_up_no_usual_review() {
-    let snapshot = Snapshot::default();
-    snapshot.replace(Known::default());
-    let app = router(Context {
-        snapshot,
-        scope: Arc::new(Scope {
-            namespace: NAMESPACE.to_owned(),
-            class: None,
-        }),
-        figures: Figures::registered(&mut Registry::default()),
-    });
+    let app = router(context(Some(Known::default())));
     // Two large bodies: one is waited for, the other waits for that one.
     let slow: Vec<_> = (0..2)
         .map(|_| tokio::spawn(app.clone().oneshot(unfinished(1024 * 1024))))
