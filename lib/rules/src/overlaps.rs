@@ -200,17 +200,7 @@ mod tests {
     use super::*;
     use crate::configuration::Objects;
     use crate::last_good::LastGood;
-
-    fn range() -> impl Strategy<Value = AddressRange> {
-        (any::<bool>(), 0..60u32, 0..12u32).prop_map(|(v6, first, more)| {
-            let address = |at: u32| match v6 {
-                true => std::net::IpAddr::from(std::net::Ipv6Addr::from(u128::from(at))),
-                false => std::net::IpAddr::from(std::net::Ipv4Addr::from(at)),
-            };
-            let text = format!("{}-{}", address(first), address(first + more));
-            text.parse().unwrap()
-        })
-    }
+    use crate::taken::tests::range;
 
     fn pool(name: &str, addresses: &[&str]) -> IPAddressPool {
         let spec = IPAddressPoolSpec {

@@ -119,12 +119,13 @@ impl Taken {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn range() -> impl Strategy<Value = AddressRange> {
+    /// Short ranges of both families that often overlap.
+    pub(crate) fn range() -> impl Strategy<Value = AddressRange> {
         (any::<bool>(), 0..60u32, 0..12u32).prop_map(|(v6, first, more)| {
             let address = |at: u32| match v6 {
                 true => std::net::IpAddr::from(std::net::Ipv6Addr::from(u128::from(at))),
