@@ -44,6 +44,8 @@ pub mod reason {
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
     /// With `ResolvedRefs=False`: something that the object names does not exist.
     pub const REF_NOT_FOUND: &str = "RefNotFound";
+    /// With `ResolvedRefs=False`: what the object names exists and is of no use, such as a Secret without a password.
+    pub const REF_NOT_USABLE: &str = "RefNotUsable";
     /// With `Programmed=True`: in force on every node that it concerns.
     pub const PROGRAMMED: &str = "Programmed";
     /// With `ferrolb.io/AddressConflict=True`: the address went to the Service that was created first.

@@ -1,9 +1,10 @@
 //! What the status of an object that a person wrote says of it.
 
 use ferrolb_allocation::PoolCounters;
-use ferrolb_api::conditions::{ACCEPTED, EXHAUSTED, OVERLAPPING, reason, status};
+use ferrolb_api::InForce;
+use ferrolb_api::conditions::{ACCEPTED, EXHAUSTED, OVERLAPPING, RESOLVED_REFS, reason, status};
 use ferrolb_api::v1beta1::{HeldAddresses, IPAddressPoolStatus};
-use ferrolb_rules::{Family, Overlaps, Pool, Refusal};
+use ferrolb_rules::{Family, Overlaps, Pool, Refusal, Unresolved};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
@@ -93,6 +94,30 @@ pub fn accepted(refusals: &[&Refusal], caveat: Option<&str>) -> Answer {
         reason::INVALID
     };
     Answer::new(ACCEPTED, false, word, sentences.join("\n"))
+}
+
+/// Whether everything exists that an object names.
+#[must_use]
+pub fn resolved_refs(unresolved: &[Unresolved]) -> Answer {
+    if unresolved.is_empty() {
+        let message = "Everything that the object names exists.";
+        return Answer::new(RESOLVED_REFS, true, reason::RESOLVED_REFS, message);
+    }
+    let mut sentences: Vec<String> = unresolved
+        .iter()
+        .take(SENTENCES_AT_MOST)
+        .map(|unresolved| clipped(&format!("{}: {}", unresolved.field, unresolved.text)))
+        .collect();
+    if unresolved.len() > SENTENCES_AT_MOST {
+        let more = unresolved.len() - SENTENCES_AT_MOST;
+        sentences.push(format!("and {more} more problems of this kind"));
+    }
+    let word = if unresolved.iter().any(|unresolved| unresolved.missing) {
+        reason::REF_NOT_FOUND
+    } else {
+        reason::REF_NOT_USABLE
+    };
+    Answer::new(RESOLVED_REFS, false, word, sentences.join("\n"))
 }
 
 /// Whether a pool that is `in_force` has nothing left to give in some family. What it says stays the same for as long as the
@@ -199,12 +224,14 @@ fn clipped(sentence: &str) -> String {
     }
 }
 
-/// The status of a pool: its counters, zero while it is not in force, the addresses that are `held` back, and its conditions.
+/// The status of a pool: its counters, zero while it is not in force, the addresses that are `held` back, its conditions, and
+/// in which form it is in force.
 #[must_use]
 pub fn pool_status(
     counters: Option<PoolCounters>,
     held: Vec<HeldAddresses>,
     conditions: Vec<Condition>,
+    in_force: Option<InForce>,
 ) -> IPAddressPoolStatus {
     let counters = counters.unwrap_or_default();
     IPAddressPoolStatus {
@@ -214,6 +241,7 @@ pub fn pool_status(
         available_ipv6: counters.available_v6,
         held_addresses: held,
         conditions,
+        in_force,
     }
 }
 
@@ -221,11 +249,11 @@ pub fn pool_status(
 #[must_use]
 pub fn pool_patch(status: &IPAddressPoolStatus) -> Value {
     let mut patch = json!({"status": status});
-    // An empty list is not written, and a field that a merge patch does not name stays as it is.
-    if status.held_addresses.is_empty()
-        && let Some(status) = patch.get_mut("status").and_then(Value::as_object_mut)
-    {
-        status.insert("heldAddresses".to_owned(), Value::Null);
+    // What is empty is not written, and a field that a merge patch does not name stays as it is.
+    if let Some(written) = patch.get_mut("status").and_then(Value::as_object_mut) {
+        for field in ["heldAddresses", "inForce"] {
+            written.entry(field).or_insert(Value::Null);
+        }
     }
     patch
 }
@@ -389,12 +417,17 @@ mod tests {
             until: "2026-01-01T00:00:00Z".to_owned(),
             service: None,
         };
-        let mut stored = json!({"status": pool_status(None, vec![held], Vec::new())});
+        let in_force = ferrolb_api::InForce {
+            observed_generation: Some(1),
+            form: "{}".to_owned(),
+        };
+        let mut stored =
+            json!({"status": pool_status(None, vec![held], Vec::new(), Some(in_force))});
         assert_eq!(
             stored["status"]["heldAddresses"][0]["addresses"],
             "10.0.0.1"
         );
-        let wanted = pool_status(None, Vec::new(), Vec::new());
+        let wanted = pool_status(None, Vec::new(), Vec::new(), None);
         json_patch::merge(&mut stored, &pool_patch(&wanted));
         assert_eq!(stored, json!({"status": wanted}));
     }

@@ -4,44 +4,74 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use ferrolb_allocation::PoolCounters;
-use ferrolb_api::ObjectKey;
 use ferrolb_api::v1beta1::{HeldAddresses, IPAddressPool};
+use ferrolb_api::v1beta2::BGPPeer;
+use ferrolb_api::{InForce, ObjectKey};
 use ferrolb_cluster::{ConfigurationStores, Leadership, Outcome, Store, Stored, Writer};
-use ferrolb_rules::{LastGood, Overlaps, Refusal, overlaps};
+use ferrolb_rules::{
+    LastGood, Overlaps, References, Refusal, Unresolved, overlaps, unresolved_secret,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use crate::conditions::{accepted, exhausted, overlapping, pool_patch, pool_status, with};
+use crate::conditions::{
+    Answer, accepted, exhausted, overlapping, pool_patch, pool_status, resolved_refs, with,
+};
 use crate::unreadable::Unreadable;
 
 /// A status that shall be written: kind, object, version and merge patch.
 pub type StatusWrite = (&'static str, ObjectKey, String, Value);
 
+/// What is said of the Secret of a name: that it is of use as a password of peers, or why not; nothing where there is none.
+pub type Usable<'a> = dyn Fn(&str) -> Option<Result<(), String>> + 'a;
+
+/// What was found out about all objects.
+pub struct Findings<'a> {
+    /// The objects, with the statuses that they have.
+    pub stores: &'a ConfigurationStores,
+    /// What is wrong with some.
+    pub refusals: &'a [Refusal],
+    /// What is in force.
+    pub last_good: &'a LastGood,
+    /// Those that cannot be read.
+    pub unreadable: &'a Unreadable,
+    /// The Secrets of our namespace; nothing while they are not listed.
+    pub secrets: Option<&'a Usable<'a>>,
+    /// When.
+    pub now: &'a Time,
+}
+
 /// The statuses that are not what they should be. `counters` and `held` are asked for a pool by its name.
 #[must_use]
 pub fn outdated(
-    stores: &ConfigurationStores,
-    refusals: &[Refusal],
-    last_good: &LastGood,
-    unreadable: &Unreadable,
+    findings: &Findings<'_>,
     counters: impl Fn(&str) -> Option<PoolCounters>,
     held: impl Fn(&str) -> Vec<HeldAddresses>,
-    now: &Time,
 ) -> Vec<StatusWrite> {
+    let Findings {
+        stores,
+        refusals,
+        last_good,
+        unreadable,
+        secrets,
+        now,
+    } = findings;
     let mut by_object: BTreeMap<(&str, &str), Vec<&Refusal>> = BTreeMap::new();
-    for refusal in refusals {
+    for refusal in *refusals {
         by_object
             .entry((refusal.kind, &refusal.name))
             .or_default()
             .push(refusal);
     }
-    let refused =
-        |kind: &str, name: &str| by_object.get(&(kind, name)).cloned().unwrap_or_default();
-    let kept = |kind: &'static str, name: &str| {
+    let acceptance = |kind: &'static str, name: &str, caveat: Option<String>| {
+        let refused = by_object.get(&(kind, name)).map_or(&[][..], Vec::as_slice);
         let kept = last_good.keeps(kind, name);
-        kept.then(|| "What it said before it broke a rule stays in force.".to_owned())
+        let kept = kept.then(|| {
+            "What it said before it broke a rule stays in force (status.inForce).".to_owned()
+        });
+        accepted(refused, kept.or(caveat).as_deref())
     };
     let mut writes = Vec::new();
     let pools = stores.pools.snapshot();
@@ -55,17 +85,15 @@ pub fn outdated(
         let counters = counters(name);
         let in_force = last_good.configuration().pools.get(name).zip(counters);
         let answers = [
-            accepted(
-                &refused("IPAddressPool", name),
-                kept("IPAddressPool", name).as_deref(),
-            ),
+            acceptance("IPAddressPool", name, None),
             exhausted(in_force),
             overlapping(overlaps.get(name)),
         ];
         let existing = stored.status.clone().unwrap_or_default();
         let generation = stored.metadata.generation;
         let conditions = with(&existing.conditions, generation, answers, now);
-        let wanted = pool_status(counters, held(name), conditions);
+        let form = last_good.in_force("IPAddressPool", name, generation);
+        let wanted = pool_status(counters, held(name), conditions, form);
         if stored.status.as_ref() != Some(&wanted) {
             writes.push((
                 "IPAddressPool",
@@ -75,39 +103,68 @@ pub fn outdated(
             ));
         }
     }
+    let objects = stores.objects();
+    let references = References {
+        configuration: last_good.configuration(),
+        objects: &objects,
+    };
+    let peers = &last_good.configuration().peers;
+    let not_carried_out = |name: &str| peers.get(name)?.not_carried_out();
     macro_rules! kind {
-        ($store:ident, $kind:literal, $caveat:expr) => {
-            writes.extend(acceptance(
+        ($store:ident, $kind:literal, |$object:ident| $answers:expr) => {
+            writes.extend(statuses(
+                findings,
                 &stores.$store,
                 $kind,
-                |object| object.status.as_ref().map(|status| &status.conditions),
-                $caveat,
-                &refused,
-                unreadable,
-                now,
+                |object| {
+                    let status = object.status.as_ref()?;
+                    Some((&status.conditions, status.in_force.as_ref()))
+                },
+                |$object| $answers,
             ));
         };
     }
-    kind!(l2_advertisements, "L2Advertisement", |advertisement| kept(
-        "L2Advertisement",
-        &advertisement.name_any()
-    ));
-    kind!(
-        bgp_advertisements,
-        "BGPAdvertisement",
-        |advertisement| kept("BGPAdvertisement", &advertisement.name_any())
-    );
-    kind!(peers, "BGPPeer", |peer| kept("BGPPeer", &peer.name_any())
-        .or_else(|| {
-            let peers = &last_good.configuration().peers;
-            peers.get(&peer.name_any())?.not_carried_out()
-        }));
-    kind!(bfd_profiles, "BFDProfile", |_| None);
-    kind!(communities, "Community", |community| kept(
+    kind!(l2_advertisements, "L2Advertisement", |object| vec![
+        acceptance("L2Advertisement", &object.name_any(), None),
+        resolved_refs(&references.of_l2_advertisement(object)),
+    ]);
+    kind!(bgp_advertisements, "BGPAdvertisement", |object| vec![
+        acceptance("BGPAdvertisement", &object.name_any(), None),
+        resolved_refs(&references.of_bgp_advertisement(object)),
+    ]);
+    kind!(peers, "BGPPeer", |object| {
+        let name = object.name_any();
+        let mut unresolved: Vec<_> = references.of_peer(object).into_iter().collect();
+        if let Some(secrets) = secrets {
+            unresolved.extend(of_secret(object, secrets));
+        }
+        vec![
+            acceptance("BGPPeer", &name, not_carried_out(&name)),
+            resolved_refs(&unresolved),
+        ]
+    });
+    kind!(communities, "Community", |object| vec![acceptance(
         "Community",
-        &community.name_any()
+        &object.name_any(),
+        None
+    )]);
+    // Nothing of a profile that is broken is in force.
+    writes.extend(statuses(
+        findings,
+        &stores.bfd_profiles,
+        "BFDProfile",
+        |profile| Some((&profile.status.as_ref()?.conditions, None)),
+        |profile| vec![acceptance("BFDProfile", &profile.name_any(), None)],
     ));
     writes
+}
+
+/// What is wrong with the Secret that a peer names, if it names one.
+fn of_secret(peer: &BGPPeer, secrets: &Usable<'_>) -> Option<Unresolved> {
+    let secret = peer.spec.password_secret.as_ref()?;
+    let name = secret.name.as_deref().filter(|name| !name.is_empty())?;
+    let namespace = peer.namespace().unwrap_or_default();
+    unresolved_secret(name, &namespace, secrets(name).as_ref())
 }
 
 /// Which pools overlap with which. None does while none is refused, and that is nearly always.
@@ -126,30 +183,32 @@ fn overlaps_of(
     overlaps(objects, last_good.configuration())
 }
 
-fn acceptance<'r, K: Resource<DynamicType = ()> + Debug>(
+/// The statuses of one kind that are not what they should be. `existing` is what an object's status says now: its conditions, and
+/// in which form it is in force.
+fn statuses<K: Resource<DynamicType = ()> + Debug>(
+    findings: &Findings<'_>,
     store: &Store<K>,
     kind: &'static str,
-    conditions: impl Fn(&Stored<K>) -> Option<&Vec<Condition>>,
-    caveat: impl Fn(&K) -> Option<String>,
-    refused: &impl Fn(&str, &str) -> Vec<&'r Refusal>,
-    unreadable: &Unreadable,
-    now: &Time,
+    existing: impl Fn(&Stored<K>) -> Option<(&Vec<Condition>, Option<&InForce>)>,
+    answers: impl Fn(&K) -> Vec<Answer>,
 ) -> Vec<StatusWrite> {
     let mut writes = Vec::new();
     let snapshot = store.snapshot();
     let readable = snapshot
         .iter()
-        .filter(|(key, _)| !unreadable.contains(kind, key));
+        .filter(|(key, _)| !findings.unreadable.contains(kind, key));
     for (key, stored) in readable {
-        let existing = conditions(stored).map_or(&[][..], Vec::as_slice);
-        let answer = accepted(&refused(kind, key.name()), caveat(stored).as_deref());
-        let wanted = with(existing, stored.meta().generation, [answer], now);
-        if existing != wanted {
+        let (existing, recorded) =
+            existing(stored).map_or((&[][..], None), |(all, form)| (all.as_slice(), form));
+        let generation = stored.meta().generation;
+        let wanted = with(existing, generation, answers(stored), findings.now);
+        let form = findings.last_good.in_force(kind, key.name(), generation);
+        if existing != wanted || recorded != form.as_ref() {
             writes.push((
                 kind,
                 key.clone(),
                 stored.resource_version().to_owned(),
-                json!({"status": {"conditions": wanted}}),
+                json!({"status": {"conditions": wanted, "inForce": form}}),
             ));
         }
     }

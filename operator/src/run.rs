@@ -10,8 +10,8 @@ use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
     KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
 };
-use ferrolb_rules::{LastGood, Pool, Refusal};
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use ferrolb_rules::{LastGood, Pool, Refusal, password_of};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::carry_out::{Again, CarryOut};
-use crate::configuration::{self, Written};
+use crate::configuration::{self, Findings, Written};
 use crate::decide::{Decider, Seen};
 use crate::holds;
 use crate::metrics::Metrics;
@@ -42,6 +42,10 @@ pub struct Stores {
     pub namespaces: Store<ferrolb_allocation::Namespace>,
     /// What people configured.
     pub configuration: ConfigurationStores,
+    /// What the Secrets of our namespace are good for as passwords of peers. Nothing of what they hold is kept.
+    pub secrets: Store<Result<(), String>>,
+    /// Our namespace.
+    namespace: Arc<str>,
 }
 
 impl Stores {
@@ -65,10 +69,17 @@ impl Stores {
                 &WatchConfig::most_recent(),
                 Status::Kept,
             ),
+            secrets: watch(
+                Api::<Secret>::namespaced(client.clone(), namespace),
+                WatchConfig::most_recent(),
+                |secret: &Secret| Some(password_of(secret).map(drop)),
+            ),
+            namespace: namespace.into(),
         }
     }
 
-    /// Whether every store is complete.
+    /// Whether every store is complete, but for the Secrets: all that depends on them is a condition, and no Service shall wait
+    /// for it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.services.is_ready() && self.namespaces.is_ready() && self.configuration.is_ready()
@@ -110,6 +121,7 @@ struct Feeds {
     services: ChangeFeed,
     namespaces: ChangeFeed,
     configuration: ConfigurationFeed,
+    secrets: ChangeFeed,
 }
 
 impl Run {
@@ -134,7 +146,7 @@ impl Run {
             metrics,
             in_force: None,
             refusals: Vec::new(),
-            last_good: LastGood::default(),
+            last_good: LastGood::of_the_writer(),
             status_write: JoinSet::new(),
             retry: KeyedBackoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             retry_at: BTreeSet::new(),
@@ -159,6 +171,7 @@ impl Run {
             services: self.stores.services.subscribe_with(notify.clone()),
             namespaces: self.stores.namespaces.subscribe_with(notify.clone()),
             configuration: self.stores.configuration.subscribe_with(&notify),
+            secrets: self.stores.secrets.subscribe_with(notify.clone()),
             notify,
         };
         // The first take of each feed says "all"; configuration and namespaces come first, claims before decisions.
@@ -231,6 +244,7 @@ impl Run {
     fn look(&mut self, feeds: &Feeds) -> bool {
         let mut changes = feeds.services.take();
         let configured = feeds.configuration.take();
+        let statuses = configured | !feeds.secrets.take().is_empty();
         let everything = Changes {
             all: true,
             keys: BTreeSet::new(),
@@ -266,7 +280,7 @@ impl Run {
         let now = Timestamp::now();
         let woken = self.decider.wake_at().is_some_and(|at| at <= now);
         if changes.is_empty() && !woken {
-            return configured;
+            return statuses;
         }
         let services = self.stores.services.clone();
         self.decider
@@ -349,14 +363,22 @@ impl Run {
         let counters = |pool: &str| of_pools.get(pool).copied();
         let kept = self.decider.holds();
         let held = |pool: &str| holds::to_status(kept.get(pool).cloned().unwrap_or_default());
+        let secrets = &self.stores.secrets;
+        let usable = |name: &str| {
+            let stored = secrets.get(&ObjectKey::new(&self.stores.namespace, name))?;
+            Some(stored.value().as_ref().clone())
+        };
         let mut writes = configuration::outdated(
-            &self.stores.configuration,
-            &self.refusals,
-            &self.last_good,
-            &self.unreadable,
+            &Findings {
+                stores: &self.stores.configuration,
+                refusals: &self.refusals,
+                last_good: &self.last_good,
+                unreadable: &self.unreadable,
+                secrets: secrets.is_ready().then_some(&usable),
+                now: &now,
+            },
             counters,
             held,
-            &now,
         );
         writes.extend(self.unreadable.writes(counters, held, &now));
         if !writes.is_empty() {

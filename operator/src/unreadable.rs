@@ -72,7 +72,7 @@ impl Unreadable {
                     // The schema asks for the counters beside it.
                     "IPAddressPool" => {
                         let name = key.name();
-                        pool_patch(&pool_status(counters(name), held(name), conditions))
+                        pool_patch(&pool_status(counters(name), held(name), conditions, None))
                     }
                     _ => json!({"status": {"conditions": conditions}}),
                 };

@@ -160,6 +160,46 @@ async fn a_pool_is_exhausted_until_an_address_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operator_that_starts_goes_on_with_what_a_broken_pool_said_before() {
+    let server = ApiServer::default();
+    let form = || {
+        let pool = server.get(POOLS, SYSTEM, "p").unwrap();
+        let form = pool["status"]["inForce"]["form"]
+            .as_str()
+            .map(str::to_owned);
+        form.map(|form| serde_json::from_str::<Value>(&form).unwrap())
+    };
+    let first = start(&server);
+    server.put(POOLS, pool("p", &["10.0.0.0/24"], "2026-01-01T00:00:00Z"));
+    let accepted = || answer(&server, "p", "Accepted");
+    until("it is accepted", || accepted() == "True/Accepted").await;
+    let in_force = form().unwrap();
+    assert_eq!(in_force["spec"]["addresses"], json!(["10.0.0.0/24"]));
+    // Nobody sees the edit that breaks it.
+    first.cancel();
+    rest().await;
+    edit(&server, "p", &["10.0.0.0/24", "nonsense"]);
+    server.put(SERVICES, objects::service("default", "a"));
+    let _stop = start(&server);
+    until("it is not accepted", || accepted() == "False/Invalid").await;
+    assert!(message(&server, "p", "Accepted").ends_with("stays in force (status.inForce)."));
+    until("a is served by it", || has_an_address(&server, "a")).await;
+    rest().await;
+    assert_eq!(form().unwrap(), in_force);
+    // A pool that never was in force has no such form.
+    server.put(POOLS, pool("q", &["nonsense"], "2026-01-01T00:00:00Z"));
+    until("q is not accepted", || {
+        answer(&server, "q", "Accepted") == "False/Invalid"
+    })
+    .await;
+    let status = server.get(POOLS, SYSTEM, "q").unwrap()["status"].clone();
+    assert_eq!(status.get("inForce"), None, "{status}");
+    edit(&server, "p", &["10.0.0.0/25"]);
+    until("it is accepted again", || accepted() == "True/Accepted").await;
+    assert_eq!(form().unwrap()["spec"]["addresses"], json!(["10.0.0.0/25"]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_annotation_is_told_on_the_pool_and_leaves_it_in_force() {
     let server = ApiServer::default();
     server.put(POOLS, pool("p", &["10.0.0.0/24"], "2026-01-01T00:00:00Z"));
@@ -172,7 +212,7 @@ async fn a_bad_annotation_is_told_on_the_pool_and_leaves_it_in_force() {
         message(&server, "p", "Accepted"),
         "metadata.annotations[ferrolb.io/exclude]: \"10.0.1.1\" has no address in common with spec.addresses; \
          remove it, or write addresses of this pool\n\
-         What it said before it broke a rule stays in force."
+         What it said before it broke a rule stays in force (status.inForce)."
     );
     assert_eq!(
         answer(&server, "p", "Exhausted"),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrolb_announcement::{Node, Service, TrafficPolicy};
 use ferrolb_api::annotations;
+use ferrolb_rules::password_of;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -185,8 +186,7 @@ pub fn seed(object: &core::Pod, port: u16) -> Option<Seed> {
 /// The TCP-MD5 key of a Secret of type basic-auth (reference 1.4, passwordSecret).
 #[must_use]
 pub fn password(object: &core::Secret) -> Option<Key> {
-    let value = object.data.as_ref()?.get("password")?;
-    String::from_utf8(value.0.clone()).ok().map(Key)
+    password_of(object).ok().map(Key)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use validator::Validate;
 
 use crate::absent::absent_is_default;
 use crate::cel::{Rule, list};
+use crate::in_force::InForce;
 
 /// What to announce by BGP. With neither pool names nor pool selectors it covers every pool.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
@@ -131,4 +132,8 @@ pub struct BGPAdvertisementStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
+
+    /// In which form the object is in force; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
 }

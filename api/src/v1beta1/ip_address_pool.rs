@@ -6,6 +6,8 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use validator::Validate;
 
+use crate::in_force::InForce;
+
 /// Addresses that FerroLB may hand out, and to whom.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[kube(
@@ -121,6 +123,10 @@ pub struct IPAddressPoolStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
+
+    /// In which form the object is in force; absent where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
 }
 
 /// Addresses that wait for the end of the pool's ferrolb.io/reuse-hold.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use validator::Validate;
 
 use crate::absent::absent_is_default;
+use crate::in_force::InForce;
 
 /// What to announce by ARP and NDP. With neither pool names nor pool selectors it covers every pool.
 #[derive(
@@ -95,4 +96,8 @@ pub struct L2AdvertisementStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
+
+    /// In which form the object is in force; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
 }

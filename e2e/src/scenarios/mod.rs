@@ -7,6 +7,7 @@ pub mod bgp;
 mod certificates;
 mod compatibility;
 mod faults;
+mod in_force;
 pub mod layer2;
 mod traces;
 mod validation;
@@ -40,10 +41,11 @@ impl Scenario {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    let first: [&[Scenario]; 6] = [
+    let first: [&[Scenario]; 7] = [
         workloads::SCENARIOS,
         compatibility::SCENARIOS,
         bad_input::SCENARIOS,
+        in_force::SCENARIOS,
         validation::SCENARIOS,
         certificates::SCENARIOS,
         webhook::SCENARIOS,

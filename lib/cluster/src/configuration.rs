@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferrolb_api::keep_what_is_in_force;
 use ferrolb_api::v1beta1::{
     BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement,
 };
@@ -35,12 +36,13 @@ pub struct ConfigurationStores {
     pub communities: Store<Community>,
 }
 
-/// Whether an object's status is kept. Who writes it needs it; to anyone else it is noise that would wake them.
+/// Whether an object's status is kept. Who writes it needs it; to anyone else it is noise that would wake them, but for what
+/// it says of a form that is in force and is not the object as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Kept.
     Kept,
-    /// Dropped.
+    /// Dropped, but for `inForce`.
     Dropped,
 }
 
@@ -51,7 +53,7 @@ impl ConfigurationStores {
     /// Watches all six kinds.
     pub fn watch(client: &Client, namespace: &str, config: &WatchConfig, status: Status) -> Self {
         macro_rules! kind {
-            ($kind:ty) => {
+            ($kind:ty, $drop:expr) => {
                 watch_guarded(
                     Api::<DeserializeGuard<$kind>>::namespaced(client.clone(), namespace),
                     config.clone(),
@@ -59,7 +61,7 @@ impl ConfigurationStores {
                         let mut kept = object.clone();
                         kept.metadata = essential(&object.metadata);
                         if status == Status::Dropped {
-                            kept.status = None;
+                            $drop(&mut kept);
                         }
                         Some(kept)
                     },
@@ -67,12 +69,12 @@ impl ConfigurationStores {
             };
         }
         ConfigurationStores {
-            pools: kind!(IPAddressPool),
-            l2_advertisements: kind!(L2Advertisement),
-            bgp_advertisements: kind!(BGPAdvertisement),
-            peers: kind!(BGPPeer),
-            bfd_profiles: kind!(BFDProfile),
-            communities: kind!(Community),
+            pools: kind!(IPAddressPool, keep_what_is_in_force),
+            l2_advertisements: kind!(L2Advertisement, keep_what_is_in_force),
+            bgp_advertisements: kind!(BGPAdvertisement, keep_what_is_in_force),
+            peers: kind!(BGPPeer, keep_what_is_in_force),
+            bfd_profiles: kind!(BFDProfile, |profile: &mut BFDProfile| profile.status = None),
+            communities: kind!(Community, keep_what_is_in_force),
         }
     }
 
@@ -124,7 +126,7 @@ impl ConfigurationStores {
 
     /// What is in force now, beside what was in force `before`, and what is set aside.
     pub fn read(&self, before: &mut LastGood) -> (Configuration, Vec<Refusal>) {
-        self.objects().with(|objects| before.read(objects))
+        before.read(&self.objects())
     }
 
     /// All objects as they are now.

@@ -83,13 +83,9 @@ fn operator() -> Permissions {
             ),
             // Creation cannot be limited by name, because the API server does not know the name yet when it decides.
             rule("", &["secrets"], &["create"]),
-            named(
-                "",
-                "secrets",
-                &[names::WEBHOOK_CERTIFICATE],
-                &["list", "watch", "patch"],
-            ),
-            named("", "secrets", &[names::MEMBERSHIP_SECRET], &WATCH),
+            named("", "secrets", &[names::WEBHOOK_CERTIFICATE], &["patch"]),
+            // Whether the Secret that a BGPPeer names exists and is of use is said on the BGPPeer. Any may be named.
+            rule("", &["secrets"], &WATCH),
         ],
     }
 }

@@ -15,6 +15,7 @@ use crate::fields;
 use crate::last_good::LastGood;
 use crate::peers::Peer;
 use crate::pools::Pool;
+use crate::reading;
 use crate::refusal::Refusal;
 
 /// The objects that people wrote, all of our own namespace.
@@ -54,7 +55,8 @@ impl Configuration {
     /// would not take over anything new at all, reference 2.6). Of two pools that overlap the older stays in force.
     #[must_use]
     pub fn from_objects(objects: &Objects<'_>) -> (Configuration, Vec<Refusal>) {
-        LastGood::default().read(objects)
+        let read = reading::read(objects, &LastGood::default());
+        (read.configuration, read.refusals)
     }
 
     /// The one pool that all of `addresses` are in.

@@ -17,6 +17,7 @@ use crate::nodes::Node;
 use crate::peers;
 use crate::pools;
 use crate::reading::{self, Read};
+use crate::references::References;
 use crate::refusal::Refusal;
 use crate::routers::Routers;
 use crate::taken::Taken;
@@ -41,8 +42,6 @@ pub struct Known {
     pub(crate) routers: Routers,
     /// Addresses of pools that are not in force.
     pub(crate) set_aside: Taken,
-    /// Names of all BFDProfiles.
-    pub(crate) bfd_profiles: BTreeSet<String>,
     /// Who uses which BFDProfile.
     bfd_profile_users: BTreeMap<String, String>,
     /// The nodes; `None` where they are not known, so that nothing is said of them.
@@ -60,7 +59,7 @@ impl Known {
             taken,
             routers,
             ..
-        } = objects.with(|objects| before.read_all(objects));
+        } = before.read_all(&objects);
         let mut set_aside = Taken::default();
         for object in &objects.pools {
             let name = object.name_any();
@@ -87,11 +86,6 @@ impl Known {
             taken,
             routers,
             set_aside,
-            bfd_profiles: objects
-                .bfd_profiles
-                .iter()
-                .map(|profile| profile.name_any())
-                .collect(),
             bfd_profile_users,
             nodes,
             something: true,
@@ -103,6 +97,14 @@ impl Known {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.last_good.configuration()
+    }
+
+    /// What can be named.
+    pub(crate) fn references(&self) -> References<'_> {
+        References {
+            configuration: self.configuration(),
+            objects: &self.objects,
+        }
     }
 
     /// Judges an IPAddressPool.

@@ -194,11 +194,13 @@ fn pieces_of(pool: &IPAddressPool, in_force: &Configuration) -> Vec<Piece> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use ferrolb_api::v1beta1::IPAddressPoolSpec;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::configuration::Objects;
+    use crate::all_objects::AllObjects;
     use crate::last_good::LastGood;
     use crate::taken::tests::range;
 
@@ -211,9 +213,9 @@ mod tests {
     }
 
     fn read(last_good: &mut LastGood, pools: &[&IPAddressPool]) -> BTreeMap<String, Vec<String>> {
-        let objects = Objects {
-            pools,
-            ..Objects::default()
+        let objects = AllObjects {
+            pools: pools.iter().map(|pool| Arc::new((*pool).clone())).collect(),
+            ..AllObjects::default()
         };
         let (configuration, _) = last_good.read(&objects);
         let sentences = |of: Overlaps| of.named.iter().map(ToString::to_string).collect();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ferrolb_api::{StaysInForce, keep_what_is_in_force};
 use ferrolb_rules::{AllObjects, Known, LastGood, Refusal, Verdict};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -60,6 +61,30 @@ fn all(written: &[Written]) -> AllObjects {
         bfd_profiles: of("BFDProfile", written),
         communities: of("Community", written),
     }
+}
+
+/// The same objects with statuses that say what is in force of each.
+fn recorded(mut objects: AllObjects, last_good: &LastGood, reduced: bool) -> AllObjects {
+    fn record<K: StaysInForce + kube::Resource<DynamicType = ()>>(
+        all: &mut [Arc<K>],
+        last_good: &LastGood,
+        reduced: bool,
+    ) {
+        for object in all {
+            let object = Arc::make_mut(object);
+            let form = last_good.in_force(&K::kind(&()), &object.name_any(), Some(1));
+            object.keep_of_status(form);
+            if reduced {
+                keep_what_is_in_force(object);
+            }
+        }
+    }
+    record(&mut objects.pools, last_good, reduced);
+    record(&mut objects.l2_advertisements, last_good, reduced);
+    record(&mut objects.bgp_advertisements, last_good, reduced);
+    record(&mut objects.peers, last_good, reduced);
+    record(&mut objects.communities, last_good, reduced);
+    objects
 }
 
 fn texts(all: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
@@ -187,7 +212,7 @@ proptest! {
                 Some(place) => then[place] = object.clone(),
                 None => then.push(object.clone()),
             }
-            let (_, refusals) = all(&then).with(|objects| last_good.clone().read(objects));
+            let (_, refusals) = last_good.clone().read(&all(&then));
             let mut afterwards: Vec<Refusal> = refusals
                 .into_iter()
                 .filter(|refusal| refusal.kind == object.kind && refusal.name == object.name)
@@ -208,6 +233,38 @@ proptest! {
             if before.is_empty() || unchecked {
                 stored = then;
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    /// A process that starts, at rest or beside an edit that nobody has seen yet, goes on with what was in force. `reduced` is
+    /// what those keep of a status that only read it.
+    #[test]
+    fn who_starts_anew_goes_on_with_what_was_in_force(
+        history in prop::collection::vec(written(), 1..14),
+        reduced in any::<bool>(),
+    ) {
+        let (mut stored, mut last_good): (Vec<Written>, _) = (Vec::new(), LastGood::of_the_writer());
+        for mut object in history {
+            match stored.iter().position(|other| (other.kind, &other.name) == (object.kind, &object.name)) {
+                Some(place) => {
+                    object.created = stored[place].created;
+                    stored[place] = object;
+                }
+                None => stored.push(object),
+            }
+            let edited = recorded(all(&stored), &last_good, reduced);
+            let begun = LastGood::default().read(&edited);
+            let went_on = last_good.read(&all(&stored));
+            prop_assert_eq!(&begun, &went_on, "beside an edit, {:?}", stored);
+            let at_rest = recorded(all(&stored), &last_good, reduced);
+            let mut anew = LastGood::default();
+            let begun = anew.read(&at_rest);
+            prop_assert_eq!(&begun, &last_good.clone().read(&all(&stored)), "at rest, {:?}", stored);
+            let again = recorded(all(&stored), &anew, reduced);
+            prop_assert_eq!(format!("{at_rest:?}"), format!("{again:?}"), "it writes down the same");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! An edit that breaks an object leaves in force what it said before, and takes nothing from others.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::sync::Arc;
+
 use ferrolb_api::v1beta1::{
     BGPAdvertisement, BGPAdvertisementSpec, Community, CommunityAlias, CommunitySpec,
     IPAddressPool, IPAddressPoolSpec,
 };
 use ferrolb_api::v1beta2::{BGPPeer, BGPPeerSpec};
-use ferrolb_rules::{Configuration, LastGood, Objects};
+use ferrolb_api::{InForce, StaysInForce, form_of};
+use ferrolb_rules::{AllObjects, Configuration, LastGood};
 
 fn pool(name: &str, addresses: &[&str]) -> IPAddressPool {
     let spec = IPAddressPoolSpec {
@@ -26,10 +29,17 @@ fn advertisement(name: &str, local_pref: i64) -> BGPAdvertisement {
     BGPAdvertisement::new(name, spec)
 }
 
+fn shared<K: Clone>(objects: &[&K]) -> Vec<Arc<K>> {
+    objects
+        .iter()
+        .map(|object| Arc::new((*object).clone()))
+        .collect()
+}
+
 fn pools(last_good: &mut LastGood, pools: &[&IPAddressPool]) -> (Configuration, usize) {
-    let (configuration, refusals) = last_good.read(&Objects {
-        pools,
-        ..Objects::default()
+    let (configuration, refusals) = last_good.read(&AllObjects {
+        pools: shared(pools),
+        ..AllObjects::default()
     });
     (configuration, refusals.len())
 }
@@ -113,10 +123,10 @@ fn an_advertisement_outlives_the_community_that_it_names() {
     adv.spec.communities = vec!["blue".to_owned()];
     let mut last_good = LastGood::default();
     let mut read = |communities: &[&Community]| {
-        last_good.read(&Objects {
-            bgp_advertisements: &[&adv],
-            communities,
-            ..Objects::default()
+        last_good.read(&AllObjects {
+            bgp_advertisements: shared(&[&adv]),
+            communities: shared(communities),
+            ..AllObjects::default()
         })
     };
     let (with, refusals) = read(&[&community]);
@@ -139,9 +149,9 @@ fn a_peer_that_is_broken_by_an_edit_keeps_its_session() {
     );
     let mut last_good = LastGood::default();
     let mut read = |peer: &BGPPeer| {
-        last_good.read(&Objects {
-            peers: &[peer],
-            ..Objects::default()
+        last_good.read(&AllObjects {
+            peers: shared(&[peer]),
+            ..AllObjects::default()
         })
     };
     let (before, _) = read(&peer);
@@ -159,10 +169,10 @@ fn a_second_local_preference_for_the_same_routes_is_refused_and_leaves_the_first
     );
     let mut last_good = LastGood::default();
     let mut read = |all: &[&BGPAdvertisement]| {
-        last_good.read(&Objects {
-            pools: &[&pool],
-            bgp_advertisements: all,
-            ..Objects::default()
+        last_good.read(&AllObjects {
+            pools: shared(&[&pool]),
+            bgp_advertisements: shared(all),
+            ..AllObjects::default()
         })
     };
     assert!(read(&[&one]).1.is_empty());
@@ -203,4 +213,49 @@ fn a_pool_that_is_relabelled_stays_in_force_beside_one_that_wants_its_addresses(
     assert_eq!(configuration.pools["b"].labels.len(), 1);
     assert_eq!(refusals, 1);
     assert!(last_good.keeps("IPAddressPool", "a"));
+}
+
+/// Of two edits one after the other a watch may show only the second, and not to every process.
+#[test]
+fn who_follows_takes_over_what_the_writer_says_of_an_edit_that_both_have_seen() {
+    let kept = |last_good: &mut LastGood, status: Option<(i64, &str)>| {
+        let mut broken = pool("p", &["nonsense"]);
+        broken.metadata.generation = Some(3);
+        broken.keep_of_status(status.map(|(generation, addresses)| InForce {
+            observed_generation: Some(generation),
+            form: form_of(&pool("p", &[addresses])),
+        }));
+        let (configuration, _) = pools(last_good, &[&broken]);
+        let ranges = configuration.pools.get("p").map(|pool| pool.ranges.clone());
+        ranges.map(|ranges| ranges[0].to_string())
+    };
+    let remembering = |mut last_good: LastGood| {
+        pools(&mut last_good, &[&pool("p", &["10.0.2.0/24"])]);
+        last_good
+    };
+    let expected = |text: &str| Some(text.to_owned());
+    let mut follower = remembering(LastGood::default());
+    let own = expected("10.0.2.0/24");
+    let others = expected("10.0.1.0/24");
+    assert_eq!(
+        kept(&mut follower, Some((2, "10.0.1.0/24"))),
+        own,
+        "it has not seen this edit"
+    );
+    assert_eq!(kept(&mut follower, Some((3, "10.0.1.0/24"))), others);
+    assert_eq!(kept(&mut follower, None), others, "it remembers that");
+    let mut late = remembering(LastGood::default());
+    assert_eq!(
+        kept(&mut late, Some((3, "10.0.1.0/24"))),
+        others,
+        "it sees both at once"
+    );
+    let mut writer = remembering(LastGood::of_the_writer());
+    for generation in [2, 3] {
+        assert_eq!(kept(&mut writer, Some((generation, "10.0.1.0/24"))), own);
+    }
+    assert_eq!(
+        kept(&mut LastGood::default(), Some((2, "10.0.1.0/24"))),
+        others
+    );
 }

@@ -15,7 +15,7 @@ mod reasons_of_pools;
 mod requests;
 mod restarts;
 mod sharing;
-mod surroundings;
+pub mod surroundings;
 mod telling;
 
 use anyhow::Result;

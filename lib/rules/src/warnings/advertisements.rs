@@ -3,9 +3,10 @@
 use ferrolb_api::v1beta1::{BGPAdvertisement, L2Advertisement};
 use kube::ResourceExt;
 
-use super::{listed, selects_no_node};
+use super::selects_no_node;
 use crate::advertisements::{self as checked, PoolSelection};
 use crate::known::Known;
+use crate::references::Unresolved;
 use crate::selector::Selector;
 use crate::verdict::Verdict;
 
@@ -17,7 +18,8 @@ pub(crate) fn warn_l2(
 ) {
     super::annotations("L2Advertisement", object.annotations(), verdict);
     if known.something {
-        warn_of_pools(&advertisement.pools, known, verdict);
+        unresolved_are_told(&known.references().of_l2_advertisement(object), verdict);
+        warn_of_selectors(&advertisement.pools, known, verdict);
         warn_of_nodes(&advertisement.nodes, known, verdict);
     }
 }
@@ -32,51 +34,31 @@ pub(crate) fn warn_bgp(
     if !known.something {
         return;
     }
-    warn_of_pools(&advertisement.pools, known, verdict);
+    let unresolved = known.references().of_bgp_advertisement(object);
+    let no_peer = known.configuration().peers.is_empty() && object.spec.peers.is_empty();
+    unresolved_are_told(&unresolved, verdict);
+    warn_of_selectors(&advertisement.pools, known, verdict);
     warn_of_nodes(&advertisement.nodes, known, verdict);
-    let configuration = known.configuration();
-    let missing = advertisement.peers.iter().map(String::as_str);
-    let missing: Vec<&str> = missing
-        .filter(|peer| !configuration.peers.contains_key(*peer))
-        .collect();
-    if !missing.is_empty() {
-        verdict.warn(
-            "spec.peers",
-            format!(
-                "no BGPPeer in force is called {}; create it, or correct the name",
-                listed(missing)
-            ),
-        );
-    } else if configuration.peers.is_empty() {
+    if no_peer {
         verdict.warn(
             "spec.peers",
             "there is no BGPPeer in force, so nothing is advertised to anyone; create one",
         );
     }
-    let aliases = object.spec.communities.iter().enumerate();
-    for (index, alias) in aliases.filter(|(_, text)| !text.contains(':')) {
-        if !configuration.aliases.contains_key(alias) {
-            verdict.warn(
-                format!("spec.communities[{index}]"),
-                format!("no Community object defines the alias {alias:?}; until one does, this advertisement is not in force"),
-            );
-        }
+}
+
+fn unresolved_are_told(unresolved: &[Unresolved], verdict: &mut Verdict) {
+    for Unresolved { field, text, .. } in unresolved {
+        verdict.warn(field, text);
     }
 }
 
-fn warn_of_pools(selection: &PoolSelection, known: &Known, verdict: &mut Verdict) {
-    let pools = &known.configuration().pools;
-    let missing = selection.names.iter().map(String::as_str);
-    let missing: Vec<&str> = missing.filter(|name| !pools.contains_key(*name)).collect();
-    if !missing.is_empty() {
-        verdict.warn(
-            "spec.ipAddressPools",
-            format!(
-                "no IPAddressPool in force is called {}; create it, or correct the name",
-                listed(missing)
-            ),
-        );
-    } else if !selection.selectors.is_empty() && !pools.values().any(|pool| selection.selects(pool))
+/// Names are told apart; with selectors alone nobody may be selected.
+fn warn_of_selectors(selection: &PoolSelection, known: &Known, verdict: &mut Verdict) {
+    let mut pools = known.configuration().pools.values();
+    if selection.names.is_empty()
+        && !selection.selectors.is_empty()
+        && !pools.any(|pool| selection.selects(pool))
     {
         verdict.warn(
             "spec.ipAddressPoolSelectors",

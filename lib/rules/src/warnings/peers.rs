@@ -39,13 +39,8 @@ pub(crate) fn warn(object: &BGPPeer, peer: &Peer, known: &Known, verdict: &mut V
     if !known.something {
         return;
     }
-    if let Some(profile) = &peer.bfd_profile
-        && !known.bfd_profiles.contains(profile)
-    {
-        verdict.warn(
-            "spec.bfdProfile",
-            format!("there is no BFDProfile {profile:?}; create it, or correct the name"),
-        );
+    if let Some(unresolved) = known.references().of_peer(object) {
+        verdict.warn(unresolved.field, unresolved.text);
     }
     let advertised = known
         .configuration()
