@@ -201,6 +201,13 @@ impl Site {
                 .all(|v| v.as_u64().unwrap_or_default() == wanted_number))
     }
 
+    /// Whether this Deployment is to have pods at all.
+    pub fn wants_pods(&self, name: &str) -> Result<bool> {
+        let path = format!("/apis/apps/v1/namespaces/{SYSTEM}/deployments/{name}");
+        let object = self.get(&path)?.unwrap_or_default();
+        Ok(object["spec"]["replicas"].as_u64() != Some(0))
+    }
+
     /// Events about an object, newest last, as `Reason: message`.
     pub fn events(&self, namespace: &str, kind: &str, name: &str) -> Result<Vec<String>> {
         let path = format!(
