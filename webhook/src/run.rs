@@ -12,7 +12,7 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use ferrolb_cluster::Client;
 use ferrolb_serving::tls::{SwappableCertificate, server_config};
-use ferrolb_serving::{Aside, Readiness, https, plain_http, shutdown};
+use ferrolb_serving::{Aside, Places, Readiness, https, plain_http, shutdown};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -33,6 +33,10 @@ use crate::snapshot::{Snapshot, Watched};
 const LINGER: Duration = Duration::from_secs(5);
 /// After that, requests under way may take this long.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Connections that are open at a time. An API server opens one for each call under way, and has at most 200 changes under way
+/// (its flag --max-mutating-requests-inflight): all of two, or more than are ever ours of many. Of the 1,024 files that a
+/// process may open where nobody says otherwise, this leaves half for everything else.
+pub const CONNECTIONS_AT_MOST: usize = 512;
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
@@ -60,13 +64,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
 
     let mut registry = Registry::default();
-    let figures = Figures::registered(&mut registry);
     let readiness = Readiness::default();
     let scope = Scope {
         namespace,
         class: flags.lb_class,
     };
-    let webhook = Webhook::new(&client, scope, certificate, figures, &readiness);
+    let webhook = Webhook::new(&client, scope, certificate, &mut registry, &readiness);
 
     let probes_end = CancellationToken::new();
     let everywhere = Ipv6Addr::UNSPECIFIED.into();
@@ -75,7 +78,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let served = webhook.serve(listener, signalled, LINGER).await;
     follow.abort();
     probes_end.cancel();
-    aside.ended().await.context("serving probes and metrics")?;
+    aside.ended().await;
     served.context("serving the API server's calls")
 }
 
@@ -83,17 +86,18 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 pub struct Webhook {
     app: Router,
     certificate: SwappableCertificate,
+    places: Places,
     ending: Arc<AtomicBool>,
     keep: AbortHandle,
 }
 
 impl Webhook {
-    /// Starts the watches, and makes `readiness` wait for them and for a certificate.
+    /// Starts the watches, and makes `readiness` wait for them and for a certificate. `registry` shows what is counted.
     pub fn new(
         client: &Client,
         scope: Scope,
         certificate: SwappableCertificate,
-        figures: Figures,
+        registry: &mut Registry,
         readiness: &Readiness,
     ) -> Self {
         let (watched, snapshot) = (
@@ -113,11 +117,12 @@ impl Webhook {
         let app = server::router(Context {
             snapshot,
             scope: Arc::new(scope),
-            figures,
+            figures: Figures::registered(registry),
         });
         Self {
             app,
             certificate,
+            places: Places::registered(registry, "webhook", CONNECTIONS_AT_MOST),
             ending,
             keep: keep.abort_handle(),
         }
@@ -151,10 +156,10 @@ impl Webhook {
             std::future::ready(response)
         }));
         let tls = server_config(self.certificate).context("preparing TLS")?;
-        let served = https::serve(listener, app, tls, end, DRAIN).await;
+        https::serve(listener, app, tls, self.places, end, DRAIN).await;
         wait.abort();
         self.keep.abort();
-        Ok(served?)
+        Ok(())
     }
 }
 

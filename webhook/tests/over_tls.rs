@@ -1,49 +1,43 @@
 //! The webhook as the API server meets it: real TLS on loopback, objects from an API server in memory.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod common;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_serving::Readiness;
-use ferrolb_serving::tls::SwappableCertificate;
+use common::{
+    HOST, NAMESPACE, Pair, Site, connect, followed, pair, pool, put_certificate, put_secret, soon,
+};
 use ferrolb_testing::{ApiServer, objects};
-use ferrolb_webhook::certificate::follow_secret;
-use ferrolb_webhook::judge::Scope;
 use ferrolb_webhook::kind::Kind;
-use ferrolb_webhook::run::{Figures, Webhook};
-use prometheus_client::registry::Registry;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-const NAMESPACE: &str = "metallb-system";
-const HOST: &str = "metallb-webhook-service.metallb-system.svc";
 const POOLS: &str = "apis/metallb.io/v1beta1/ipaddresspools";
 const PEERS: &str = "apis/metallb.io/v1beta2/bgppeers";
 const COMMUNITIES: &str = "apis/metallb.io/v1beta1/communities";
-const SECRETS: &str = "api/v1/secrets";
 
-struct Site {
+/// What the operator puts beside the certificate. It stays the same, so that no certificate waits.
+const AUTHORITY: &str = "authority";
+const AUTHORITY_SEEN: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_millis(300);
+
+/// A webhook and who asks it.
+struct Asked {
     server: ApiServer,
-    address: SocketAddr,
-    readiness: Readiness,
-    stop: CancellationToken,
-    served: tokio::task::JoinHandle<anyhow::Result<()>>,
-    trusted: CertificateDer<'static>,
+    site: Site,
+    trusted: Arc<Pair>,
 }
 
-impl Site {
+impl Asked {
     /// A webhook beside these objects, with a certificate in its Secret.
     async fn with(objects: &[(&str, Value)]) -> Self {
-        let mut site = Self::without_certificate(objects).await;
-        site.trusted = site.renew();
-        site.ready().await;
-        site
+        let mut asked = Self::without_certificate(objects).await;
+        asked.renew();
+        asked.site.ready().await;
+        asked
     }
 
     async fn without_certificate(objects: &[(&str, Value)]) -> Self {
@@ -51,60 +45,25 @@ impl Site {
         for (collection, object) in objects {
             server.put(collection, object.clone());
         }
-        let certificate = SwappableCertificate::default();
-        let (client, follower) = (server.client(), certificate.clone());
-        tokio::spawn(async move {
-            follow_secret(client, NAMESPACE, "metallb-webhook-cert", follower).await
-        });
-        let readiness = Readiness::default();
-        let figures = Figures::registered(&mut Registry::default());
-        let webhook = Webhook::new(
-            &server.client(),
-            Scope {
-                namespace: NAMESPACE.to_owned(),
-                class: None,
-            },
-            certificate,
-            figures,
-            &readiness,
-        );
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let served =
-            tokio::spawn(webhook.serve(listener, stop.clone(), Duration::from_millis(300)));
+        let certificate = followed(&server, AUTHORITY_SEEN);
+        let site = Site::serving(&server, certificate, LINGER).await;
         Self {
             server,
-            address,
-            readiness,
-            stop,
-            served,
-            trusted: CertificateDer::from(vec![]),
+            site,
+            trusted: Arc::new(pair()),
         }
     }
 
-    /// Puts a new certificate into the Secret, as the operator does.
-    fn renew(&self) -> CertificateDer<'static> {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed([HOST.to_owned()]).unwrap();
-        let entries: [(&str, &[u8]); 2] = [
-            ("tls.crt", cert.pem().into_bytes().leak()),
-            ("tls.key", signing_key.serialize_pem().into_bytes().leak()),
-        ];
-        self.server.put(
-            SECRETS,
-            objects::secret(NAMESPACE, "metallb-webhook-cert", &entries),
-        );
-        cert.der().clone()
-    }
-
-    async fn ready(&self) {
-        soon(|| self.readiness.is_ready()).await;
+    /// Puts a new certificate into the Secret, which is trusted from now on. Returns the one that was.
+    fn renew(&mut self) -> Arc<Pair> {
+        let renewed = pair();
+        put_certificate(&self.server, &renewed, AUTHORITY);
+        std::mem::replace(&mut self.trusted, Arc::new(renewed))
     }
 
     async fn post(&self, path: &str, body: Vec<u8>) -> std::io::Result<(u16, String)> {
-        let (address, trusted, path) = (self.address, self.trusted.clone(), path.to_owned());
-        tokio::task::spawn_blocking(move || post(address, trusted, &path, &body))
+        let (address, trusted, path) = (self.site.address, self.trusted.clone(), path.to_owned());
+        tokio::task::spawn_blocking(move || post(address, &trusted, &path, &body))
             .await
             .unwrap()
     }
@@ -140,32 +99,9 @@ fn request(operation: &str, object: &Value, old: Value) -> Value {
     })
 }
 
-fn connect(
-    address: SocketAddr,
-    trusted: CertificateDer<'static>,
-) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let mut tls = ClientConnection::new(Arc::new(config), HOST.try_into().unwrap()).unwrap();
-    let mut tcp = TcpStream::connect(address)?;
-    tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
-    while tls.is_handshaking() {
-        tls.complete_io(&mut tcp)?;
-    }
-    assert_eq!(tls.alpn_protocol(), Some(&b"http/1.1"[..]));
-    Ok(StreamOwned::new(tls, tcp))
-}
-
 fn post(
     address: SocketAddr,
-    trusted: CertificateDer<'static>,
+    trusted: &Pair,
     path: &str,
     body: &[u8],
 ) -> std::io::Result<(u16, String)> {
@@ -189,16 +125,6 @@ fn post(
     Ok((status, body.to_owned()))
 }
 
-async fn soon(mut holds: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it did not happen within ten seconds");
-}
-
 fn message(response: &Value) -> &str {
     assert_eq!(response["allowed"], false, "{response}");
     response["status"]["message"].as_str().unwrap()
@@ -208,29 +134,23 @@ fn allowed(response: &Value) {
     assert_eq!(response["allowed"], true, "{response}");
 }
 
-fn pool(name: &str, addresses: &[&str]) -> Value {
-    objects::pool(NAMESPACE, name, addresses)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_certificate_it_is_not_ready_and_a_renewed_one_is_used_from_the_next_connection_on()
  {
-    let mut site = Site::without_certificate(&[]).await;
-    soon(|| site.readiness.missing() == ["a server certificate is there"]).await;
-    site.trusted = site.renew();
-    site.ready().await;
+    let mut asked = Asked::without_certificate(&[]).await;
+    soon(|| asked.site.readiness.missing() == ["a server certificate is there"]).await;
+    asked.renew();
+    asked.site.ready().await;
     allowed(
-        &site
+        &asked
             .create(Kind::IPAddressPool, pool("first", &["192.0.2.0/24"]))
             .await,
     );
 
-    let renewed = site.renew();
-    let old = std::mem::replace(&mut site.trusted, renewed);
-    let address = site.address;
-    soon(|| connect(address, old.clone()).is_err()).await;
+    let (old, address) = (asked.renew(), asked.site.address);
+    soon(|| connect(address, &old).is_err()).await;
     allowed(
-        &site
+        &asked
             .create(Kind::IPAddressPool, pool("first", &["192.0.2.0/24"]))
             .await,
     );
@@ -238,16 +158,12 @@ async fn without_a_certificate_it_is_not_ready_and_a_renewed_one_is_used_from_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_certificate_in_the_secret_leaves_the_good_one_in_use() {
-    let site = Site::with(&[]).await;
-    let bad: [(&str, &[u8]); 2] = [("tls.crt", b"nonsense"), ("tls.key", b"nonsense")];
-    site.server.put(
-        SECRETS,
-        objects::secret(NAMESPACE, "metallb-webhook-cert", &bad),
-    );
+    let asked = Asked::with(&[]).await;
+    put_secret(&asked.server, "nonsense", "nonsense", AUTHORITY);
     // Another object through the same API server shows that the change has long been delivered.
-    site.server.put(POOLS, pool("taken", &["192.0.2.0/24"]));
+    asked.server.put(POOLS, pool("taken", &["192.0.2.0/24"]));
     for _ in 0..20 {
-        let answer = site
+        let answer = asked
             .create(Kind::IPAddressPool, pool("other", &["192.0.2.1-192.0.2.9"]))
             .await;
         if answer["allowed"] == false {
@@ -260,8 +176,8 @@ async fn a_bad_certificate_in_the_secret_leaves_the_good_one_in_use() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_overlaps_another_is_refused_with_object_field_and_reason() {
-    let site = Site::with(&[(POOLS, pool("first", &["192.0.2.0/24"]))]).await;
-    let response = site
+    let asked = Asked::with(&[(POOLS, pool("first", &["192.0.2.0/24"]))]).await;
+    let response = asked
         .create(
             Kind::IPAddressPool,
             pool("second", &["198.51.100.0/24", "192.0.2.128-192.0.2.200"]),
@@ -286,8 +202,8 @@ async fn a_pool_that_overlaps_another_is_refused_with_object_field_and_reason() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_problems_come_at_once() {
-    let site = Site::with(&[]).await;
-    let response = site
+    let asked = Asked::with(&[]).await;
+    let response = asked
         .create(
             Kind::IPAddressPool,
             pool("bad", &["192.0.2.0/99", "192.0.2.9-192.0.2.1"]),
@@ -304,7 +220,7 @@ async fn all_problems_come_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_does_not_overlap_its_own_former_version() {
-    let site = Site::with(&[
+    let asked = Asked::with(&[
         (POOLS, pool("first", &["192.0.2.0/24"])),
         (POOLS, pool("other", &["198.51.100.0/24"])),
     ])
@@ -312,14 +228,14 @@ async fn a_pool_does_not_overlap_its_own_former_version() {
     let old = pool("first", &["192.0.2.0/24"]);
     let update = |new: &Value| request("UPDATE", new, old.clone());
     allowed(
-        &site
+        &asked
             .ask(
                 Kind::IPAddressPool,
                 update(&pool("first", &["192.0.2.0/25"])),
             )
             .await,
     );
-    let response = site
+    let response = asked
         .ask(
             Kind::IPAddressPool,
             update(&pool("first", &["198.51.100.7/32"])),
@@ -330,12 +246,12 @@ async fn a_pool_does_not_overlap_its_own_former_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_leaves_the_spec_alone_passes_even_if_the_object_is_bad() {
-    let site = Site::with(&[(POOLS, pool("taken", &["192.0.2.0/24"]))]).await;
+    let asked = Asked::with(&[(POOLS, pool("taken", &["192.0.2.0/24"]))]).await;
     let old = pool("stored-earlier", &["192.0.2.0/24"]);
     let mut labelled = old.clone();
     labelled["metadata"]["labels"] = json!({ "zone": "a" });
     allowed(
-        &site
+        &asked
             .ask(
                 Kind::IPAddressPool,
                 request("UPDATE", &labelled, old.clone()),
@@ -345,7 +261,7 @@ async fn an_update_that_leaves_the_spec_alone_passes_even_if_the_object_is_bad()
     let mut going = pool("stored-earlier", &["192.0.2.0/28"]);
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     allowed(
-        &site
+        &asked
             .ask(Kind::IPAddressPool, request("UPDATE", &going, old))
             .await,
     );
@@ -353,10 +269,10 @@ async fn an_update_that_leaves_the_spec_alone_passes_even_if_the_object_is_bad()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_cannot_be_read_is_refused_with_the_parsers_words() {
-    let site = Site::with(&[]).await;
+    let asked = Asked::with(&[]).await;
     let mut object = pool("bad", &[]);
     object["spec"]["addresses"] = json!("192.0.2.0/24");
-    let response = site.create(Kind::IPAddressPool, object).await;
+    let response = asked.create(Kind::IPAddressPool, object).await;
     assert_eq!(response["status"]["code"], 400);
     let text = message(&response);
     assert!(
@@ -367,25 +283,25 @@ async fn an_object_that_cannot_be_read_is_refused_with_the_parsers_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_other_namespaces_are_not_created_and_do_not_count() {
-    let site = Site::with(&[(
+    let asked = Asked::with(&[(
         POOLS,
         objects::pool("elsewhere", "foreign", &["192.0.2.0/24"]),
     )])
     .await;
     allowed(
-        &site
+        &asked
             .create(Kind::IPAddressPool, pool("ours", &["192.0.2.0/24"]))
             .await,
     );
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_foreign()) {
         let object = json!({ "metadata": { "namespace": "default", "name": "x" }, "spec": {} });
         assert_eq!(
-            message(&site.create(kind, object).await),
+            message(&asked.create(kind, object).await),
             "resource must be created in metallb-system namespace"
         );
     }
     let foreign = objects::pool("elsewhere", "foreign", &["192.0.2.0/25"]);
-    let response = site
+    let response = asked
         .ask(
             Kind::IPAddressPool,
             request(
@@ -412,7 +328,7 @@ async fn every_other_kind_is_held_against_its_rules() {
         json!({ "communities": [{ "name": "vpn", "value": "65535:65281" }] }),
     );
     known["metadata"]["name"] = json!("known");
-    let site = Site::with(&[
+    let asked = Asked::with(&[
         (COMMUNITIES, known),
         (POOLS, pool("narrow", &["192.0.2.0/28"])),
     ])
@@ -444,7 +360,7 @@ async fn every_other_kind_is_held_against_its_rules() {
             "duplicate definition of community",
         ),
     ] {
-        let response = site.create(kind, object(kind.name(), spec)).await;
+        let response = asked.create(kind, object(kind.name(), spec)).await;
         assert!(message(&response).contains(part), "{kind:?}: {response}");
     }
     for (kind, spec) in [
@@ -463,11 +379,11 @@ async fn every_other_kind_is_held_against_its_rules() {
             json!({ "communities": [{ "name": "other", "value": "64512:1" }] }),
         ),
     ] {
-        allowed(&site.create(kind, object(kind.name(), spec)).await);
+        allowed(&asked.create(kind, object(kind.name(), spec)).await);
     }
     let peer =
         json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "disableMP": true });
-    let response = site.create(Kind::BGPPeer, object("BGPPeer", peer)).await;
+    let response = asked.create(Kind::BGPPeer, object("BGPPeer", peer)).await;
     allowed(&response);
     let warnings = response["warnings"].as_array().unwrap();
     assert!(warnings.iter().any(|warning| {
@@ -485,10 +401,10 @@ async fn a_bfd_profile_in_use_is_not_deleted() {
         "metadata": { "namespace": NAMESPACE, "name": "tor-1" },
         "spec": { "myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "bfdProfile": "fast" },
     });
-    let site = Site::with(&[(PEERS, peer)]).await;
+    let asked = Asked::with(&[(PEERS, peer)]).await;
     let profile =
         |name: &str| json!({ "metadata": { "namespace": NAMESPACE, "name": name }, "spec": {} });
-    let response = site
+    let response = asked
         .ask(
             Kind::BFDProfile,
             request("DELETE", &Value::Null, profile("fast")),
@@ -498,7 +414,7 @@ async fn a_bfd_profile_in_use_is_not_deleted() {
         message(&response).starts_with("failed to delete BFDProfile fast, used by BGPPeer tor-1")
     );
     allowed(
-        &site
+        &asked
             .ask(
                 Kind::BFDProfile,
                 request("DELETE", &Value::Null, profile("slow")),
@@ -509,29 +425,31 @@ async fn a_bfd_profile_in_use_is_not_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_review_gets_an_http_error_and_ends_nothing() {
-    let site = Site::with(&[]).await;
+    let asked = Asked::with(&[]).await;
     let path = Kind::IPAddressPool.path();
-    assert_eq!(site.post(&path, b"{".to_vec()).await.unwrap().0, 400);
+    assert_eq!(asked.post(&path, b"{".to_vec()).await.unwrap().0, 400);
     assert_eq!(
-        site.post(&path, b"{\"request\":7}".to_vec())
+        asked
+            .post(&path, b"{\"request\":7}".to_vec())
             .await
             .unwrap()
             .0,
         400
     );
     assert_eq!(
-        site.post("/elsewhere", b"{}".to_vec()).await.unwrap().0,
+        asked.post("/elsewhere", b"{}".to_vec()).await.unwrap().0,
         404
     );
     assert_eq!(
-        site.post(&path, vec![b' '; 8 * 1024 * 1024])
+        asked
+            .post(&path, vec![b' '; 8 * 1024 * 1024])
             .await
             .unwrap()
             .0,
         413
     );
     allowed(
-        &site
+        &asked
             .create(Kind::IPAddressPool, pool("first", &["192.0.2.0/24"]))
             .await,
     );
@@ -539,17 +457,17 @@ async fn what_is_no_review_gets_an_http_error_and_ends_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_end_it_turns_unready_still_answers_and_then_leaves() {
-    let site = Site::with(&[]).await;
-    site.stop.cancel();
-    soon(|| !site.readiness.is_ready()).await;
+    let asked = Asked::with(&[]).await;
+    asked.site.stop.cancel();
+    soon(|| !asked.site.readiness.is_ready()).await;
     assert_eq!(
-        site.readiness.missing(),
+        asked.site.readiness.missing(),
         ["the process is not shutting down"]
     );
     allowed(
-        &site
+        &asked
             .create(Kind::IPAddressPool, pool("late", &["192.0.2.0/24"]))
             .await,
     );
-    site.served.await.unwrap().unwrap();
+    asked.site.served.await.unwrap().unwrap();
 }

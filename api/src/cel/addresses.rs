@@ -43,10 +43,10 @@ fn entry() -> Value {
             format!("!self.contains('-') || {both_ends}"),
             "invalid IP range: an end is not an IP address; write first-last, for example 192.0.2.10-192.0.2.20",
         )
-        .saying(
-            "'invalid IP range \"' + self + '\": an end is not an IP address; write first-last, for example \
-             192.0.2.10-192.0.2.20'",
-        ),
+        .saying(format!(
+            "'invalid IP range \"' + self + '\": \"' + (isIP({FIRST}) ? {LAST} : {FIRST}) + '\" is not an IP address; \
+             write first-last, for example 192.0.2.10-192.0.2.20'"
+        )),
         Rule::new(
             format!("!self.contains('-') || !({both_ends}) || ip({FIRST}).family() == ip({LAST}).family()"),
             "invalid IP range: one end is IPv4 and the other IPv6; give each family an entry of its own",

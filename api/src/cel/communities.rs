@@ -40,6 +40,14 @@ fn value(unless: &str, start: &str) -> Value {
     let standard = "self.matches('^0*[0-9]{1,5}:0*[0-9]{1,5}$') && self.split(':', 2).all(part, int(part) <= 65535)";
     let large = "self.matches('^large:0*[0-9]{1,10}:0*[0-9]{1,10}:0*[0-9]{1,10}$') && \
                  self.split(':', 4).all(part, part == 'large' || int(part) <= 4294967295)";
+    // The first part that is no number in its range.
+    let wrong = |parts: &str, digits: u8, most: u32| {
+        format!(
+            "{parts}.filter(part, !(part.matches('^0*[0-9]{{1,{digits}}}$') && int(part) <= {most}))[0]"
+        )
+    };
+    let wrong_half = wrong("self.split(':', 2)", 5, u16::MAX.into());
+    let wrong_word = wrong("self.substring(6).split(':', 3)", 10, u32::MAX);
     list([
         Rule::new(
             format!("{unless}{two} || {four}"),
@@ -61,14 +69,15 @@ fn value(unless: &str, start: &str) -> Value {
             "invalid community value: invalid section; 0 to 65535 is allowed",
         )
         .saying(format!(
-            "{start}invalid community value: invalid section in \"' + self + '\"; 0 to 65535 is allowed'"
+            "{start}invalid community value: invalid section \"' + {wrong_half} + '\" in \"' + self + '\"; 0 to 65535 is allowed'"
         )),
         Rule::new(
             format!("!({four}) || !self.startsWith('large:') || ({large})"),
             "invalid community value: invalid section; 0 to 4294967295 is allowed",
         )
         .saying(format!(
-            "{start}invalid community value: invalid section in \"' + self + '\"; 0 to 4294967295 is allowed'"
+            "{start}invalid community value: invalid section \"' + {wrong_word} + '\" in \"' + self + '\"; 0 to 4294967295 is \
+             allowed'"
         )),
     ])
 }

@@ -51,14 +51,16 @@ pub(crate) fn connect_time() -> Value {
             format!(
                 "!({DURATION}) || (duration(self) >= duration('1s') && duration(self) <= duration('65535s'))"
             ),
-            "connect time should be between 1 seconds to 65535",
-        ),
+            "connect time should be between 1 seconds to 65535; write one such as 10s",
+        )
+        .saying("'connect time should be between 1 seconds to 65535, is \"' + self + '\"; write one such as 10s'"),
         Rule::new(
             format!(
                 "!({DURATION}) || timestamp(0) + duration(self) == timestamp(duration(self).getSeconds())"
             ),
-            "connect time should contain a whole number of seconds",
-        ),
+            "connect time should contain a whole number of seconds; write one such as 10s",
+        )
+        .saying("'connect time should contain a whole number of seconds, is \"' + self + '\"; write one such as 10s'"),
     ])
 }
 

@@ -85,7 +85,7 @@ pub fn measure(site: &Site, rows: &mut Rows) -> Result<()> {
     let paced = ask(&trusted, REVIEWS, Some(RATE))?;
     let after = resident(&webhook)?;
     let flat_out = ask(&trusted, REVIEWS / 2, None)?;
-    // While one object is set aside, all of its kind are looked at for each review.
+    // While one object is set aside, what an object depends on is read anew for each review.
     let overlapping = json!({"kind": "IPAddressPool", "apiVersion": "metallb.io/v1beta1",
         "metadata": {"name": "overlapping", "namespace": SYSTEM}, "spec": {"addresses": ["10.200.0.0/24"]}});
     site.create(

@@ -12,11 +12,12 @@ use kube::ResourceExt;
 use crate::advertisements::{self, BgpAdvertisement};
 use crate::all_objects::AllObjects;
 use crate::configuration::{Configuration, Objects, check_bfd_profile};
+use crate::contested::{ContestedAliases, ContestedPeers, ContestedPools};
 use crate::last_good::LastGood;
 use crate::nodes::Node;
 use crate::peers;
 use crate::pools;
-use crate::reading::{self, Read};
+use crate::reading::{self, Place, Read};
 use crate::references::References;
 use crate::refusal::Refusal;
 use crate::routers::Routers;
@@ -33,11 +34,17 @@ use crate::warnings;
 /// `Known::default()` knows nothing: an object is judged by itself.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
+    /// What exists.
     objects: AllObjects,
     /// What is in force.
     last_good: LastGood,
-    /// Kinds of which an object is not in force as it is written.
+    /// Kinds of which an object is not in force as it is written. Of the others the next three are empty.
     unclean: BTreeSet<&'static str>,
+    contested_pools: ContestedPools,
+    contested_peers: ContestedPeers,
+    /// The form in which each BGPAdvertisement was in force, and its place at the next reading.
+    contested_advertisements: Vec<(Place, BgpAdvertisement)>,
+    contested_aliases: ContestedAliases,
     pub(crate) taken: Taken,
     pub(crate) routers: Routers,
     /// Addresses of pools that are not in force.
@@ -80,17 +87,30 @@ impl Known {
                 Some((profile.to_owned(), peer.name_any()))
             })
             .collect();
-        Known {
+        let unclean: BTreeSet<_> = refusals.iter().map(|refusal| refusal.kind).collect();
+        let mut known = Known {
             last_good: before.clone(),
-            unclean: refusals.iter().map(|refusal| refusal.kind).collect(),
+            contested_aliases: ContestedAliases::new(&objects.communities),
             taken,
             routers,
             set_aside,
             bfd_profile_users,
             nodes,
             something: true,
-            objects,
+            ..Known::default()
+        };
+        if unclean.contains(pools::KIND) {
+            known.contested_pools = ContestedPools::new(&objects.pools, &configuration);
         }
+        if unclean.contains(peers::KIND) {
+            known.contested_peers = ContestedPeers::new(&objects.peers, &configuration);
+        }
+        if unclean.contains("BGPAdvertisement") {
+            known.contested_advertisements = in_turn(&objects.bgp_advertisements, &known.last_good);
+        }
+        known.unclean = unclean;
+        known.objects = objects;
+        known
     }
 
     /// What is in force.
@@ -111,7 +131,14 @@ impl Known {
     #[must_use]
     pub fn pool(&self, object: &IPAddressPool) -> Verdict {
         if self.unclean.contains(pools::KIND) {
-            let refusals = self.beside(pools::KIND, object, |all| &mut all.pools, Read::pools);
+            let others = self.contested_pools.beside(object);
+            let refusals = self.beside(
+                pools::KIND,
+                object,
+                others,
+                |all| &mut all.pools,
+                Read::pools,
+            );
             if !refusals.is_empty() {
                 return Verdict::of(refusals).sorted();
             }
@@ -129,22 +156,24 @@ impl Known {
         }
     }
 
-    /// What reading all objects of the kind anew with `object` says of it.
+    /// What reading all objects of the kind anew with `object` says of it. On those that are not among `others` it does not
+    /// depend.
     ///
     /// Where all objects of the kind are in force as they are written, those in force stay so beside whatever comes, and
-    /// asking [`Taken`] and [`Routers`] gives the same answer without a look at each. Where one is not, what
+    /// asking [`Taken`] and [`Routers`] gives the same answer without reading any. Where one is not, what
     /// `object` changes may bring it in or keep it out first.
     fn beside<K: ResourceExt + Clone>(
         &self,
         kind: &'static str,
         object: &K,
+        others: Vec<Arc<K>>,
         list: impl FnOnce(&mut AllObjects) -> &mut Vec<Arc<K>>,
         read: impl FnOnce(&mut Read, &Objects<'_>, &LastGood),
     ) -> Vec<Refusal> {
-        let mut objects = self.objects.clone();
+        let mut objects = AllObjects::default();
         let all = list(&mut objects);
         let name = object.name_any();
-        all.retain(|other| other.name_any() != name);
+        all.extend(others);
         all.push(Arc::new(object.clone()));
         let mut anew = Read::default();
         objects.with(|objects| read(&mut anew, objects, &self.last_good));
@@ -197,13 +226,7 @@ impl Known {
         let former = reading::former_advertisement(object, &self.last_good);
         let parsed: Result<_, ()> = Ok(advertisement.clone());
         let place = reading::place(object, &parsed, former.as_ref(), same);
-        let aliases = reading::aliases_of(self.configuration());
-        let others = self.objects.bgp_advertisements.iter().filter_map(|other| {
-            let former = reading::former_advertisement(other, &self.last_good)?;
-            let parsed = advertisements::parse_bgp(other, Some(&aliases));
-            let place = reading::place(&**other, &parsed, Some(&former), same);
-            Some((place, former))
-        });
+        let others = self.contested_advertisements.iter().cloned();
         let others = others.filter(|(_, other)| other.name != advertisement.name);
         let in_turn = others.chain([(place, advertisement.clone())]).collect();
         let (_, refusals) = reading::settle(in_turn, &self.configuration().pools);
@@ -219,7 +242,14 @@ impl Known {
             Err(wrong) => return Verdict::of(wrong).sorted(),
         };
         let conflicts = if self.unclean.contains(peers::KIND) {
-            self.beside(peers::KIND, object, |all| &mut all.peers, Read::peers)
+            let others = self.contested_peers.beside(object, &peer);
+            self.beside(
+                peers::KIND,
+                object,
+                others,
+                |all| &mut all.peers,
+                Read::peers,
+            )
         } else {
             self.routers.conflict(&peer).into_iter().collect()
         };
@@ -239,9 +269,11 @@ impl Known {
     /// Judges a Community.
     #[must_use]
     pub fn community(&self, object: &Community) -> Verdict {
+        let others = self.contested_aliases.beside(object);
         Verdict::of(self.beside(
             "Community",
             object,
+            others,
             |all| &mut all.communities,
             Read::communities,
         ))
@@ -262,4 +294,17 @@ impl Known {
         );
         Some(refusal.conflicting())
     }
+}
+
+/// The advertisements in force, each with its place at the next reading.
+fn in_turn(objects: &[Arc<BGPAdvertisement>], now: &LastGood) -> Vec<(Place, BgpAdvertisement)> {
+    let aliases = reading::aliases_of(now.configuration());
+    let placed = objects.iter().filter_map(|object| {
+        let former = reading::former_advertisement(object, now)?;
+        let parsed = advertisements::parse_bgp(object, Some(&aliases));
+        let same = advertisements::contends_alike;
+        let place = reading::place(&**object, &parsed, Some(&former), same);
+        Some((place, former))
+    });
+    placed.collect()
 }

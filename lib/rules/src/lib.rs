@@ -12,6 +12,7 @@ mod advertisements;
 mod all_objects;
 mod communities;
 mod configuration;
+mod contested;
 mod fields;
 mod forms;
 mod kept_back;

@@ -50,9 +50,7 @@ impl Routers {
 
     /// The refusal of a peer that would be the session that another already is, on nodes that both select for certain.
     pub(crate) fn conflict(&self, peer: &Peer) -> Option<Refusal> {
-        let other = self
-            .others(peer)
-            .find(|other| surely_meet(&other.nodes, &peer.nodes))?;
+        let other = self.keeper(peer, &peer.name)?;
         let (field, target) = match &peer.target {
             PeerTarget::Address(address) => ("spec.peerAddress", address.to_string()),
             PeerTarget::Interface(interface) => ("spec.interface", interface.clone()),
@@ -64,10 +62,18 @@ impl Routers {
             format!(
                 "peer {target} already exists: the same nodes keep a session with it for BGPPeer {:?}; remove one of the two, \
                  or give them different nodeSelectors",
-                other.peer
+                other
             ),
         );
         Some(refusal.conflicting())
+    }
+
+    /// The first peer but for that of the name `but` that is the same session on nodes that both select for certain.
+    pub(crate) fn keeper<'a>(&'a self, peer: &Peer, but: &str) -> Option<&'a str> {
+        let sessions = self.0.get(&Router::of(peer))?;
+        let mut others = sessions.iter().filter(|other| other.peer != but);
+        let keeper = others.find(|other| surely_meet(&other.nodes, &peer.nodes));
+        keeper.map(|keeper| keeper.peer.as_str())
     }
 
     /// The peers that are the same session wherever a node happens to match the selectors of both, by name.

@@ -4,11 +4,13 @@
 //! leaves tracing and metrics off pays nothing for them.
 
 pub mod aside;
+mod connections;
 pub mod flags;
 pub mod health;
 pub mod https;
 pub mod logging;
 pub mod metrics;
+pub mod places;
 pub mod plain_http;
 pub mod shutdown;
 pub mod telemetry;
@@ -17,4 +19,5 @@ pub mod tls;
 pub use aside::Aside;
 pub use flags::{CommonFlags, LogLevel};
 pub use health::Readiness;
+pub use places::Places;
 pub use telemetry::{Telemetry, set_parent_from_traceparent, traceparent_of};

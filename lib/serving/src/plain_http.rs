@@ -10,6 +10,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::connections;
+use crate::places::Places;
+
+/// An answer may take this long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// At the end the last ones may take this long; a process that is told to end has seconds for all that it does.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// The address is taken or not ours.
 #[derive(Debug, thiserror::Error)]
 #[error("listening on {address} for {purpose}")]
@@ -52,15 +60,14 @@ fn no_ipv6(error: &io::Error) -> bool {
 pub async fn serve(
     listener: TcpListener,
     app: Router,
+    places: Places,
     shutdown: CancellationToken,
-) -> io::Result<()> {
+) {
     let app = app.layer(TimeoutLayer::with_status_code(
         StatusCode::REQUEST_TIMEOUT,
-        Duration::from_secs(10),
+        ANSWER_WITHIN,
     ));
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    connections::serve(listener, None, app, places, shutdown, DRAIN).await;
 }
 
 #[cfg(test)]
@@ -106,7 +113,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let app = health::router(readiness).merge(metrics::router(Arc::new(registry)));
-        let server = tokio::spawn(serve(listener, app, shutdown.clone()));
+        let places = Places::registered(&mut Registry::default(), "test", 8);
+        let server = tokio::spawn(serve(listener, app, places, shutdown.clone()));
 
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let unready = get(address, "/readyz").await;
@@ -131,6 +139,6 @@ mod tests {
                 .contains(&address.to_string())
         );
         shutdown.cancel();
-        server.await.unwrap().unwrap();
+        server.await.unwrap();
     }
 }

@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use axum::Router;
-use ferrolb_serving::https;
 use ferrolb_serving::tls::{SwappableCertificate, server_config};
+use ferrolb_serving::{Places, https};
+use prometheus_client::registry::Registry;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ async fn serve() -> SocketAddr {
         listener,
         Router::new(),
         server_config(certificate).unwrap(),
+        Places::registered(&mut Registry::default(), "test", 8),
         CancellationToken::new(),
         Duration::from_secs(1),
     ));

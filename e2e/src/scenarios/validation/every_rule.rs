@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::cluster::{SYSTEM, Site};
 use crate::objects::LABEL;
 use crate::run::repository;
+use crate::scenarios::workloads;
 
 /// The cases, as people write them.
 #[derive(Deserialize)]
@@ -26,6 +28,18 @@ struct Beside {
     kind: String,
     name: String,
     spec: Value,
+    shows: Shows,
+}
+
+/// By which answer a webhook shows that it knows an object.
+#[derive(Deserialize)]
+struct Shows {
+    /// The question: the good object of this kind with this change.
+    kind: String,
+    change: Value,
+    /// What the answer has in it, or has not any more.
+    says: Option<String>,
+    omits: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,13 +74,14 @@ fn object(kind: &str, version: Option<&str>, name: &str, spec: &Value) -> Value 
     json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
 }
 
-impl Case {
-    fn object(&self, cases: &Cases, change: &Value) -> Result<Value> {
-        let spec = cases
+impl Cases {
+    /// The good object of a kind, changed.
+    fn object(&self, kind: &str, version: Option<&str>, change: &Value) -> Result<Value> {
+        let spec = self
             .kinds
-            .get(&self.kind)
+            .get(kind)
             .context("a kind without a good object")?;
-        let mut object = object(&self.kind, self.version.as_deref(), "vg", spec);
+        let mut object = object(kind, version, "vg", spec);
         let mut change = change.clone();
         let metadata = change
             .as_object_mut()
@@ -89,7 +104,7 @@ pub fn run(site: &Site) -> Result<String> {
     for beside in &cases.beside {
         site.apply(&object(&beside.kind, None, &beside.name, &beside.spec).to_string())?;
     }
-    wait_until_known(site)?;
+    wait_until_known(site, &cases)?;
     let mut printed = String::from(
         "# What kubectl prints, case by case. `BLESS=1 make e2e NAME=every-rule` writes it from a real API server.\n",
     );
@@ -98,7 +113,10 @@ pub fn run(site: &Site) -> Result<String> {
         printed.push_str(&format!("\n## {} {}\n", case.kind, case.rule));
         for (verdict, change) in [("accepted", &case.good), ("refused", &case.bad)] {
             let Some(change) = change else { continue };
-            let (passes, text) = apply(site, &case.object(&cases, change)?)?;
+            let (passes, text) = apply(
+                site,
+                &cases.object(&case.kind, case.version.as_deref(), change)?,
+            )?;
             printed.push_str(&format!("{verdict}: {change}\n"));
             add(&mut printed, &text);
             if passes != (verdict == "accepted") {
@@ -159,26 +177,47 @@ fn add(printed: &mut String, text: &str) {
     }
 }
 
-/// Both replicas of the webhook know the objects beside which the others are judged: none of ten answers in a row, which the
-/// API server spreads over them, misses one.
-fn wait_until_known(site: &Site) -> Result<()> {
-    let overlapping = object(
-        "IPAddressPool",
-        None,
-        "vg",
-        &json!({"addresses": ["10.60.1.3/32"]}),
-    );
-    let twin = json!({"myASN": 64512, "peerASN": 64513, "peerAddress": "10.61.0.1"});
-    let twin = object("BGPPeer", None, "vg", &twin);
-    let limit = std::time::Duration::from_secs(20);
-    site.wait_for("the webhook knows what is beside", limit, || {
-        for _ in 0..5 {
-            for object in [&overlapping, &twin] {
-                if apply(site, object)?.0 {
-                    return Ok(false);
-                }
-            }
+/// Each replica of the webhook knows every object beside which the others are judged. Which of them the API server asks is not
+/// ours to choose, so each is asked itself.
+fn wait_until_known(site: &Site, cases: &Cases) -> Result<()> {
+    let limit = Duration::from_secs(20);
+    for pod in workloads::pods(site, "webhook")? {
+        let pod = pod["metadata"]["name"].as_str().context("a nameless pod")?;
+        for beside in &cases.beside {
+            let shows = &beside.shows;
+            let object = cases.object(&shows.kind, None, &shows.change)?;
+            let what = format!("{pod} knows {} {}", beside.kind, beside.name);
+            site.wait_for(&what, limit, || {
+                let answer = ask(site, pod, &shows.kind, &object)?;
+                let has = |part: &Option<String>| part.as_ref().map(|part| answer.contains(part));
+                Ok(has(&shows.says) != Some(false) && has(&shows.omits) != Some(true))
+            })?;
         }
-        Ok(true)
-    })
+    }
+    Ok(())
+}
+
+/// What one webhook answers about a new object.
+fn ask(site: &Site, pod: &str, kind: &str, object: &Value) -> Result<String> {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let path = format!(
+        "validate-{}-{}",
+        version.replace(['.', '/'], "-"),
+        kind.to_lowercase()
+    );
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "every-rule", "operation": "CREATE", "object": object,
+            "name": object["metadata"]["name"], "namespace": object["metadata"]["namespace"],
+        },
+    });
+    let proxied = format!("/api/v1/namespaces/{SYSTEM}/pods/https:{pod}:9443/proxy/{path}");
+    let request = http::Request::post(proxied)
+        .header("content-type", "application/json")
+        .body(review.to_string().into_bytes())?;
+    let answer: Value = site.runtime().block_on(site.client.request(request))?;
+    let response = &answer["response"];
+    ensure!(response["allowed"].is_boolean(), "{pod} answers {answer}");
+    Ok(response.to_string())
 }
