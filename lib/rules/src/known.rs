@@ -231,19 +231,26 @@ impl Known {
     /// Judges a BFDProfile.
     #[must_use]
     pub fn bfd_profile(&self, object: &BFDProfile) -> Verdict {
-        Verdict::of(check_bfd_profile(object)).sorted()
+        let mut verdict = Verdict::of(check_bfd_profile(object));
+        if verdict.refusals.is_empty() {
+            warnings::annotations("BFDProfile", object.annotations(), &mut verdict);
+        }
+        verdict.sorted()
     }
 
     /// Judges a Community.
     #[must_use]
     pub fn community(&self, object: &Community) -> Verdict {
-        Verdict::of(self.beside(
+        let mut verdict = Verdict::of(self.beside(
             "Community",
             object,
             |all| &mut all.communities,
             Read::communities,
-        ))
-        .sorted()
+        ));
+        if verdict.refusals.is_empty() {
+            warnings::communities::warn(object, &mut verdict);
+        }
+        verdict.sorted()
     }
 
     /// Why the BFDProfile of this name must not be deleted (reference 2.2).
