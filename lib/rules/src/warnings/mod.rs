@@ -9,6 +9,7 @@ pub(crate) mod communities;
 pub(crate) mod peers;
 pub(crate) mod pools;
 mod selectors;
+pub(crate) mod services;
 
 pub(crate) use annotations::warn as annotations;
 
