@@ -32,9 +32,9 @@ pub(crate) fn hold_time() -> Value {
                 "!({DURATION}) || duration(self) <= duration('0s') || \
                  (duration(self) >= duration('3s') && duration(self) <= duration('65535s'))"
             ),
-            "invalid BGPPeer timers: invalid hold time: must be 0 or >=3s, and at most 65535s",
+            "invalid BGPPeer timers: invalid hold time: must be 0 or >=3s, and at most 65535s; write one such as 90s",
         )
-        .saying("'invalid BGPPeer timers: invalid hold time \"' + self + '\": must be 0 or >=3s, and at most 65535s'"),
+        .saying("'invalid BGPPeer timers: invalid hold time \"' + self + '\": must be 0 or >=3s, and at most 65535s; write one such as 90s'"),
     ])
 }
 
@@ -51,14 +51,16 @@ pub(crate) fn connect_time() -> Value {
             format!(
                 "!({DURATION}) || (duration(self) >= duration('1s') && duration(self) <= duration('65535s'))"
             ),
-            "connect time should be between 1 seconds to 65535",
-        ),
+            "connect time should be between 1 seconds to 65535; write one such as 10s",
+        )
+        .saying("'connect time should be between 1 seconds to 65535, is \"' + self + '\"; write one such as 10s'"),
         Rule::new(
             format!(
                 "!({DURATION}) || timestamp(0) + duration(self) == timestamp(duration(self).getSeconds())"
             ),
-            "connect time should contain a whole number of seconds",
-        ),
+            "connect time should contain a whole number of seconds; write one such as 10s",
+        )
+        .saying("'connect time should contain a whole number of seconds, is \"' + self + '\"; write one such as 10s'"),
     ])
 }
 
