@@ -16,8 +16,11 @@
 //! No password travels: of a password beside a passwordSecret the annotation says only that it was there. So both come back
 //! whatever the password is then, and who gave both (valid only where the passwordSecret is empty) still has both.
 //!
-//! An annotation that was not written here is left where it is and means nothing. The API server lets a conversion change
-//! labels and annotations, but nothing else of the metadata.
+//! An annotation that was not written here, or was damaged since, is left where it is and means nothing ([`is_luggage`]). To
+//! refuse the conversion in its place would save the fields of one peer at the cost of all: the API server answers no list of
+//! BGPPeers of which it cannot convert one, so that operator and speakers would know none. Whoever writes such an object is told by
+//! the webhook, which finds the annotation still there. The API server lets a conversion change labels and annotations, but
+//! nothing else of the metadata.
 
 use serde_json::{Map, Value, json};
 
@@ -94,6 +97,12 @@ pub fn convert_bgp_peer(
     }
     root.insert("apiVersion".to_owned(), desired_api_version.into());
     Ok(object)
+}
+
+/// Whether `text` in the annotation [`BGP_PEER_V1BETA2`] is what is written there, so that a conversion takes the fields from it.
+#[must_use]
+pub fn is_luggage(text: &str) -> bool {
+    Luggage::read(text).is_some()
 }
 
 /// What travels in the annotation.

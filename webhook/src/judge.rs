@@ -1,6 +1,6 @@
 //! What is answered, by the object's kind and by what happens to it.
 
-use ferrolb_rules::{Known, Verdict};
+use ferrolb_rules::{Known, Verdict, Warning};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -33,11 +33,13 @@ pub fn judge(kind: Kind, question: &Question, known: &Known, scope: &Scope) -> A
             Answer::Forbidden(format!("resource must be created in {namespace} namespace"))
         }
         Operation::Create => judge_object(kind, object, known, scope),
-        Operation::Update if !ours => Answer::Allowed {
-            warnings: vec![format!(
-                "only objects in the {namespace} namespace have an effect; this one has none"
-            )],
-        },
+        Operation::Update if !ours => {
+            let text = format!(
+                "only objects in the {namespace} namespace have an effect; create it there, and delete this one"
+            );
+            let field = "metadata.namespace".to_owned();
+            Answer::warned(kind.name(), name_of(object), &[Warning { field, text }])
+        }
         // Finalizers must go whatever the object says, and what touches nothing that is read breaks no rule anew.
         Operation::Update if is_going(object) || reads_the_same(kind, question) => Answer::yes(),
         Operation::Update => judge_object(kind, object, known, scope),
@@ -81,13 +83,12 @@ pub fn verdict(
 
 fn judge_object(kind: Kind, object: &Value, known: &Known, scope: &Scope) -> Answer {
     match verdict(kind, object, known, scope.class.as_deref()) {
-        Ok(verdict) if verdict.refusals.is_empty() => Answer::warned(&verdict.warnings),
+        Ok(verdict) if verdict.refusals.is_empty() => {
+            Answer::warned(kind.name(), name_of(object), &verdict.warnings)
+        }
         Ok(verdict) => Answer::Invalid(verdict.refusals),
         Err(error) => {
-            let name = object
-                .pointer("/metadata/name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+            let name = name_of(object);
             // The parser quotes what it does not understand, and a password is nobody's to read.
             let password = object.pointer("/spec/password");
             let error = match password.is_some_and(|password| !password.is_string()) {
@@ -99,14 +100,27 @@ fn judge_object(kind: Kind, object: &Value, known: &Known, scope: &Scope) -> Ans
     }
 }
 
+fn name_of(object: &Value) -> &str {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str);
+    name.unwrap_or_default()
+}
+
 fn is_going(object: &Value) -> bool {
     object
         .pointer("/metadata/deletionTimestamp")
         .is_some_and(|time| !time.is_null())
 }
 
-/// What of a Service is read, beside our annotations.
-const OF_A_SERVICE: [&str; 3] = ["type", "loadBalancerClass", "loadBalancerIP"];
+/// What of a Service is read, beside our annotations. Its labels only bring warnings, and an object that is wrong can be labelled.
+const OF_A_SERVICE: [&str; 7] = [
+    "type",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "clusterIP",
+    "clusterIPs",
+    "ipFamilies",
+    "ipFamilyPolicy",
+];
 /// Whose annotations are read.
 const PREFIXES: [&str; 3] = ["ferrolb.io/", "metallb.io/", "metallb.universe.tf/"];
 

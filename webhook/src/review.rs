@@ -1,7 +1,7 @@
 //! The AdmissionReview (`admission.k8s.io/v1`): what the API server asks, and how an answer looks.
 
 use ferrolb_api::GROUP;
-use ferrolb_rules::{Refusal, Warning};
+use ferrolb_rules::{Refusal, WARNING_AT_MOST, Warning};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -99,13 +99,23 @@ pub enum Answer {
 impl Answer {
     /// Allowed, without a word.
     pub fn yes() -> Self {
-        Self::warned(&[])
+        Self::Allowed {
+            warnings: Vec::new(),
+        }
     }
 
-    /// Allowed, with warnings.
-    pub fn warned(warnings: &[Warning]) -> Self {
+    /// Allowed, with warnings about the object of this kind and name. kubectl prints the warnings of all objects in a file alike.
+    pub fn warned(kind: &str, name: &str, warnings: &[Warning]) -> Self {
+        let warnings = warnings.iter().map(|warning| {
+            let named = format!("{kind} {name:?}, {warning}");
+            // What is wrong is worth more than where.
+            match named.chars().count() <= WARNING_AT_MOST {
+                true => named,
+                false => warning.to_string(),
+            }
+        });
         Self::Allowed {
-            warnings: warnings.iter().map(ToString::to_string).collect(),
+            warnings: warnings.collect(),
         }
     }
 

@@ -78,3 +78,53 @@ fn an_update_passes_that_leaves_alone_what_was_wrong_before() {
     let owned = pool(json!({key: "192.0.3.1", "example.com/owner": "me"}));
     assert_eq!(ask("UPDATE", &owned, &old), Answer::yes());
 }
+
+/// kubectl prints the warnings of all objects of a file alike.
+#[test]
+fn a_warning_names_its_object_where_there_is_room() {
+    let warned = |name: &str, key: &str| {
+        let mut object = pool(json!({key: "x"}));
+        object["metadata"]["name"] = name.into();
+        match ask("CREATE", &object, &Value::Null) {
+            Answer::Allowed { warnings } => warnings,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        warned("office", "ferrolb.io/frobnicate"),
+        [
+            "IPAddressPool \"office\", metadata.annotations[ferrolb.io/frobnicate]: is read by nobody on a IPAddressPool; \
+             remove it, or correct its name"
+        ]
+    );
+    let long = warned(&"o".repeat(200), "ferrolb.io/frobnicate");
+    assert!(long[0].starts_with("metadata.annotations["), "{long:?}");
+    let [text] = warned("office", &format!("ferrolb.io/{}", "x".repeat(300)))
+        .try_into()
+        .unwrap();
+    assert!(text.chars().count() <= 256, "{text}");
+}
+
+#[test]
+fn an_object_in_a_namespace_that_is_not_ours_is_told_that_it_does_nothing() {
+    let foreign = objects::pool("elsewhere", "office", &["192.0.2.1-192.0.2.200"]);
+    let mut review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "UPDATE", "name": "office", "namespace": "elsewhere",
+        "object": foreign, "oldObject": foreign,
+    }});
+    review["request"]["object"]["spec"]["autoAssign"] = false.into();
+    let question = Question::parse(review.to_string().as_bytes()).unwrap();
+    let scope = Scope {
+        namespace: NAMESPACE.to_owned(),
+        class: None,
+    };
+    let answer = judge(Kind::IPAddressPool, &question, &Known::default(), &scope);
+    let warning = "IPAddressPool \"office\", metadata.namespace: only objects in the metallb-system namespace have an effect; \
+                   create it there, and delete this one";
+    assert_eq!(
+        answer,
+        Answer::Allowed {
+            warnings: vec![warning.to_owned()]
+        }
+    );
+}

@@ -390,7 +390,7 @@ async fn every_other_kind_is_held_against_its_rules() {
         warning
             .as_str()
             .unwrap()
-            .starts_with("spec.disableMP: disable mp is deprecated")
+            .starts_with("BGPPeer \"x\", spec.disableMP: disable mp is deprecated")
     }));
 }
 

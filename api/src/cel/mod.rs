@@ -23,6 +23,7 @@ pub(crate) mod addresses;
 pub(crate) mod communities;
 pub(crate) mod limits;
 pub(crate) mod peers;
+pub(crate) mod ranges;
 pub(crate) mod selectors;
 
 use serde_json::{Map, Value};

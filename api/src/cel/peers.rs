@@ -32,9 +32,9 @@ pub(crate) fn hold_time() -> Value {
                 "!({DURATION}) || duration(self) <= duration('0s') || \
                  (duration(self) >= duration('3s') && duration(self) <= duration('65535s'))"
             ),
-            "invalid BGPPeer timers: invalid hold time: must be 0 or >=3s, and at most 65535s",
+            "invalid BGPPeer timers: invalid hold time: must be 0 or >=3s, and at most 65535s; write one such as 90s",
         )
-        .saying("'invalid BGPPeer timers: invalid hold time \"' + self + '\": must be 0 or >=3s, and at most 65535s'"),
+        .saying("'invalid BGPPeer timers: invalid hold time \"' + self + '\": must be 0 or >=3s, and at most 65535s; write one such as 90s'"),
     ])
 }
 

@@ -44,6 +44,7 @@ use crate::absent::absent_is_default;
     )
 )]
 #[serde(rename_all = "camelCase", remote = "Self")]
+#[schemars(transform = crate::cel::ranges::told)]
 pub struct BFDProfileSpec {
     /// The shortest interval at which we can receive, in milliseconds; 300 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -43,9 +43,10 @@ use crate::in_force::InForce;
 #[serde(rename_all = "camelCase", remote = "Self")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || ((!has(self.aggregationLength) || self.aggregationLength == 32) && (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",
-    "message": "serviceSelectors and aggregationLength are mutually exclusive, can only be used together with default aggregationLength (32) and aggregationLengthV6 (128)",
+    "message": "serviceSelectors and aggregationLength are mutually exclusive, can only be used together with default aggregationLength (32) and aggregationLengthV6 (128); remove the aggregation lengths or the selectors",
     "fieldPath": ".serviceSelectors"
 }]))]
+#[schemars(transform = crate::cel::ranges::told)]
 pub struct BGPAdvertisementSpec {
     /// Length of the IPv4 prefix that is announced for an address, 1 to 32.
     #[serde(default = "whole_ipv4")]

@@ -36,6 +36,7 @@ use crate::v1beta2::BGPPeerStatus;
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = crate::cel::peers::v1beta1()))]
+#[schemars(transform = crate::cel::ranges::told)]
 pub struct BGPPeerSpec {
     /// The autonomous system of our side of the session, 1 to 4294967295.
     #[serde(rename = "myASN")]

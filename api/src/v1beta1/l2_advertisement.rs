@@ -78,6 +78,7 @@ absent_is_default!(L2AdvertisementSpec);
 /// How much a node is preferred when its labels match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::cel::ranges::told)]
 pub struct PreferredNodeSelector {
     /// Added to the score of each node that matches, 1 to 100.
     #[validate(range(min = 1, max = 100))]

@@ -32,6 +32,7 @@ use crate::in_force::InForce;
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = crate::cel::peers::v1beta2()))]
+#[schemars(transform = crate::cel::ranges::told)]
 pub struct BGPPeerSpec {
     /// The autonomous system of our side of the session, 1 to 4294967295.
     #[serde(rename = "myASN")]
@@ -118,7 +119,7 @@ pub struct BGPPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "self == oldSelf",
-        "message": "EnableGracefulRestart cannot be changed after creation"
+        "message": "EnableGracefulRestart cannot be changed after creation; put it back, or delete the peer and create it anew"
     }]))]
     pub enable_graceful_restart: Option<bool>,
 

@@ -142,7 +142,8 @@ pub fn guests() -> [Endpoint; 2] {
                 NOT_BEING_DELETED,
                 (
                     "says-something-to-ferrolb",
-                    "has(object.metadata.annotations) && object.metadata.annotations.exists(key, key.startsWith('ferrolb.io/'))",
+                    "has(object.metadata.annotations) && object.metadata.annotations.exists(key, \
+                     key.startsWith('metallb.io/') || key.startsWith('metallb.universe.tf/') || key.startsWith('ferrolb.io/'))",
                 ),
             ],
         },

@@ -76,7 +76,9 @@ fn describe(error: &validator::ValidationError) -> String {
         .map(|value| format!(", is {value}"))
         .unwrap_or_default();
     match (parameter("min"), parameter("max")) {
-        (Some(min), Some(max)) => format!("must be from {min} to {max}{value}"),
+        (Some(min), Some(max)) => {
+            format!("must be from {min} to {max}{value}; write a number in that range")
+        }
         (Some(min), None) => format!("must be at least {min}{value}"),
         (None, Some(max)) => format!("must be at most {max}{value}"),
         (None, None) => format!("breaks the rule {:?}{value}", error.code),

@@ -263,21 +263,28 @@ impl Known {
     /// Judges a BFDProfile.
     #[must_use]
     pub fn bfd_profile(&self, object: &BFDProfile) -> Verdict {
-        Verdict::of(check_bfd_profile(object)).sorted()
+        let mut verdict = Verdict::of(check_bfd_profile(object));
+        if verdict.refusals.is_empty() {
+            warnings::annotations("BFDProfile", object.annotations(), &mut verdict);
+        }
+        verdict.sorted()
     }
 
     /// Judges a Community.
     #[must_use]
     pub fn community(&self, object: &Community) -> Verdict {
         let others = self.contested_aliases.beside(object);
-        Verdict::of(self.beside(
+        let mut verdict = Verdict::of(self.beside(
             "Community",
             object,
             others,
             |all| &mut all.communities,
             Read::communities,
-        ))
-        .sorted()
+        ));
+        if verdict.refusals.is_empty() {
+            warnings::communities::warn(object, &mut verdict);
+        }
+        verdict.sorted()
     }
 
     /// Why the BFDProfile of this name must not be deleted (reference 2.2).

@@ -1,6 +1,6 @@
 //! What is to be said of a Service, or of a Namespace, that carries our annotations?
 
-use ferrolb_api::annotations::{ADDRESS_POOL, ALLOW_SHARED_IP, LOAD_BALANCER_IPS, MAX_ADDRESSES};
+use ferrolb_api::annotations::MAX_ADDRESSES;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::ResourceExt;
 
@@ -33,17 +33,10 @@ impl Known {
             return Verdict::of(vec![refusal]);
         }
         warnings::annotations("Service", object.annotations(), &mut verdict);
-        for key in [LOAD_BALANCER_IPS, ADDRESS_POOL, ALLOW_SHARED_IP] {
-            let found = key.find(object.annotations());
-            if found.is_some_and(|(_, found)| found == key.deprecated) {
-                verdict.warn(
-                    format!("metadata.annotations[{}]", key.deprecated),
-                    format!("is deprecated; write {}", key.current),
-                );
-            }
-        }
+        warnings::services::warn_of_keys(object.annotations(), &mut verdict);
         if self.something {
             self.warn_of_request(&request, &mut verdict);
+            warnings::services::warn_of_obstacle(object, &request, self, &mut verdict);
         }
         verdict.sorted()
     }

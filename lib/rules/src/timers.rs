@@ -43,7 +43,7 @@ pub(crate) fn read(spec: &BGPPeerSpec, mut refuse: impl FnMut(&str, String)) -> 
             refuse(
                 "holdTime",
                 format!(
-                    "invalid BGPPeer timers: invalid hold time {:?}: must be 0 or >=3s, and at most 65535s",
+                    "invalid BGPPeer timers: invalid hold time {:?}: must be 0 or >=3s, and at most 65535s; write one such as 90s",
                     shown(&spec.hold_time)
                 ),
             );

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::refusal::Refusal;
 
 /// The longest warning in characters: the API server cuts what is longer (`admission.k8s.io/v1`, warnings).
-const WARNING_AT_MOST: usize = 256;
+pub const WARNING_AT_MOST: usize = 256;
 
 /// The longest field in characters; a key of an annotation has up to 317.
 const FIELD_AT_MOST: usize = 120;
@@ -66,7 +66,7 @@ impl Verdict {
 }
 
 /// A text of at most so many characters, with an ellipsis where something is missing.
-fn cut(mut text: String, at_most: usize) -> String {
+pub(crate) fn cut(mut text: String, at_most: usize) -> String {
     if text.char_indices().nth(at_most).is_some() {
         let end = text.char_indices().nth(at_most.saturating_sub(1));
         text.truncate(end.map_or(0, |(end, _)| end));

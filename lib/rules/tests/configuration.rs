@@ -214,7 +214,10 @@ fn peers_are_refused_with_metallbs_fragments() {
             json!({"password": "a", "passwordSecret": {"name": "b"}}),
             "can not have both password and secret ref",
         ),
-        (json!({"peerPort": 0}), "must be from 1 to 16384, is 0"),
+        (
+            json!({"peerPort": 0}),
+            "must be from 1 to 16384, is 0; write a number in that range",
+        ),
         (
             json!({"connectTime": "0s"}),
             "connect time should be between 1 seconds to 65535",

@@ -1,8 +1,11 @@
 //! Checks YAML files as the cluster would check their objects, without a cluster.
 
 mod documents;
+mod metadata;
 mod schema;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,9 +22,9 @@ use crate::kind::Kind;
 /// What to check.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-Every IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer, BFDProfile and Community is checked by itself and beside
-those before it, and so are the annotations of Services and Namespaces; other kinds are passed over. Nothing is asked of a
-cluster, so nodes and Secrets are not known.
+Every IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer, BFDProfile and Community is checked by itself and beside the
+others, of its own kind those before it, and so are the annotations of Services and Namespaces; other kinds are passed over.
+Nothing is asked of a cluster, so nodes and Secrets are not known.
 Exit code: 0 nothing is refused, 1 an object is refused (with --strict: or warned of), 2 a file cannot be read.
 
 Examples:
@@ -103,6 +106,7 @@ pub fn run(flags: &LintFlags, out: &mut impl Write) -> std::io::Result<u8> {
         }
     }
     tally.objects = judged.len();
+    warn_of_twins(&mut judged, flags);
     judge_all(&mut judged, flags);
     for object in &judged {
         tally.refused += usize::from(!object.refusals.is_empty());
@@ -127,7 +131,8 @@ pub fn run(flags: &LintFlags, out: &mut impl Write) -> std::io::Result<u8> {
     } = tally;
     writeln!(
         out,
-        "{objects} objects checked, {refused} refused, {warnings} warnings, {unreadable} unreadable"
+        "{objects} objects checked as in namespace {}: {refused} refused, {warnings} warnings, {unreadable} unreadable",
+        flags.namespace
     )?;
     Ok(tally.exit_code(flags.strict))
 }
@@ -215,9 +220,12 @@ impl Judged {
                 format!("resource must be created in {} namespace", flags.namespace),
             );
         }
-        for (field, problem) in schema::check(kind, &version, &judged.object) {
+        let mut problems = metadata::check(kind, &judged.object);
+        problems.extend(schema::check(kind, &version, &judged.object));
+        for (field, problem) in problems {
             judged.refuse(field, problem);
         }
+        reduce(kind, &mut judged.object);
         judged.convert(&version);
         Some(judged)
     }
@@ -248,14 +256,38 @@ impl Judged {
         if self.kind != Kind::BGPPeer || version != OLDER {
             return;
         }
-        match convert_bgp_peer(self.object.take(), "metallb.io/v1beta2") {
-            Ok(object) => self.object = object,
-            Err(error) => self.refuse("apiVersion", error),
-        }
         self.warnings.push(Warning {
             field: "apiVersion".to_owned(),
             text: "v1beta1 is deprecated, please use v1beta2".to_owned(),
         });
+        if !self.is_accepted() {
+            return;
+        }
+        match convert_bgp_peer(self.object.take(), "metallb.io/v1beta2") {
+            Ok(object) => self.object = object,
+            Err(error) => self.refuse("apiVersion", error),
+        }
+    }
+}
+
+/// Takes off what nobody here reads, so that it cannot be what keeps an object from being read.
+fn reduce(kind: Kind, object: &mut Value) {
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
+    object.remove("status");
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        metadata
+            .retain(|field, value| metadata::READ.contains(&field.as_str()) && !value.is_null());
+    }
+    match (kind, object.get_mut("spec")) {
+        (Kind::Service, Some(Value::Object(spec))) => {
+            spec.retain(|field, _| schema::OF_A_SERVICE.contains(&field.as_str()));
+        }
+        (Kind::Namespace, Some(_)) => {
+            object.remove("spec");
+        }
+        _ => {}
     }
 }
 
@@ -264,17 +296,47 @@ fn text_of<'a>(object: &'a Value, pointer: &str) -> &'a str {
     value.unwrap_or_default()
 }
 
-/// Judges each object beside those before it, as if they were applied in this order. Then warns of those that went in,
-/// beside all that went in: what their fields name may come later, and what is refused is never there.
+/// Warns of objects that overwrite one that was given before.
+fn warn_of_twins(judged: &mut [Judged], flags: &LintFlags) {
+    let mut first = BTreeMap::new();
+    for object in judged.iter_mut().filter(|object| !object.name.is_empty()) {
+        let namespace = text_of(&object.object, "/metadata/namespace").to_owned();
+        let ours = !object.kind.is_foreign() && namespace.is_empty();
+        let namespace = if ours {
+            flags.namespace.clone()
+        } else {
+            namespace
+        };
+        match first.entry((object.kind.name(), namespace, object.name.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(object.place.clone());
+            }
+            Entry::Occupied(entry) => object.warnings.push(Warning {
+                field: "metadata.name".to_owned(),
+                text: format!(
+                    "an object of this name stands at {} already, and the later one takes its place; remove one of the two",
+                    entry.get()
+                ),
+            }),
+        }
+    }
+}
+
+/// Judges each object beside those before it, as if they were applied kind by kind: which file comes first must not decide
+/// whether an advertisement is refused for a pool that it does not fit. Then warns of those that went in, beside all that went in:
+/// what their fields name may come later, and what is refused is never there.
 fn judge_all(judged: &mut [Judged], flags: &LintFlags) {
     let mut accepted = AllObjects::default();
-    for object in judged.iter_mut().filter(|object| object.is_accepted()) {
-        let known = Known::new(accepted.clone(), &mut LastGood::default(), None);
-        if let Some(verdict) = object.ask(&known, flags) {
-            object.refusals = verdict.refusals;
-        }
-        if object.is_accepted() {
-            add(&mut accepted, object);
+    for kind in Kind::ALL {
+        let of_the_kind = judged.iter_mut().filter(|object| object.kind == kind);
+        for object in of_the_kind.filter(|object| object.is_accepted()) {
+            let known = Known::new(accepted.clone(), &mut LastGood::default(), None);
+            if let Some(verdict) = object.ask(&known, flags) {
+                object.refusals = verdict.refusals;
+            }
+            if object.is_accepted() {
+                add(&mut accepted, object);
+            }
         }
     }
     let in_the_end = Known::new(accepted, &mut LastGood::default(), None);

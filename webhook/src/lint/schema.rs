@@ -5,8 +5,9 @@
 //! printed ends in the logs of CI, so a value of the wrong type is never repeated: it may be an unquoted password.
 
 use ferrolb_api::{v1beta1, v1beta2};
+use ferrolb_rules::closest;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kind::Kind;
 
@@ -20,7 +21,8 @@ pub(super) fn check(kind: Kind, version: &str, object: &Value) -> Vec<(String, S
         Kind::BGPPeer => v1beta2::BGPPeer::crd(),
         Kind::BFDProfile => v1beta1::BFDProfile::crd(),
         Kind::Community => v1beta1::Community::crd(),
-        Kind::Service | Kind::Namespace => return Vec::new(),
+        Kind::Service => return check_service(object),
+        Kind::Namespace => return Vec::new(),
     };
     let mut problems = Vec::new();
     let served = crd.spec.versions.iter().find(|served| {
@@ -40,32 +42,69 @@ pub(super) fn check(kind: Kind, version: &str, object: &Value) -> Vec<(String, S
         );
         return vec![("apiVersion".to_owned(), reason)];
     };
-    if object.pointer("/metadata/name").is_none()
-        && object.pointer("/metadata/generateName").is_none()
-    {
-        problems.push(("metadata.name".to_owned(), "is missing".to_owned()));
-    }
     let schema = served
         .schema
         .as_ref()
         .and_then(|schema| schema.open_api_v3_schema.as_ref());
     let schema = serde_json::to_value(schema).unwrap_or_default();
     if let Some(fields) = object.as_object() {
-        for field in fields.keys().filter(|field| {
-            !["apiVersion", "kind", "metadata", "spec", "status"].contains(&field.as_str())
-        }) {
-            problems.push((field.clone(), "there is no such field".to_owned()));
+        for field in fields.keys() {
+            if !OF_AN_OBJECT.contains(&field.as_str()) {
+                problems.push((field.clone(), no_such_field(field, OF_AN_OBJECT)));
+            }
         }
     }
     let spec = schema.pointer("/properties/spec").unwrap_or(&Value::Null);
     match object.get("spec") {
         Some(value) => compare("spec", value, spec, &mut problems),
         None if !required(spec).is_empty() => {
-            problems.push(("spec".to_owned(), "is missing".to_owned()));
+            problems.push(("spec".to_owned(), MISSING.to_owned()));
         }
         None => {}
     }
     problems
+}
+
+/// What is read of a Service; its other fields are the API server's to judge.
+pub(super) const OF_A_SERVICE: [&str; 7] = [
+    "type",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "clusterIP",
+    "clusterIPs",
+    "ipFamilyPolicy",
+    "ipFamilies",
+];
+
+fn check_service(object: &Value) -> Vec<(String, String)> {
+    let text = json!({ "type": "string" });
+    let texts = json!({ "type": "array", "items": text });
+    let fields = OF_A_SERVICE.map(|field| {
+        let schema = if ["clusterIPs", "ipFamilies"].contains(&field) {
+            &texts
+        } else {
+            &text
+        };
+        (field.to_owned(), schema.clone())
+    });
+    let fields: serde_json::Map<_, _> = fields.into_iter().collect();
+    let spec = json!({ "type": "object", "additionalProperties": {}, "properties": fields });
+    let mut problems = Vec::new();
+    let value = object.get("spec").unwrap_or(&Value::Null);
+    compare("spec", value, &spec, &mut problems);
+    problems
+}
+
+const OF_AN_OBJECT: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+const MISSING: &str = "is missing; add it";
+
+/// A field that does not exist, with the one that it may be meant for: a mistake in every third character is another word.
+fn no_such_field<'a>(field: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let changes = (field.chars().count() / 3).min(2);
+    match closest(field, known, changes) {
+        Some(close) => format!("there is no such field; did you mean {close}?"),
+        None => "there is no such field; remove it".to_owned(),
+    }
 }
 
 fn required(schema: &Value) -> Vec<&str> {
@@ -124,6 +163,11 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
             ),
         ));
     }
+    if wanted == "integer" && !fits_format(value, schema) {
+        let bits = if is_short(schema) { 32 } else { 64 };
+        let reason = format!("must be a number of {bits} bits, is {value}; write a smaller one");
+        problems.push((path.to_owned(), reason));
+    }
     if let Some(problem) = wrong_length(value, schema) {
         problems.push((path.to_owned(), problem));
     }
@@ -138,6 +182,17 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         Value::Object(fields) => compare_fields(path, fields, schema, problems),
         _ => {}
     }
+}
+
+fn is_short(schema: &Value) -> bool {
+    schema.get("format").and_then(Value::as_str) == Some("int32")
+}
+
+/// Whether an integer has no more bits than the program that reads it has for it.
+fn fits_format(value: &Value, schema: &Value) -> bool {
+    value
+        .as_i64()
+        .is_some_and(|value| !is_short(schema) || i32::try_from(value).is_ok())
 }
 
 /// Whether a list or a text is longer or shorter than may be. The API server counts characters, not bytes.
@@ -166,7 +221,7 @@ fn wrong_length(value: &Value, schema: &Value) -> Option<String> {
 }
 
 /// What stands there.
-fn type_of(value: &Value) -> &'static str {
+pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -200,19 +255,15 @@ fn compare_fields(
         match known.and_then(|known| known.get(field)).or(further) {
             Some(schema) => compare(&path, value, schema, problems),
             None if known.is_some() => {
-                let close = known
-                    .into_iter()
-                    .flat_map(|known| known.keys())
-                    .find(|known| known.eq_ignore_ascii_case(field));
-                let hint = close.map_or(String::new(), |close| format!("; did you mean {close}?"));
-                problems.push((path, format!("there is no such field{hint}")));
+                let known = known.into_iter().flat_map(|known| known.keys());
+                problems.push((path, no_such_field(field, known.map(String::as_str))));
             }
             None => {}
         }
     }
     for field in required(schema) {
         if fields.get(field).is_none_or(Value::is_null) {
-            problems.push((format!("{path}.{field}"), "is missing".to_owned()));
+            problems.push((format!("{path}.{field}"), MISSING.to_owned()));
         }
     }
 }
@@ -220,7 +271,6 @@ fn compare_fields(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn no_value_of_a_password_is_printed() {

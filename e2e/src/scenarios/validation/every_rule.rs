@@ -28,7 +28,25 @@ struct Beside {
     kind: String,
     name: String,
     spec: Value,
-    shows: Shows,
+    namespace: Option<String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    /// The webhook would refuse it; what got in while it was away is judged all the same.
+    #[serde(default)]
+    past_the_webhook: bool,
+    /// Nothing for what no webhook knows.
+    shows: Option<Shows>,
+}
+
+impl Beside {
+    fn object(&self) -> Value {
+        let mut object = object(&self.kind, None, &self.name, &self.spec);
+        object["metadata"]["annotations"] = json!(self.annotations);
+        if let Some(namespace) = &self.namespace {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        object
+    }
 }
 
 /// By which answer a webhook shows that it knows an object.
@@ -52,6 +70,12 @@ struct Case {
     bad: Option<Value>,
     /// The name of an object that must not be deleted.
     delete: Option<String>,
+    /// Objects that are away meanwhile, as kind/name.
+    #[serde(default)]
+    without: Vec<String>,
+    /// Words that show that the webhook knows it.
+    #[serde(default)]
+    until: String,
 }
 
 fn folder() -> PathBuf {
@@ -92,6 +116,57 @@ impl Cases {
     }
 }
 
+impl Case {
+    fn object(&self, cases: &Cases, change: &Value) -> Result<Value> {
+        cases.object(&self.kind, self.version.as_deref(), change)
+    }
+
+    /// Writes down what kubectl prints of each verdict.
+    fn ask(
+        &self,
+        site: &Site,
+        cases: &Cases,
+        printed: &mut String,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        printed.push_str(&format!("\n## {} {}\n", self.kind, self.rule));
+        if !self.until.is_empty() {
+            wait_until_said(site, self, cases)?;
+        }
+        for (verdict, change) in [("accepted", &self.good), ("refused", &self.bad)] {
+            let Some(change) = change else { continue };
+            let (passes, text) = apply(site, &self.object(cases, change)?)?;
+            printed.push_str(&format!("{verdict}: {change}\n"));
+            add(printed, &text);
+            if passes != (verdict == "accepted") {
+                tally.wrong.push(format!(
+                    "{} {}: {verdict} was expected: {text}",
+                    self.kind, self.rule
+                ));
+            }
+            tally.accepted += usize::from(passes);
+            tally.refused += usize::from(!passes);
+        }
+        if let Some(name) = &self.delete {
+            let arguments = ["-n", SYSTEM, "delete", "--dry-run=server", &self.kind, name];
+            let (passes, text) = site.kubectl_prints(&arguments, "")?;
+            printed.push_str(&format!("refused: delete {name}\n"));
+            add(printed, &text);
+            ensure!(!passes, "{name} could be deleted");
+            tally.refused += 1;
+        }
+        Ok(())
+    }
+}
+
+/// What came out of all cases.
+#[derive(Default)]
+struct Tally {
+    accepted: usize,
+    refused: usize,
+    wrong: Vec<String>,
+}
+
 /// What kubectl prints when `object` is applied, and whether it was accepted.
 fn apply(site: &Site, object: &Value) -> Result<(bool, String)> {
     let arguments = ["apply", "--dry-run=server", "-f", "-"];
@@ -101,42 +176,35 @@ fn apply(site: &Site, object: &Value) -> Result<(bool, String)> {
 pub fn run(site: &Site) -> Result<String> {
     let text = fs::read_to_string(folder().join("cases.yaml"))?;
     let cases: Cases = serde_saphyr::from_str(&text).context("reading cases.yaml")?;
-    for beside in &cases.beside {
-        site.apply(&object(&beside.kind, None, &beside.name, &beside.spec).to_string())?;
+    let (unjudged, judged): (Vec<_>, Vec<_>) = cases
+        .beside
+        .iter()
+        .partition(|beside| beside.past_the_webhook);
+    for beside in judged {
+        site.apply(&beside.object().to_string())?;
     }
+    super::without_judging_webhooks(site, || {
+        for beside in unjudged {
+            site.apply(&beside.object().to_string())?;
+        }
+        Ok(())
+    })?;
     wait_until_known(site, &cases)?;
     let mut printed = String::from(
         "# What kubectl prints, case by case. `BLESS=1 make e2e NAME=every-rule` writes it from a real API server.\n",
     );
-    let (mut accepted, mut refused, mut wrong) = (0, 0, Vec::new());
+    let mut tally = Tally::default();
     for case in &cases.cases {
-        printed.push_str(&format!("\n## {} {}\n", case.kind, case.rule));
-        for (verdict, change) in [("accepted", &case.good), ("refused", &case.bad)] {
-            let Some(change) = change else { continue };
-            let (passes, text) = apply(
-                site,
-                &cases.object(&case.kind, case.version.as_deref(), change)?,
-            )?;
-            printed.push_str(&format!("{verdict}: {change}\n"));
-            add(&mut printed, &text);
-            if passes != (verdict == "accepted") {
-                wrong.push(format!(
-                    "{} {}: {verdict} was expected: {text}",
-                    case.kind, case.rule
-                ));
-            }
-            accepted += usize::from(passes);
-            refused += usize::from(!passes);
-        }
-        if let Some(name) = &case.delete {
-            let arguments = ["-n", SYSTEM, "delete", "--dry-run=server", &case.kind, name];
-            let (passes, text) = site.kubectl_prints(&arguments, "")?;
-            printed.push_str(&format!("refused: delete {name}\n"));
-            add(&mut printed, &text);
-            ensure!(!passes, "{name} could be deleted");
-            refused += 1;
-        }
+        let away = Away::take(site, &case.without)?;
+        let asked = case.ask(site, &cases, &mut printed, &mut tally);
+        away.put_back(site)?;
+        asked?;
     }
+    let Tally {
+        accepted,
+        refused,
+        wrong,
+    } = tally;
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
     }
@@ -166,6 +234,49 @@ pub fn run(site: &Site) -> Result<String> {
     ))
 }
 
+/// Objects that were taken out of the cluster, to be put back.
+struct Away(Vec<Value>);
+
+impl Away {
+    fn take(site: &Site, names: &[String]) -> Result<Self> {
+        let mut taken = Vec::new();
+        for name in names {
+            let text = site.kubectl(&["-n", SYSTEM, "get", name, "-o", "json"])?;
+            let mut object: Value = serde_json::from_str(&text)?;
+            if let Some(metadata) = object["metadata"].as_object_mut() {
+                metadata.retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
+            }
+            taken.push(json!({
+                "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": object["metadata"],
+                "spec": object["spec"],
+            }));
+            site.kubectl(&["-n", SYSTEM, "delete", name])?;
+        }
+        Ok(Away(taken))
+    }
+
+    fn put_back(self, site: &Site) -> Result<()> {
+        for object in self.0 {
+            site.apply(&object.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Each replica of the webhook knows what is away.
+fn wait_until_said(site: &Site, case: &Case, cases: &Cases) -> Result<()> {
+    let change = case.good.as_ref().context("nothing to apply")?;
+    let object = case.object(cases, change)?;
+    for pod in workloads::pods(site, "webhook")? {
+        let pod = pod["metadata"]["name"].as_str().context("a nameless pod")?;
+        let what = format!("{pod} says {:?}", case.until);
+        site.wait_for(&what, Duration::from_secs(20), || {
+            Ok(ask(site, pod, &case.kind, &object)?.contains(&case.until))
+        })?;
+    }
+    Ok(())
+}
+
 /// The API server finds what breaks a schema in no order.
 fn add(printed: &mut String, text: &str) {
     let (mut listed, mut others): (Vec<_>, Vec<_>) =
@@ -184,7 +295,9 @@ fn wait_until_known(site: &Site, cases: &Cases) -> Result<()> {
     for pod in workloads::pods(site, "webhook")? {
         let pod = pod["metadata"]["name"].as_str().context("a nameless pod")?;
         for beside in &cases.beside {
-            let shows = &beside.shows;
+            let Some(shows) = &beside.shows else {
+                continue;
+            };
             let object = cases.object(&shows.kind, None, &shows.change)?;
             let what = format!("{pod} knows {} {}", beside.kind, beside.name);
             site.wait_for(&what, limit, || {

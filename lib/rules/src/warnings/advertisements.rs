@@ -3,7 +3,7 @@
 use ferrolb_api::v1beta1::{BGPAdvertisement, L2Advertisement};
 use kube::ResourceExt;
 
-use super::selects_no_node;
+use super::{selectors, selects_no_node};
 use crate::advertisements::{self as checked, PoolSelection};
 use crate::known::Known;
 use crate::references::Unresolved;
@@ -17,6 +17,25 @@ pub(crate) fn warn_l2(
     verdict: &mut Verdict,
 ) {
     super::annotations("L2Advertisement", object.annotations(), verdict);
+    let spec = &object.spec;
+    for (field, list) in [
+        (
+            "spec.ipAddressPoolSelectors",
+            &spec.ip_address_pool_selectors,
+        ),
+        ("spec.nodeSelectors", &spec.node_selectors),
+        ("spec.serviceSelectors", &spec.service_selectors),
+    ] {
+        selectors::warn(field, list, verdict);
+    }
+    for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
+        let field = format!("spec.preferredNodeSelectors[{index}].preference");
+        selectors::warn_one(&field, &preferred.preference, verdict);
+    }
+    for (index, name) in spec.interfaces.iter().enumerate() {
+        let field = format!("spec.interfaces[{index}]");
+        super::interface(field, name, "so nothing is announced on it", verdict);
+    }
     if known.something {
         unresolved_are_told(&known.references().of_l2_advertisement(object), verdict);
         warn_of_selectors(&advertisement.pools, known, verdict);
@@ -31,6 +50,17 @@ pub(crate) fn warn_bgp(
     verdict: &mut Verdict,
 ) {
     super::annotations("BGPAdvertisement", object.annotations(), verdict);
+    let spec = &object.spec;
+    for (field, list) in [
+        (
+            "spec.ipAddressPoolSelectors",
+            &spec.ip_address_pool_selectors,
+        ),
+        ("spec.nodeSelectors", &spec.node_selectors),
+        ("spec.serviceSelectors", &spec.service_selectors),
+    ] {
+        selectors::warn(field, list, verdict);
+    }
     if !known.something {
         return;
     }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use ferrolb_api::annotations::{
-    ADDRESS_POOL, ALLOW_SHARED_IP, IP_ALLOCATED_FROM_POOL, LOAD_BALANCER_IPS, MAX_ADDRESSES,
-    OF_A_POOL, TRACEPARENT,
+    ADDRESS_POOL, ALLOW_SHARED_IP, BGP_PEER_V1BETA2, IP_ALLOCATED_FROM_POOL, LOAD_BALANCER_IPS,
+    MAX_ADDRESSES, OF_A_POOL, TRACEPARENT,
 };
 
+use crate::spelling::closest;
 use crate::verdict::Verdict;
 
 /// Our own prefix.
@@ -17,41 +18,55 @@ const METALLB: [&str; 2] = ["metallb.io/", "metallb.universe.tf/"];
 /// The longest key of an annotation: a prefix of 253 characters, a slash and a name of 63.
 const KEY_AT_MOST: usize = 317;
 
-/// Warns of keys with our prefix, or with one of MetalLB's, that mean nothing on this kind of object.
-pub(crate) fn warn(kind: &str, annotations: &BTreeMap<String, String>, verdict: &mut Verdict) {
-    let read: Vec<&str> = match kind {
+/// What a misspelt key may be off by.
+const CHANGES_AT_MOST: usize = 4;
+
+/// The keys that are read on a kind, of those that have any.
+fn read_on(kind: &str) -> Vec<&'static str> {
+    match kind {
         "IPAddressPool" => OF_A_POOL.to_vec(),
         "Namespace" => vec![MAX_ADDRESSES],
+        "BGPPeer" => vec![BGP_PEER_V1BETA2],
         "Service" => [LOAD_BALANCER_IPS, ADDRESS_POOL, ALLOW_SHARED_IP]
             .into_iter()
             .flat_map(|key| [key.current, key.deprecated])
             .chain([IP_ALLOCATED_FROM_POOL, TRACEPARENT])
             .collect(),
         _ => Vec::new(),
-    };
+    }
+}
+
+/// The kind that a key is read on, as one speaks of it.
+fn home_of(key: &str) -> Option<&'static str> {
+    [
+        ("IPAddressPool", "an IPAddressPool"),
+        ("Namespace", "a Namespace"),
+        ("BGPPeer", "a BGPPeer"),
+        ("Service", "a Service"),
+    ]
+    .into_iter()
+    .find_map(|(kind, spoken)| read_on(kind).contains(&key).then_some(spoken))
+}
+
+/// Warns of keys with our prefix, or with one of MetalLB's, that mean nothing on this kind of object.
+pub(crate) fn warn(kind: &str, annotations: &BTreeMap<String, String>, verdict: &mut Verdict) {
+    let read = read_on(kind);
     for key in annotations.keys() {
-        let ours = key.starts_with(OWN)
-            || kind == "Service" && METALLB.iter().any(|prefix| key.starts_with(prefix));
+        let ours = key.starts_with(OWN) || METALLB.iter().any(|prefix| key.starts_with(prefix));
         if !ours || read.contains(&key.as_str()) {
             continue;
         }
         let field = format!("metadata.annotations[{key}]");
         // The API server lets no longer key in.
-        let meant = read
+        let candidates = read
             .iter()
             .filter(|_| key.len() <= KEY_AT_MOST)
-            .filter(|known| known.starts_with(OWN) == key.starts_with(OWN))
-            .min_by_key(|known| distance(known, key))
-            .filter(|known| distance(known, key) <= 4);
-        let elsewhere = match key.as_str() {
-            MAX_ADDRESSES => Some("a Namespace"),
-            key if OF_A_POOL.contains(&key) => Some("an IPAddressPool"),
-            _ => None,
-        };
-        match (elsewhere, meant) {
-            (Some(elsewhere), _) => verdict.warn(
+            .filter(|known| known.starts_with(OWN) == key.starts_with(OWN));
+        let meant = closest(key, candidates.copied(), CHANGES_AT_MOST);
+        match (home_of(key), meant) {
+            (Some(home), _) => verdict.warn(
                 field,
-                format!("is read on {elsewhere} only and does nothing here; move it"),
+                format!("is read on {home} only and does nothing here; move it"),
             ),
             (None, Some(meant)) => {
                 verdict.warn(field, format!("is read by nobody; did you mean {meant}?"));
@@ -64,45 +79,9 @@ pub(crate) fn warn(kind: &str, annotations: &BTreeMap<String, String>, verdict: 
     }
 }
 
-/// How many characters have to be put in, taken out or exchanged to make one text of the other (Levenshtein). Keys are
-/// short; the API server limits them to 317 characters.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, character) in one.chars().enumerate() {
-        let mut diagonal = line;
-        let mut left = line + 1;
-        for (cell, candidate) in row.iter_mut().skip(1).zip(&other) {
-            let above = *cell;
-            let exchanged = diagonal + usize::from(character != *candidate);
-            left = exchanged.min(above + 1).min(left + 1);
-            diagonal = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = line + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_distance_is_the_number_of_changes() {
-        for (one, other, changes) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-            ("exclude", "exclud", 1),
-            ("a", "b", 1),
-        ] {
-            assert_eq!(distance(one, other), changes, "{one} {other}");
-        }
-    }
 
     #[test]
     fn a_misspelt_key_is_told_what_it_may_be_meant_for() {
@@ -136,6 +115,22 @@ mod tests {
             ),
             ("Service", "metallb.universe.tf/address-pool", None),
             ("Service", "example.com/address-pool", None),
+            ("BGPPeer", "ferrolb.io/bgppeer-v1beta2", None),
+            (
+                "BFDProfile",
+                "ferrolb.io/bgppeer-v1beta2",
+                Some("is read on a BGPPeer only and does nothing here; move it"),
+            ),
+            (
+                "IPAddressPool",
+                "metallb.universe.tf/address-pool",
+                Some("is read on a Service only and does nothing here; move it"),
+            ),
+            (
+                "Community",
+                "metallb.io/frobnicate",
+                Some("is read by nobody on a Community; remove it, or correct its name"),
+            ),
             (
                 "Service",
                 "ferrolb.io/frobnicate",

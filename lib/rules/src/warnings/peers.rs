@@ -1,9 +1,15 @@
 //! What about a BGPPeer is legal and probably wrong?
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ferrolb_api::annotations::BGP_PEER_V1BETA2;
+use ferrolb_api::conversion;
+use ferrolb_api::given;
 use ferrolb_api::v1beta2::BGPPeer;
 use kube::ResourceExt;
 
-use super::selects_no_node;
+use super::{selectors, selects_no_node};
 use crate::addresses;
 use crate::known::Known;
 use crate::peers::{KIND, Password, Peer, PeerTarget};
@@ -25,13 +31,26 @@ pub(crate) fn warn(object: &BGPPeer, peer: &Peer, known: &Known, verdict: &mut V
             "everyone who may read BGPPeers can read this password; put it into a Secret and name that in spec.passwordSecret",
         );
     }
-    if let PeerTarget::Address(address) = peer.target
-        && let Some((network, purpose)) = addresses::reserved(&address.into())
-    {
-        verdict.warn(
-            "spec.peerAddress",
-            format!("{address} is of {network} ({purpose}), where no router of another host is reached; write the router's own address"),
-        );
+    if let PeerTarget::Address(address) = peer.target {
+        warn_of_address(address, verdict);
+    }
+    for (field, name) in [
+        ("spec.interface", &object.spec.interface),
+        ("spec.vrf", &object.spec.vrf),
+    ] {
+        if let Some(name) = given(name) {
+            super::interface(
+                field.to_owned(),
+                name,
+                "so no session is opened over it",
+                verdict,
+            );
+        }
+    }
+    selectors::warn("spec.nodeSelectors", &object.spec.node_selectors, verdict);
+    warn_of_times(object, peer, verdict);
+    if let Some(text) = object.annotations().get(BGP_PEER_V1BETA2) {
+        warn_of_luggage(text, verdict);
     }
     if let Some(what) = peer.not_carried_out() {
         verdict.warn("spec", what);
@@ -79,4 +98,65 @@ pub(crate) fn warn(object: &BGPPeer, peer: &Peer, known: &Known, verdict: &mut V
             );
         }
     }
+}
+
+fn warn_of_address(address: IpAddr, verdict: &mut Verdict) {
+    let Some((network, purpose)) = addresses::reserved(&address.into()) else {
+        return;
+    };
+    // An address of RFC 4291 section 2.5.6 says nothing without the link that it is on, and peerAddress takes no zone.
+    let warning = if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        format!(
+            "{address} is link-local, and behind which interface the router is cannot be said beside it; write an address of the \
+             router that is not of {network}"
+        )
+    } else {
+        format!(
+            "{address} is of {network} ({purpose}), where no router of another host is reached; write the router's own address"
+        )
+    };
+    verdict.warn("spec.peerAddress", warning);
+}
+
+/// RFC 4271 section 4.4: keepalives come at least three times in a hold time, and section 10 has three of them make one.
+fn warn_of_times(object: &BGPPeer, peer: &Peer, verdict: &mut Verdict) {
+    let (Some(keepalive), Some(hold)) = (peer.keepalive_time, peer.hold_time) else {
+        return;
+    };
+    let written = object.spec.keepalive_time.as_deref().unwrap_or_default();
+    let third = hold / 3;
+    let warning = if object.spec.hold_time.is_none() && hold.is_zero() {
+        format!(
+            "without holdTime {written:?} makes the hold time 0s, and a router that went silent is never noticed; set holdTime, or \
+             remove keepaliveTime"
+        )
+    } else if object.spec.hold_time.is_none() {
+        format!(
+            "without holdTime {written:?} makes the hold time {}, three times as long; set holdTime to say so, or another",
+            seconds(hold)
+        )
+    } else if keepalive > third {
+        format!(
+            "{written:?} is longer than a third of holdTime, so keepalives are sent every {}; lower it to that, or raise holdTime",
+            seconds(third)
+        )
+    } else {
+        return;
+    };
+    verdict.warn("spec.keepaliveTime", warning);
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs_f64())
+}
+
+/// What a peer of v1beta1 carries is put into the spec by the conversion, which takes the annotation off; here it is left over.
+fn warn_of_luggage(text: &str, verdict: &mut Verdict) {
+    let warning = if conversion::is_luggage(text) {
+        "is read on a BGPPeer of v1beta1 only and does nothing here; write the fields that it holds into spec, and remove it"
+    } else {
+        "cannot be read, so what a BGPPeer of v1beta1 carries in it (passwordSecret, dynamicASN, interface and others) is not set; \
+         set that in v1beta2, and remove it"
+    };
+    verdict.warn(format!("metadata.annotations[{BGP_PEER_V1BETA2}]"), warning);
 }

@@ -3,18 +3,23 @@
 use std::net::IpAddr;
 
 use ferrolb_api::annotations::EXCLUDE;
-use ferrolb_api::v1beta1::IPAddressPool;
+use ferrolb_api::v1beta1::{IPAddressPool, ServiceAllocation};
 use ipnet::IpNet;
 use kube::ResourceExt;
 
+use super::selectors;
 use crate::addresses::{self, AddressRange, Family};
 use crate::advertisements;
 use crate::known::Known;
+use crate::names;
 use crate::pools::{KIND, Pool};
 use crate::verdict::Verdict;
 
 pub(crate) fn warn(object: &IPAddressPool, pool: &Pool, known: &Known, verdict: &mut Verdict) {
     super::annotations(KIND, object.annotations(), verdict);
+    if let Some(allocation) = &object.spec.service_allocation {
+        warn_of_allocation(allocation, verdict);
+    }
     let entries = || object.spec.addresses.iter().zip(&pool.ranges).enumerate();
     for (index, (text, range)) in entries() {
         let field = format!("spec.addresses[{index}]");
@@ -70,6 +75,28 @@ pub(crate) fn warn(object: &IPAddressPool, pool: &Pool, known: &Known, verdict: 
     }
     if known.something {
         warn_of_advertisements(pool, known, verdict);
+    }
+}
+
+/// Whom no pool can ever serve.
+fn warn_of_allocation(allocation: &ServiceAllocation, verdict: &mut Verdict) {
+    let at = |field: &str| format!("spec.serviceAllocation.{field}");
+    for (index, name) in allocation.namespaces.iter().enumerate() {
+        if !names::is_dns_label(name) {
+            verdict.warn(
+                format!("{}[{index}]", at("namespaces")),
+                format!(
+                    "no Namespace can be called {}, so it lets nobody in; a name has 1 to 63 of a-z, 0-9 and '-', the latter neither first nor last",
+                    super::quoted(name)
+                ),
+            );
+        }
+    }
+    for (field, list) in [
+        ("namespaceSelectors", &allocation.namespace_selectors),
+        ("serviceSelectors", &allocation.service_selectors),
+    ] {
+        selectors::warn(&at(field), list, verdict);
     }
 }
 
