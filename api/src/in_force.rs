@@ -21,9 +21,14 @@ pub struct InForce {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The fingerprint of the object as it was written then, in hexadecimal: labels and annotations can change without another
+    /// generation.
+    pub observed: String,
+
     /// The spec that is in force, and the labels and annotations that are read beside it, as JSON; a password is left out, and
-    /// communities are written for their aliases.
-    pub form: String,
+    /// communities are written for their aliases. Absent where the object is not in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
 }
 
 impl InForce {
@@ -36,8 +41,25 @@ impl InForce {
     /// Whether the form is the object as it is written, in a status that [`keep_what_is_in_force`] reduced.
     #[must_use]
     pub fn is_as_written(&self) -> bool {
-        self.form.is_empty()
+        self.observed.is_empty() && self.form.is_none()
     }
+
+    /// Whether this was found of the object as it is written now.
+    #[must_use]
+    pub fn is_of<K: StaysInForce>(&self, object: &K) -> bool {
+        self.is_as_written()
+            || self.observed_generation == object.meta().generation
+                && self.observed == fingerprint(&form_of(object))
+    }
+}
+
+/// A number for a form, in hexadecimal (FNV-1a, 64 bits): two forms with the same one are as good as never met.
+#[must_use]
+pub fn fingerprint(form: &str) -> String {
+    let hash = form.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 /// What is written down of an object.
@@ -109,7 +131,7 @@ pub fn in_form<K: StaysInForce>(object: &K) -> Option<K> {
     if record.is_as_written() {
         return Some(former);
     }
-    let form: Form<K::Spec> = serde_json::from_str(&record.form).ok()?;
+    let form: Form<K::Spec> = serde_json::from_str(record.form.as_deref()?).ok()?;
     let password = K::password(former.spec_mut()).and_then(Option::take);
     *former.spec_mut() = form.spec;
     if form.password {
@@ -127,7 +149,7 @@ pub fn in_form<K: StaysInForce>(object: &K) -> Option<K> {
 /// only read the object. A status that is written then wakes nobody who has nothing to learn from it.
 pub fn keep_what_is_in_force<K: StaysInForce>(object: &mut K) {
     let record = object.in_force().map(|record| {
-        if record.form == form_of(object) {
+        if record.form.as_ref() == Some(&form_of(object)) {
             InForce::as_written()
         } else {
             record.clone()
@@ -217,7 +239,8 @@ mod tests {
     fn edited<K: StaysInForce>(before: &K, mut now: K) -> K {
         now.keep_of_status(Some(InForce {
             observed_generation: Some(3),
-            form: form_of(before),
+            observed: fingerprint(&form_of(before)),
+            form: Some(form_of(before)),
         }));
         now
     }
@@ -287,8 +310,8 @@ mod tests {
     fn a_form_that_cannot_be_read_is_none() {
         let mut object = peer(&json!({"myASN": 1}));
         object.keep_of_status(Some(InForce {
-            observed_generation: None,
-            form: "{\"spec\": 7}".to_owned(),
+            form: Some("{\"spec\": 7}".to_owned()),
+            ..InForce::default()
         }));
         assert_eq!(in_form(&object), None);
     }

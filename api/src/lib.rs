@@ -32,7 +32,7 @@ pub mod v1beta2;
 
 pub use duration::GoDuration;
 pub use field::given;
-pub use in_force::{InForce, StaysInForce, form_of, in_form, keep_what_is_in_force};
+pub use in_force::{InForce, StaysInForce, fingerprint, form_of, in_form, keep_what_is_in_force};
 pub use object_key::ObjectKey;
 
 /// The API group of every kind here.

@@ -212,6 +212,9 @@ pub fn unreadable(generation: Option<i64>, error: &str, now: &Time) -> Condition
     }
 }
 
+/// The field of a status that says what is in force.
+pub const IN_FORCE: &str = "inForce";
+
 /// Problems that a condition names.
 const SENTENCES_AT_MOST: usize = 20;
 /// The length of a sentence, in characters; it may quote what somebody wrote.
@@ -245,14 +248,17 @@ pub fn pool_status(
     }
 }
 
-/// The merge patch that leaves this status of a pool and nothing of the one before it.
+/// The merge patch that leaves this status of a pool and nothing of the one before it, but for what is in force: that is written
+/// only when it is another than `recorded`, since it may be long and counters change often.
 #[must_use]
-pub fn pool_patch(status: &IPAddressPoolStatus) -> Value {
+pub fn pool_patch(status: &IPAddressPoolStatus, recorded: Option<&InForce>) -> Value {
     let mut patch = json!({"status": status});
-    // What is empty is not written, and a field that a merge patch does not name stays as it is.
     if let Some(written) = patch.get_mut("status").and_then(Value::as_object_mut) {
-        for field in ["heldAddresses", "inForce"] {
-            written.entry(field).or_insert(Value::Null);
+        // An empty list is not written, and a field that a merge patch does not name stays as it is.
+        written.entry("heldAddresses").or_insert(Value::Null);
+        written.insert(IN_FORCE.to_owned(), json!(status.in_force));
+        if recorded == status.in_force.as_ref() {
+            written.remove(IN_FORCE);
         }
     }
     patch
@@ -419,7 +425,8 @@ mod tests {
         };
         let in_force = ferrolb_api::InForce {
             observed_generation: Some(1),
-            form: "{}".to_owned(),
+            observed: "0".to_owned(),
+            form: Some("{}".to_owned()),
         };
         let mut stored =
             json!({"status": pool_status(None, vec![held], Vec::new(), Some(in_force))});
@@ -428,7 +435,8 @@ mod tests {
             "10.0.0.1"
         );
         let wanted = pool_status(None, Vec::new(), Vec::new(), None);
-        json_patch::merge(&mut stored, &pool_patch(&wanted));
+        let recorded = ferrolb_api::InForce::default();
+        json_patch::merge(&mut stored, &pool_patch(&wanted, Some(&recorded)));
         assert_eq!(stored, json!({"status": wanted}));
     }
 }

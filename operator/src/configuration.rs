@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::{Arc, Once};
 
 use ferrolb_allocation::PoolCounters;
+use ferrolb_api::ObjectKey;
 use ferrolb_api::v1beta1::{HeldAddresses, IPAddressPool};
 use ferrolb_api::v1beta2::BGPPeer;
-use ferrolb_api::{InForce, ObjectKey};
 use ferrolb_cluster::{ConfigurationStores, Leadership, Outcome, Store, Stored, Writer};
 use ferrolb_rules::{
-    LastGood, Overlaps, References, Refusal, Unresolved, overlaps, unresolved_secret,
+    AllObjects, LastGood, Names, Overlaps, References, Refusal, overlaps, unresolved_secret,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{Resource, ResourceExt};
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use crate::conditions::{
-    Answer, accepted, exhausted, overlapping, pool_patch, pool_status, resolved_refs, with,
+    Answer, IN_FORCE, accepted, exhausted, overlapping, pool_patch, pool_status, resolved_refs,
+    with,
 };
 use crate::unreadable::Unreadable;
 
@@ -31,10 +33,14 @@ pub type Usable<'a> = dyn Fn(&str) -> Option<Result<(), String>> + 'a;
 pub struct Findings<'a> {
     /// The objects, with the statuses that they have.
     pub stores: &'a ConfigurationStores,
+    /// Those that were read. One that changed since is looked at again soon, and nothing is said of it until then.
+    pub read: &'a AllObjects,
     /// What is wrong with some.
     pub refusals: &'a [Refusal],
     /// What is in force.
     pub last_good: &'a LastGood,
+    /// In which version the API server last took an object whose status says what is in force.
+    pub recorded: &'a BTreeMap<(&'static str, ObjectKey), String>,
     /// Those that cannot be read.
     pub unreadable: &'a Unreadable,
     /// The Secrets of our namespace; nothing while they are not listed.
@@ -52,8 +58,10 @@ pub fn outdated(
 ) -> Vec<StatusWrite> {
     let Findings {
         stores,
+        read,
         refusals,
         last_good,
+        recorded: _,
         unreadable,
         secrets,
         now,
@@ -78,7 +86,7 @@ pub fn outdated(
     let overlaps = overlaps_of(&pools, refusals, last_good);
     for (key, stored) in pools.iter() {
         // The last that could be read of it is still in force, but its status says what is wrong with it now.
-        if unreadable.contains("IPAddressPool", key) {
+        if unreadable.contains("IPAddressPool", key) || !was_read(&read.pools, stored.value()) {
             continue;
         }
         let name = key.name();
@@ -92,21 +100,23 @@ pub fn outdated(
         let existing = stored.status.clone().unwrap_or_default();
         let generation = stored.metadata.generation;
         let conditions = with(&existing.conditions, generation, answers, now);
-        let form = last_good.in_force("IPAddressPool", name, generation);
+        let form = last_good.in_force("IPAddressPool", stored.value().as_ref());
+        let pruned = existing.in_force.is_none()
+            && is_pruned(findings, "IPAddressPool", key, stored.resource_version());
+        let form = form.filter(|_| !pruned);
         let wanted = pool_status(counters, held(name), conditions, form);
         if stored.status.as_ref() != Some(&wanted) {
             writes.push((
                 "IPAddressPool",
                 key.clone(),
                 stored.resource_version().to_owned(),
-                pool_patch(&wanted),
+                pool_patch(&wanted, existing.in_force.as_ref()),
             ));
         }
     }
-    let objects = stores.objects();
     let references = References {
         configuration: last_good.configuration(),
-        objects: &objects,
+        names: &Names::of(read),
     };
     let peers = &last_good.configuration().peers;
     let not_carried_out = |name: &str| peers.get(name)?.not_carried_out();
@@ -115,10 +125,13 @@ pub fn outdated(
             writes.extend(statuses(
                 findings,
                 &stores.$store,
+                &read.$store,
                 $kind,
+                |object| object.status.as_ref().map(|status| &status.conditions),
                 |object| {
-                    let status = object.status.as_ref()?;
-                    Some((&status.conditions, status.in_force.as_ref()))
+                    let form = last_good.in_force($kind, object);
+                    let recorded = object.status.as_ref().and_then(|it| it.in_force.as_ref());
+                    (recorded != form.as_ref()).then(|| json!(form))
                 },
                 |$object| $answers,
             ));
@@ -134,14 +147,19 @@ pub fn outdated(
     ]);
     kind!(peers, "BGPPeer", |object| {
         let name = object.name_any();
+        let accepted = acceptance("BGPPeer", &name, not_carried_out(&name));
         let mut unresolved: Vec<_> = references.of_peer(object).into_iter().collect();
-        if let Some(secrets) = secrets {
-            unresolved.extend(of_secret(object, secrets));
+        match (secret_of(object), secrets) {
+            (None, _) => {}
+            (Some(secret), Some(secrets)) => {
+                let namespace = object.namespace().unwrap_or_default();
+                let found = secrets(secret);
+                unresolved.extend(unresolved_secret(secret, &namespace, found.as_ref()));
+            }
+            // Not known yet, so what was said of it stays.
+            (Some(_), None) => return vec![accepted],
         }
-        vec![
-            acceptance("BGPPeer", &name, not_carried_out(&name)),
-            resolved_refs(&unresolved),
-        ]
+        vec![accepted, resolved_refs(&unresolved)]
     });
     kind!(communities, "Community", |object| vec![acceptance(
         "Community",
@@ -152,19 +170,19 @@ pub fn outdated(
     writes.extend(statuses(
         findings,
         &stores.bfd_profiles,
+        &read.bfd_profiles,
         "BFDProfile",
-        |profile| Some((&profile.status.as_ref()?.conditions, None)),
+        |profile| profile.status.as_ref().map(|status| &status.conditions),
+        |_| None,
         |profile| vec![acceptance("BFDProfile", &profile.name_any(), None)],
     ));
     writes
 }
 
-/// What is wrong with the Secret that a peer names, if it names one.
-fn of_secret(peer: &BGPPeer, secrets: &Usable<'_>) -> Option<Unresolved> {
+/// The Secret that a peer names.
+fn secret_of(peer: &BGPPeer) -> Option<&str> {
     let secret = peer.spec.password_secret.as_ref()?;
-    let name = secret.name.as_deref().filter(|name| !name.is_empty())?;
-    let namespace = peer.namespace().unwrap_or_default();
-    unresolved_secret(name, &namespace, secrets(name).as_ref())
+    secret.name.as_deref().filter(|name| !name.is_empty())
 }
 
 /// Which pools overlap with which. None does while none is refused, and that is nearly always.
@@ -183,33 +201,57 @@ fn overlaps_of(
     overlaps(objects, last_good.configuration())
 }
 
-/// The statuses of one kind that are not what they should be. `existing` is what an object's status says now: its conditions, and
-/// in which form it is in force.
+/// Whether the API server took what is in force of this very version and did not keep it, as it does while the definition of
+/// the kind is from before: to write it again would change as little.
+fn is_pruned(findings: &Findings<'_>, kind: &'static str, key: &ObjectKey, version: &str) -> bool {
+    static TOLD: Once = Once::new();
+    let taken = findings.recorded.get(&(kind, key.clone()));
+    let pruned = taken.is_some_and(|taken| taken == version);
+    if pruned {
+        TOLD.call_once(|| {
+            warn!("the CustomResourceDefinitions are older than the operator and drop status.inForce; apply config/crd");
+        });
+    }
+    pruned
+}
+
+/// Whether this very object is among those that were read, which are in the order of names.
+fn was_read<K: Resource<DynamicType = ()>>(read: &[Arc<K>], object: &Arc<K>) -> bool {
+    let name = &object.meta().name;
+    let found = read.binary_search_by(|other| other.meta().name.cmp(name));
+    let found = found.ok().and_then(|at| read.get(at));
+    found.is_some_and(|found| Arc::ptr_eq(found, object))
+}
+
+/// The statuses of one kind that are not what they should be. `existing` are an object's conditions, and `form` is what is to be
+/// written of the form in which it is in force, where that is not written yet.
 fn statuses<K: Resource<DynamicType = ()> + Debug>(
     findings: &Findings<'_>,
     store: &Store<K>,
+    read: &[Arc<K>],
     kind: &'static str,
-    existing: impl Fn(&Stored<K>) -> Option<(&Vec<Condition>, Option<&InForce>)>,
+    existing: impl Fn(&K) -> Option<&Vec<Condition>>,
+    form: impl Fn(&K) -> Option<Value>,
     answers: impl Fn(&K) -> Vec<Answer>,
 ) -> Vec<StatusWrite> {
     let mut writes = Vec::new();
     let snapshot = store.snapshot();
-    let readable = snapshot
-        .iter()
-        .filter(|(key, _)| !findings.unreadable.contains(kind, key));
-    for (key, stored) in readable {
-        let (existing, recorded) =
-            existing(stored).map_or((&[][..], None), |(all, form)| (all.as_slice(), form));
+    let current = snapshot.iter().filter(|(key, stored)| {
+        !findings.unreadable.contains(kind, key) && was_read(read, stored.value())
+    });
+    for (key, stored) in current {
+        let existing = existing(stored).map_or(&[][..], Vec::as_slice);
         let generation = stored.meta().generation;
         let wanted = with(existing, generation, answers(stored), findings.now);
-        let form = findings.last_good.in_force(kind, key.name(), generation);
-        if existing != wanted || recorded != form.as_ref() {
-            writes.push((
-                kind,
-                key.clone(),
-                stored.resource_version().to_owned(),
-                json!({"status": {"conditions": wanted, "inForce": form}}),
-            ));
+        let form = form(stored);
+        let form = form.filter(|_| !is_pruned(findings, kind, key, stored.resource_version()));
+        if existing != wanted || form.is_some() {
+            let mut status = json!({"conditions": wanted});
+            if let (Some(form), Some(status)) = (form, status.as_object_mut()) {
+                status.insert(IN_FORCE.to_owned(), form);
+            }
+            let version = stored.resource_version().to_owned();
+            writes.push((kind, key.clone(), version, json!({"status": status})));
         }
     }
     writes
@@ -222,6 +264,21 @@ pub struct Written {
     pub all: bool,
     /// The objects whose status is written, or refused by the API server for good.
     pub settled: Vec<(&'static str, ObjectKey)>,
+    /// The objects whose status was written.
+    pub taken: Vec<Taken>,
+}
+
+/// A status that the API server took.
+#[derive(Debug)]
+pub struct Taken {
+    /// Of which object.
+    pub object: (&'static str, ObjectKey),
+    /// The version that it was decided on.
+    pub before: String,
+    /// The version since.
+    pub version: String,
+    /// Whether it said what is in force.
+    pub records: bool,
 }
 
 /// Writes statuses. What is not written will be seen as outdated again.
@@ -230,12 +287,16 @@ pub async fn write(writer: &Writer, leadership: &Leadership, writes: Vec<StatusW
     let mut written = Written {
         all: true,
         settled: Vec::new(),
+        taken: Vec::new(),
     };
     for (kind, key, version, change) in writes {
         if !leadership.leads() {
             written.all = false;
             return written;
         }
+        let records = change
+            .pointer("/status/inForce")
+            .is_some_and(Value::is_object);
         let outcome = match kind {
             "IPAddressPool" => {
                 writer
@@ -269,7 +330,16 @@ pub async fn write(writer: &Writer, leadership: &Leadership, writes: Vec<StatusW
             }
         };
         match outcome {
-            Outcome::Done(_) | Outcome::Gone => written.settled.push((kind, key)),
+            Outcome::Done(since) => {
+                written.taken.push(Taken {
+                    object: (kind, key.clone()),
+                    before: version,
+                    version: since,
+                    records,
+                });
+                written.settled.push((kind, key));
+            }
+            Outcome::Gone => written.settled.push((kind, key)),
             Outcome::Conflict => {
                 debug!(kind, object = %key, "the object changed meanwhile");
                 written.all = false;

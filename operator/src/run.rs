@@ -10,7 +10,7 @@ use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
     KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
 };
-use ferrolb_rules::{LastGood, Pool, Refusal, password_of};
+use ferrolb_rules::{AllObjects, BASIC_AUTH, LastGood, Pool, Refusal, password_of};
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -71,7 +71,7 @@ impl Stores {
             ),
             secrets: watch(
                 Api::<Secret>::namespaced(client.clone(), namespace),
-                WatchConfig::most_recent(),
+                WatchConfig::most_recent().fields(format!("type={BASIC_AUTH}")),
                 |secret: &Secret| Some(password_of(secret).map(drop)),
             ),
             namespace: namespace.into(),
@@ -107,8 +107,12 @@ pub struct Run {
     /// What is in force, to tell a change of it from a change of a status that we wrote ourselves.
     in_force: Option<(BTreeMap<String, Pool>, BTreeSet<String>)>,
     refusals: Vec<Refusal>,
+    /// The objects that were read last.
+    read: AllObjects,
     /// What objects that break a rule said before.
     last_good: LastGood,
+    /// In which version the API server last took a status that says what is in force.
+    recorded: BTreeMap<(&'static str, ObjectKey), String>,
     /// The statuses of configured objects, while they are written.
     status_write: JoinSet<Written>,
     retry: KeyedBackoff<ObjectKey>,
@@ -146,7 +150,9 @@ impl Run {
             metrics,
             in_force: None,
             refusals: Vec::new(),
+            read: AllObjects::default(),
             last_good: LastGood::of_the_writer(),
+            recorded: BTreeMap::new(),
             status_write: JoinSet::new(),
             retry: KeyedBackoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             retry_at: BTreeSet::new(),
@@ -310,7 +316,8 @@ impl Run {
 
     /// Brings what people configured into force. True if that changes anything for Services.
     fn read_configuration(&mut self) -> bool {
-        let (configuration, refusals) = self.stores.configuration.read(&mut self.last_good);
+        self.read = self.stores.configuration.objects();
+        let (configuration, refusals) = self.last_good.read(&self.read);
         for refusal in refusals
             .iter()
             .filter(|refusal| !self.refusals.contains(refusal))
@@ -371,8 +378,10 @@ impl Run {
         let mut writes = configuration::outdated(
             &Findings {
                 stores: &self.stores.configuration,
+                read: &self.read,
                 refusals: &self.refusals,
                 last_good: &self.last_good,
+                recorded: &self.recorded,
                 unreadable: &self.unreadable,
                 secrets: secrets.is_ready().then_some(&usable),
                 now: &now,
@@ -392,6 +401,18 @@ impl Run {
     fn statuses_written(&mut self, written: &Written) -> bool {
         for object in &written.settled {
             self.unreadable.settled(object);
+        }
+        // Of objects that are gone nobody asks; to forget all costs a write of each at most.
+        if self.recorded.len() > 2 * self.read.len() + 1000 {
+            self.recorded.clear();
+        }
+        for taken in &written.taken {
+            // What was not kept of the version before is not kept of this one either.
+            let known = self.recorded.get(&taken.object);
+            if taken.records || known.is_some_and(|known| *known == taken.before) {
+                let version = taken.version.clone();
+                self.recorded.insert(taken.object.clone(), version);
+            }
         }
         written.all
     }

@@ -72,7 +72,11 @@ impl Unreadable {
                     // The schema asks for the counters beside it.
                     "IPAddressPool" => {
                         let name = key.name();
-                        pool_patch(&pool_status(counters(name), held(name), conditions, None))
+                        // What it said before is still in force.
+                        pool_patch(
+                            &pool_status(counters(name), held(name), conditions, None),
+                            None,
+                        )
                     }
                     _ => json!({"status": {"conditions": conditions}}),
                 };

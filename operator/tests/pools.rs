@@ -193,10 +193,48 @@ async fn an_operator_that_starts_goes_on_with_what_a_broken_pool_said_before() {
     })
     .await;
     let status = server.get(POOLS, SYSTEM, "q").unwrap()["status"].clone();
-    assert_eq!(status.get("inForce"), None, "{status}");
+    assert!(status["inForce"]["observed"].is_string(), "{status}");
+    assert_eq!(status["inForce"].get("form"), None, "{status}");
     edit(&server, "p", &["10.0.0.0/25"]);
     until("it is accepted again", || accepted() == "True/Accepted").await;
     assert_eq!(form().unwrap()["spec"]["addresses"], json!(["10.0.0.0/25"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_from_before_costs_one_write_and_no_rest() {
+    let server = ApiServer::default();
+    server.prune("inForce");
+    server.put(POOLS, pool("p", &["10.0.0.0/24"], "2026-01-01T00:00:00Z"));
+    let _stop = start(&server);
+    until("it is accepted", || {
+        answer(&server, "p", "Accepted") == "True/Accepted"
+    })
+    .await;
+    rest().await;
+    // Every Service is an occasion to look at the statuses.
+    let before = writes(&server);
+    for name in ["a", "b", "c"] {
+        server.put(SERVICES, objects::service("default", name));
+        until("it is served", || has_an_address(&server, name)).await;
+        rest().await;
+    }
+    assert_eq!(
+        writes(&server),
+        before + 3,
+        "the counters, and nothing besides"
+    );
+    let mut other = pool("q", &["10.0.1.0/24"], "2026-01-01T00:00:00Z");
+    other["spec"]["autoAssign"] = json!(false);
+    server.put(POOLS, other);
+    rest().await;
+    let before = writes(&server);
+    for name in ["d", "e"] {
+        server.put(SERVICES, objects::service("default", name));
+        until("it is served", || has_an_address(&server, name)).await;
+        rest().await;
+    }
+    let of_p = writes(&server) - before;
+    assert_eq!(of_p, 2, "q is left alone");
 }
 
 #[tokio::test(start_paused = true)]

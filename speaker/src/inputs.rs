@@ -9,6 +9,7 @@ use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, Status, Store,
     WatchConfig, watch,
 };
+use ferrolb_rules::BASIC_AUTH;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
@@ -79,7 +80,7 @@ impl Stores {
             ),
             passwords: watch(
                 Api::<core::Secret>::namespaced(client.clone(), namespace),
-                WatchConfig::streamed().fields("type=kubernetes.io/basic-auth"),
+                WatchConfig::streamed().fields(format!("type={BASIC_AUTH}")),
                 project::password,
             ),
             configuration: ConfigurationStores::watch(

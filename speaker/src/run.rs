@@ -202,9 +202,8 @@ impl Run {
 
     /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.
     fn look(&mut self, dirty: &Dirty, members_changed: bool) -> bool {
-        if dirty.everything {
-            self.read_everything();
-        }
+        // A status that says what is in force wakes, too, and mostly says what is known.
+        let everything = dirty.everything && self.read_everything();
         let mut services: BTreeSet<ObjectKey> = dirty.services.keys.clone();
         let slices: Vec<ObjectKey> = if dirty.slices.all {
             let known = self.slices.known().cloned().collect::<BTreeSet<_>>();
@@ -222,7 +221,7 @@ impl Run {
             let slice = self.stores.slices.get(key);
             services.extend(self.slices.update(key, slice.as_deref()));
         }
-        if dirty.everything || dirty.services.all || members_changed {
+        if everything || dirty.services.all || members_changed {
             services.extend(self.stores.services.snapshot().keys().cloned());
             services.extend(self.decider.services());
         }
@@ -302,7 +301,8 @@ impl Run {
         });
     }
 
-    fn read_everything(&mut self) {
+    /// Reads configuration and nodes. True if either is another than before.
+    fn read_everything(&mut self) -> bool {
         let (configuration, refusals) = self.stores.configuration.read(&mut self.last_good);
         for refusal in refusals
             .iter()
@@ -312,12 +312,14 @@ impl Run {
         }
         self.metrics.configured(!refusals.is_empty());
         self.refusals = refusals;
-        self.configuration = configuration;
         let nodes = self.stores.nodes.snapshot();
-        self.nodes = nodes
+        let nodes = nodes
             .iter()
             .map(|(key, observed)| (key.name().to_owned(), observed.node.clone()))
             .collect();
+        let changed = (&self.configuration, &self.nodes) != (&configuration, &nodes);
+        (self.configuration, self.nodes) = (configuration, nodes);
+        changed
     }
 
     fn tell_seeds(&self) {

@@ -15,9 +15,16 @@ pub(crate) fn told(schema: &mut Schema) {
         let Some(field) = field.as_object_mut() else {
             continue;
         };
-        let (Some(least), Some(most)) = (field.remove("minimum"), field.remove("maximum")) else {
+        // A bound that stands alone stays the schema's.
+        let bounds = field
+            .get("minimum")
+            .cloned()
+            .zip(field.get("maximum").cloned());
+        let Some((least, most)) = bounds else {
             continue;
         };
+        field.remove("minimum");
+        field.remove("maximum");
         let rule = list([Rule::new(
             format!("{least} <= self && self <= {most}"),
             &format!("must be from {least} to {most}; write a number in that range"),

@@ -238,7 +238,7 @@ fn references(site: &Site) -> Result<String> {
             &first,
             &[
                 "spec.bfdProfile: there is no BFDProfile \"refs\"",
-                "spec.passwordSecret: there is no Secret \"refs-key\" in namespace metallb-system",
+                "spec.passwordSecret: there is no Secret \"refs-key\" of type kubernetes.io/basic-auth",
             ],
         )?;
         let message = says(site, &advertisement, "ResolvedRefs", "False")?;
@@ -264,8 +264,9 @@ fn references(site: &Site) -> Result<String> {
                     .then(|| message.to_owned()))
             })
         };
+        // One of another type is none.
         site.create(SECRETS, &secret("Opaque", json!({"password": "hush"})))?;
-        waits_for("is of type \"Opaque\", and kubernetes.io/basic-auth is expected")?;
+        waits_for("there is no Secret \"refs-key\" of type kubernetes.io/basic-auth")?;
         site.delete(&secret_path)?;
         let basic_auth = "kubernetes.io/basic-auth";
         site.create(SECRETS, &secret(basic_auth, json!({"username": "hush"})))?;

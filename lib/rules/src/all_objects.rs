@@ -27,6 +27,23 @@ pub struct AllObjects {
 }
 
 impl AllObjects {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pools.len()
+            + self.l2_advertisements.len()
+            + self.bgp_advertisements.len()
+            + self.peers.len()
+            + self.bfd_profiles.len()
+            + self.communities.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Looks at all of them.
     pub fn with<R>(&self, look: impl FnOnce(&Objects<'_>) -> R) -> R {
         fn all<K>(objects: &[Arc<K>]) -> Vec<&K> {

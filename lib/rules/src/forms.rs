@@ -1,7 +1,7 @@
 //! The objects in the form in which they are in force, kept so that it can be written down and recalled.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ferrolb_api::v1beta1::{
     BGPAdvertisement, Community, CommunityAlias, IPAddressPool, L2Advertisement,
@@ -13,22 +13,48 @@ use kube::ResourceExt;
 use crate::all_objects::AllObjects;
 use crate::configuration::Configuration;
 
+/// An object in the form in which it is in force.
+#[derive(Clone, Debug)]
+pub(crate) struct InForceAs<K> {
+    pub(crate) object: Arc<K>,
+    /// The same as JSON, once somebody asked for it.
+    json: OnceLock<Arc<str>>,
+}
+
+impl<K: StaysInForce> InForceAs<K> {
+    fn json(&self) -> &Arc<str> {
+        self.json.get_or_init(|| form_of(&*self.object).into())
+    }
+}
+
+impl<K> From<Arc<K>> for InForceAs<K> {
+    fn from(object: Arc<K>) -> Self {
+        InForceAs {
+            object,
+            json: OnceLock::new(),
+        }
+    }
+}
+
 /// One object of each kind and name that is in force. Those that are in force as they are written are shared with who
 /// wrote them down.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Forms {
-    pub(crate) pools: BTreeMap<String, Arc<IPAddressPool>>,
-    pub(crate) l2_advertisements: BTreeMap<String, Arc<L2Advertisement>>,
-    pub(crate) bgp_advertisements: BTreeMap<String, Arc<BGPAdvertisement>>,
-    pub(crate) peers: BTreeMap<String, Arc<BGPPeer>>,
-    communities: BTreeMap<String, Arc<Community>>,
+    pub(crate) pools: BTreeMap<String, InForceAs<IPAddressPool>>,
+    pub(crate) l2_advertisements: BTreeMap<String, InForceAs<L2Advertisement>>,
+    pub(crate) bgp_advertisements: BTreeMap<String, InForceAs<BGPAdvertisement>>,
+    pub(crate) peers: BTreeMap<String, InForceAs<BGPPeer>>,
+    communities: BTreeMap<String, InForceAs<Community>>,
 }
 
 impl Forms {
     /// The form of the object of this kind and name, as JSON.
-    pub(crate) fn of(&self, kind: &str, name: &str) -> Option<String> {
-        fn form<K: StaysInForce>(all: &BTreeMap<String, Arc<K>>, name: &str) -> Option<String> {
-            all.get(name).map(|object| form_of(&**object))
+    pub(crate) fn of(&self, kind: &str, name: &str) -> Option<Arc<str>> {
+        fn form<K: StaysInForce>(
+            all: &BTreeMap<String, InForceAs<K>>,
+            name: &str,
+        ) -> Option<Arc<str>> {
+            all.get(name).map(|form| Arc::clone(form.json()))
         }
         match kind {
             "IPAddressPool" => form(&self.pools, name),
@@ -38,6 +64,27 @@ impl Forms {
             "Community" => form(&self.communities, name),
             _ => None,
         }
+    }
+
+    /// Whether the object of this kind and name is in force as it is written in this very object.
+    pub(crate) fn holds<K>(&self, kind: &str, name: &str, object: &Arc<K>) -> bool {
+        fn at<K>(all: &BTreeMap<String, InForceAs<K>>, name: &str) -> Option<*const ()> {
+            all.get(name).map(|form| Arc::as_ptr(&form.object).cast())
+        }
+        let held = match kind {
+            "IPAddressPool" => at(&self.pools, name),
+            "L2Advertisement" => at(&self.l2_advertisements, name),
+            "BGPAdvertisement" => at(&self.bgp_advertisements, name),
+            "BGPPeer" => at(&self.peers, name),
+            _ => None,
+        };
+        held == Some(Arc::as_ptr(object).cast())
+    }
+
+    /// Whether objects of this kind that are not kept as they were are in force just as they are written: aliases are
+    /// resolved in BGPAdvertisements, and in force one by one.
+    pub(crate) fn are_as_written(kind: &str) -> bool {
+        ["IPAddressPool", "L2Advertisement", "BGPPeer"].contains(&kind)
     }
 
     /// Takes in what is in force now. `keeps` says which objects are so as they were before.
@@ -82,15 +129,16 @@ impl Forms {
         let all = &configuration.bgp_advertisements;
         let forms = self.bgp_advertisements.values_mut();
         for form in forms.filter(|form| {
-            let mut communities = form.spec.communities.iter();
+            let mut communities = form.object.spec.communities.iter();
             communities.any(|community| !community.contains(':'))
         }) {
-            let name = form.name_any();
+            let name = form.object.name_any();
             let found = all.binary_search_by(|other| other.name.cmp(&name));
             if let Some(advertisement) = found.ok().and_then(|at| all.get(at)) {
                 let communities = advertisement.communities.iter();
-                Arc::make_mut(form).spec.communities =
-                    communities.map(ToString::to_string).collect();
+                let mut resolved = BGPAdvertisement::clone(&form.object);
+                resolved.spec.communities = communities.map(ToString::to_string).collect();
+                *form = Arc::new(resolved).into();
             }
         }
     }
@@ -98,7 +146,7 @@ impl Forms {
 
 /// Those that are in force, each as it was where it `is` so as before and as it is written otherwise.
 fn follow<K: ResourceExt>(
-    forms: &mut BTreeMap<String, Arc<K>>,
+    forms: &mut BTreeMap<String, InForceAs<K>>,
     objects: &[Arc<K>],
     is: impl Fn(&str) -> (bool, bool),
 ) {
@@ -108,7 +156,10 @@ fn follow<K: ResourceExt>(
         let form = match is(&name) {
             (false, _) => None,
             (true, true) => before.remove(&name),
-            (true, false) => Some(Arc::clone(object)),
+            (true, false) => before
+                .remove(&name)
+                .filter(|form| Arc::ptr_eq(&form.object, object))
+                .or_else(|| Some(Arc::clone(object).into())),
         };
         forms.extend(form.map(|form| (name, form)));
     }
@@ -118,7 +169,7 @@ fn follow<K: ResourceExt>(
 fn communities(
     objects: &AllObjects,
     configuration: &Configuration,
-) -> BTreeMap<String, Arc<Community>> {
+) -> BTreeMap<String, InForceAs<Community>> {
     let mut of: BTreeMap<&str, Vec<CommunityAlias>> = BTreeMap::new();
     for (name, alias) in &configuration.aliases {
         let aliases = of.entry(&alias.object).or_default();
@@ -131,7 +182,7 @@ fn communities(
         let name = object.name_any();
         let mut form = Community::clone(object);
         form.spec.communities = of.remove(name.as_str())?;
-        Some((name, Arc::new(form)))
+        Some((name, Arc::new(form).into()))
     });
     communities.collect()
 }

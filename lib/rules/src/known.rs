@@ -18,7 +18,7 @@ use crate::nodes::Node;
 use crate::peers;
 use crate::pools;
 use crate::reading::{self, Place, Read};
-use crate::references::References;
+use crate::references::{Names, References};
 use crate::refusal::Refusal;
 use crate::routers::Routers;
 use crate::taken::Taken;
@@ -35,7 +35,7 @@ use crate::warnings;
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// What exists.
-    objects: AllObjects,
+    names: Names,
     /// What is in force.
     last_good: LastGood,
     /// Kinds of which an object is not in force as it is written. Of the others the next three are empty.
@@ -109,7 +109,7 @@ impl Known {
             known.contested_advertisements = in_turn(&objects.bgp_advertisements, &known.last_good);
         }
         known.unclean = unclean;
-        known.objects = objects;
+        known.names = Names::of(&objects);
         known
     }
 
@@ -119,11 +119,16 @@ impl Known {
         self.last_good.configuration()
     }
 
+    /// Adds an object that exists, too, and cannot be in force, so that nobody is asked to create it.
+    pub fn exists_too(&mut self, kind: &str, name: &str) {
+        self.names.add(kind, name);
+    }
+
     /// What can be named.
     pub(crate) fn references(&self) -> References<'_> {
         References {
             configuration: self.configuration(),
-            objects: &self.objects,
+            names: &self.names,
         }
     }
 

@@ -7,19 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferrolb_api::v1beta1::{BGPAdvertisement, Community};
-use ferrolb_api::{InForce, StaysInForce, form_of, in_form};
+use ferrolb_api::{InForce, StaysInForce, fingerprint, form_of};
 use kube::ResourceExt;
 
-use crate::advertisements::{self, Aliases};
 use crate::all_objects::AllObjects;
-use crate::communities;
 use crate::configuration::Configuration;
 use crate::forms::Forms;
-use crate::peers;
-use crate::pools;
 use crate::reading::{self, Read};
 use crate::refusal::Refusal;
+
+/// The longest form that is written into a status, in bytes. An object that is stored has 1.5 MB at most (etcd's default), and its
+/// spec and its status are both in it.
+const FORM_AT_MOST: usize = 256 * 1024;
 
 /// What was in force at the last reading.
 #[derive(Clone, Debug, Default)]
@@ -28,9 +27,9 @@ pub struct LastGood {
     /// The uid of each object at the last reading, by kind and name: one that was made anew has no former form.
     uids: BTreeMap<(&'static str, String), Option<String>>,
     kept: BTreeSet<(&'static str, String)>,
-    forms: Forms,
+    pub(crate) forms: Forms,
     /// Whether statuses say what this one found. It does not learn from them what it knows then.
-    writes: bool,
+    pub(crate) writes: bool,
 }
 
 impl LastGood {
@@ -87,13 +86,25 @@ impl LastGood {
         !self.kept.is_empty() && self.kept.contains(&(kind, name.to_owned()))
     }
 
-    /// In which form the object of this kind and name is in force, to be written into its status.
+    /// What is to be written into the status of this object, which is the one that was read: in which form it is in force, or that
+    /// it is not. Nothing where that would be too long for a status; a process that starts then knows no former form.
     #[must_use]
-    pub fn in_force(&self, kind: &str, name: &str, generation: Option<i64>) -> Option<InForce> {
-        let form = self.forms.of(kind, name)?;
+    pub fn in_force<K: StaysInForce>(&self, kind: &'static str, object: &K) -> Option<InForce> {
+        let name = object.name_any();
+        let form = self.forms.of(kind, &name);
+        if form.as_ref().is_some_and(|form| form.len() > FORM_AT_MOST) {
+            return None;
+        }
+        let observed = match &form {
+            Some(form) if Forms::are_as_written(kind) && !self.keeps(kind, &name) => {
+                fingerprint(form)
+            }
+            _ => fingerprint(&form_of(object)),
+        };
         Some(InForce {
-            observed_generation: generation,
-            form,
+            observed_generation: object.meta().generation,
+            observed,
+            form: form.map(|form| form.as_ref().to_owned()),
         })
     }
 
@@ -104,91 +115,8 @@ impl LastGood {
             .is_some_and(|uid| *uid == object.uid())
     }
 
-    /// Takes for having been in force what statuses say of objects that are not known yet.
-    fn recall(&mut self, objects: &AllObjects) {
-        for object in &objects.communities {
-            if let Some(former) = self.former("Community", object) {
-                self.recall_aliases(&former);
-            }
-        }
-        for object in &objects.pools {
-            if let Some(former) = self.former("IPAddressPool", object)
-                && let Ok(pool) = pools::parse(&former)
-            {
-                self.configuration.pools.insert(pool.name.clone(), pool);
-                self.forms.pools.insert(former.name_any(), Arc::new(former));
-            }
-        }
-        for object in &objects.l2_advertisements {
-            if let Some(former) = self.former("L2Advertisement", object)
-                && let Ok(advertisement) = advertisements::parse_l2(&former)
-            {
-                let all = &mut self.configuration.l2_advertisements;
-                let forms = &mut self.forms.l2_advertisements;
-                let replaced = forms.insert(former.name_any(), Arc::new(former));
-                if replaced.is_some() {
-                    all.retain(|other| other.name != advertisement.name);
-                }
-                all.push(advertisement);
-            }
-        }
-        let aliases = reading::aliases_of(&self.configuration);
-        for object in &objects.bgp_advertisements {
-            if let Some(former) = self.former("BGPAdvertisement", object) {
-                self.recall_bgp_advertisement(former, &aliases);
-            }
-        }
-        for object in &objects.peers {
-            if let Some(former) = self.former("BGPPeer", object)
-                && let Ok(peer) = peers::parse(&former)
-            {
-                self.configuration.peers.insert(peer.name.clone(), peer);
-                self.forms.peers.insert(former.name_any(), Arc::new(former));
-            }
-        }
-    }
-
-    fn recall_aliases(&mut self, former: &Community) {
-        let name = former.name_any();
-        let aliases = &mut self.configuration.aliases;
-        aliases.retain(|_, alias| alias.object != name);
-        for (index, alias) in former.spec.communities.iter().enumerate() {
-            if let Ok(parsed) = communities::parse_alias(&name, index, alias) {
-                aliases.entry(alias.name.clone()).or_insert(parsed);
-            }
-        }
-    }
-
-    fn recall_bgp_advertisement(&mut self, former: BGPAdvertisement, aliases: &Aliases) {
-        let Ok(advertisement) = advertisements::parse_bgp(&former, Some(aliases)) else {
-            return;
-        };
-        let all = &mut self.configuration.bgp_advertisements;
-        let forms = &mut self.forms.bgp_advertisements;
-        let replaced = forms.insert(former.name_any(), Arc::new(former));
-        if replaced.is_some() {
-            all.retain(|other| other.name != advertisement.name);
-        }
-        all.push(advertisement);
-    }
-
-    /// The object as its status says that it is in force, where that is to be taken over: of an object that is not known,
-    /// and of one of which the writer, who has seen it as it is now, says another form than is remembered. (Of two edits one
-    /// after the other a watch may show the second alone, and not to all.)
-    fn former<K: StaysInForce>(&mut self, kind: &'static str, object: &Arc<K>) -> Option<K> {
-        let record = object.in_force()?;
-        let name = object.name_any();
-        if self.knows(kind, &**object) {
-            let decided = !self.writes && record.observed_generation == object.meta().generation;
-            if !decided || record.is_as_written() {
-                return None;
-            }
-            let former = in_form(&**object)?;
-            let remembered = self.forms.of(kind, &name);
-            return (remembered != Some(form_of(&former))).then_some(former);
-        }
-        let former = in_form(&**object)?;
-        self.uids.insert((kind, name), object.uid());
-        Some(former)
+    /// From now on this is the object of this name.
+    pub(crate) fn know(&mut self, kind: &'static str, name: String, uid: Option<String>) {
+        self.uids.insert((kind, name), uid);
     }
 }

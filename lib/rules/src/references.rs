@@ -3,6 +3,9 @@
 //! What does not exist may come later, so it is never a reason to refuse an object (reference 2.2): it is a warning before, and
 //! a condition afterwards.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use ferrolb_api::given;
 use ferrolb_api::v1beta1::{BGPAdvertisement, L2Advertisement};
 use ferrolb_api::v1beta2::BGPPeer;
@@ -10,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use crate::all_objects::AllObjects;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, check_bfd_profile};
 
 /// Something that an object names and cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +26,53 @@ pub struct Unresolved {
     pub text: String,
 }
 
+/// The names of what exists.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    pools: BTreeSet<String>,
+    peers: BTreeSet<String>,
+    /// With whether they break a rule.
+    bfd_profiles: BTreeMap<String, bool>,
+}
+
+impl Names {
+    /// Those of all objects.
+    #[must_use]
+    pub fn of(objects: &AllObjects) -> Self {
+        fn all<K: ResourceExt>(objects: &[Arc<K>]) -> BTreeSet<String> {
+            objects.iter().map(|object| object.name_any()).collect()
+        }
+        let profiles = objects.bfd_profiles.iter();
+        Names {
+            pools: all(&objects.pools),
+            peers: all(&objects.peers),
+            bfd_profiles: profiles
+                .map(|profile| (profile.name_any(), !check_bfd_profile(profile).is_empty()))
+                .collect(),
+        }
+    }
+}
+
+impl Names {
+    /// Adds an object that exists and is not in force.
+    pub(crate) fn add(&mut self, kind: &str, name: &str) {
+        let name = name.to_owned();
+        match kind {
+            "IPAddressPool" => drop(self.pools.insert(name)),
+            "BGPPeer" => drop(self.peers.insert(name)),
+            "BFDProfile" => drop(self.bfd_profiles.entry(name).or_insert(true)),
+            _ => {}
+        }
+    }
+}
+
 /// What can be named.
 #[derive(Clone, Copy, Debug)]
 pub struct References<'a> {
     /// What is in force.
     pub configuration: &'a Configuration,
     /// What exists.
-    pub objects: &'a AllObjects,
+    pub names: &'a Names,
 }
 
 impl References<'_> {
@@ -44,18 +87,12 @@ impl References<'_> {
     pub fn of_bgp_advertisement(&self, object: &BGPAdvertisement) -> Vec<Unresolved> {
         let spec = &object.spec;
         let mut unresolved = self.pools(&spec.ip_address_pools);
-        let peers = &self.configuration.peers;
-        unresolved.extend(named(
-            "spec.peers",
-            "BGPPeer",
-            spec.peers.iter().filter(|name| !peers.contains_key(*name)),
-            |name| {
-                self.objects
-                    .peers
-                    .iter()
-                    .any(|peer| peer.name_any() == name)
-            },
-        ));
+        let in_force = &self.configuration.peers;
+        let others = spec
+            .peers
+            .iter()
+            .filter(|name| !in_force.contains_key(*name));
+        unresolved.extend(named("spec.peers", "BGPPeer", others, &self.names.peers));
         let aliases = spec.communities.iter().enumerate();
         let aliases = aliases.filter(|(_, text)| !text.contains(':'));
         let defined = &self.configuration.aliases;
@@ -74,75 +111,81 @@ impl References<'_> {
     #[must_use]
     pub fn of_peer(&self, object: &BGPPeer) -> Option<Unresolved> {
         let profile = given(&object.spec.bfd_profile)?;
-        let mut profiles = self.objects.bfd_profiles.iter();
-        let exists = profiles.any(|other| other.name_any() == profile);
-        (!exists).then(|| Unresolved {
+        let (missing, text) = match self.names.bfd_profiles.get(profile) {
+            Some(false) => return None,
+            Some(true) => (false, set_aside("BFDProfile", [profile])),
+            None => (
+                true,
+                format!("there is no BFDProfile {profile:?}; create it, or correct the name"),
+            ),
+        };
+        Some(Unresolved {
             field: "spec.bfdProfile".to_owned(),
-            missing: true,
-            text: format!("there is no BFDProfile {profile:?}; create it, or correct the name"),
+            missing,
+            text,
         })
     }
 
     fn pools(&self, names: &[String]) -> Vec<Unresolved> {
         let in_force = &self.configuration.pools;
         let others = names.iter().filter(|name| !in_force.contains_key(*name));
-        named("spec.ipAddressPools", "IPAddressPool", others, |name| {
-            self.objects
-                .pools
-                .iter()
-                .any(|pool| pool.name_any() == name)
-        })
+        let exist = &self.names.pools;
+        named("spec.ipAddressPools", "IPAddressPool", others, exist)
     }
 }
 
 /// Why objects with these names, none of which is in force, are not to be had.
 fn named<'n>(
-    field: &'static str,
+    field: &str,
     kind: &str,
     names: impl Iterator<Item = &'n String>,
-    exists: impl Fn(&str) -> bool,
+    exist: &BTreeSet<String>,
 ) -> Vec<Unresolved> {
-    let (set_aside, missing): (Vec<&str>, Vec<&str>) =
-        names.map(String::as_str).partition(|name| exists(name));
+    let (not_in_force, missing): (Vec<&str>, Vec<&str>) = names
+        .map(String::as_str)
+        .partition(|name| exist.contains(*name));
     let mut unresolved = Vec::new();
+    let mut tell = |missing: bool, text: String| {
+        unresolved.push(Unresolved {
+            field: field.to_owned(),
+            missing,
+            text,
+        });
+    };
     if !missing.is_empty() {
-        let text = format!(
-            "no {kind} is called {}; create it, or correct the name",
-            listed(missing)
+        let missing = listed(missing);
+        tell(
+            true,
+            format!("no {kind} is called {missing}; create it, or correct the name"),
         );
-        unresolved.push(Unresolved {
-            field: field.to_owned(),
-            missing: true,
-            text,
-        });
     }
-    if !set_aside.is_empty() {
-        let text = format!(
-            "{kind} {} breaks a rule and is not in force; its condition Accepted says what to change",
-            listed(set_aside)
-        );
-        unresolved.push(Unresolved {
-            field: field.to_owned(),
-            missing: false,
-            text,
-        });
+    if !not_in_force.is_empty() {
+        tell(false, set_aside(kind, not_in_force));
     }
     unresolved
 }
 
+fn set_aside<'a>(kind: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    format!(
+        "{kind} {} breaks a rule and is not in force; its condition Accepted says what to change",
+        listed(names)
+    )
+}
+
 /// `"a", "b" and 3 more`.
-pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const AT_MOST: usize = 3;
-    let names: Vec<String> = names.into_iter().map(|name| format!("{name:?}")).collect();
-    let shown = names.get(..AT_MOST).unwrap_or(&names).join(", ");
+    let names: Vec<&str> = names.into_iter().collect();
+    let shown = names.iter().take(AT_MOST).map(|name| format!("{name:?}"));
+    let shown = shown.collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(AT_MOST) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
 }
 
-/// The type that a Secret with a password must have (reference 1.4).
-const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
+/// The type that a Secret with a password must have (reference 1.4). No other Secret is looked at.
+pub const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 /// Its key.
 const PASSWORD: &str = "password";
 /// The longest key of TCP MD5 that Linux takes, in bytes (`TCP_MD5SIG_MAXKEYLEN`).
@@ -154,27 +197,21 @@ const PASSWORD_AT_MOST: usize = 80;
 ///
 /// Why it holds none, and what to do; for use after the Secret's name. Nothing of what it holds is said.
 pub fn password_of(secret: &Secret) -> Result<String, String> {
-    let type_ = secret.type_.as_deref().unwrap_or("Opaque");
-    if type_ != BASIC_AUTH {
-        return Err(format!(
-            "is of type {type_:?}, and {BASIC_AUTH} is expected; a type cannot be changed, so delete it and create it with that type"
-        ));
-    }
     let entry = secret.data.as_ref().and_then(|data| data.get(PASSWORD));
     let Some(entry) = entry.filter(|entry| !entry.0.is_empty()) else {
         return Err(format!("has no password; set its key {PASSWORD}"));
     };
     if entry.0.len() > PASSWORD_AT_MOST {
         return Err(format!(
-            "has a password of {} bytes, and TCP MD5 takes {PASSWORD_AT_MOST}; set a shorter one on both sides",
-            entry.0.len()
+            "has a password of more than {PASSWORD_AT_MOST} bytes, which TCP MD5 does not take; set a shorter one on both sides"
         ));
     }
     String::from_utf8(entry.0.clone())
         .map_err(|_| "has a password that is not UTF-8; set another one on both sides".to_owned())
 }
 
-/// What is wrong with the Secret that a peer names: `found` is what [`password_of`] says of it, nothing where there is none.
+/// What is wrong with the Secret that a peer names: `found` is what [`password_of`] says of it, nothing where there is none of the
+/// type.
 #[must_use]
 pub fn unresolved_secret(
     name: &str,
@@ -187,7 +224,8 @@ pub fn unresolved_secret(
         None => (
             true,
             format!(
-                "there is no Secret {name:?} in namespace {namespace}; create it with the type {BASIC_AUTH} and the key {PASSWORD}"
+                "there is no Secret {name:?} of type {BASIC_AUTH} in namespace {namespace}; create it with the key {PASSWORD} (one of \
+                 another type has to be deleted first, because a type cannot be changed)"
             ),
         ),
     };
@@ -200,8 +238,6 @@ pub fn unresolved_secret(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use k8s_openapi::ByteString;
     use serde_json::json;
 
@@ -235,10 +271,6 @@ mod tests {
         );
         for (secret, why) in [
             (
-                secret("Opaque", &[(PASSWORD, b"hush")]),
-                "is of type \"Opaque\"",
-            ),
-            (
                 secret(BASIC_AUTH, &[("username", b"hush")]),
                 "has no password; set its key password",
             ),
@@ -248,13 +280,13 @@ mod tests {
             ),
             (
                 secret(BASIC_AUTH, &[(PASSWORD, &long)]),
-                "has a password of 81 bytes",
+                "has a password of more than 80 bytes",
             ),
             (
                 secret(BASIC_AUTH, &[(PASSWORD, b"hush\xff")]),
                 "has a password that is not UTF-8",
             ),
-            (Secret::default(), "is of type \"Opaque\""),
+            (Secret::default(), "has no password; set its key password"),
         ] {
             let said = of(&secret).unwrap_err();
             assert!(said.starts_with(why) && !said.contains("hush"), "{said}");
@@ -284,7 +316,7 @@ mod tests {
         let (configuration, _) = objects.with(Configuration::from_objects);
         let references = References {
             configuration: &configuration,
-            objects: &objects,
+            names: &Names::of(&objects),
         };
         let names = json!({"ipAddressPools": ["good", "broken", "absent"]});
         let said = references.of_l2_advertisement(&read(object("L2Advertisement", "a", names)));

@@ -8,7 +8,7 @@ use ferrolb_api::v1beta1::{
     IPAddressPool, IPAddressPoolSpec,
 };
 use ferrolb_api::v1beta2::{BGPPeer, BGPPeerSpec};
-use ferrolb_api::{InForce, StaysInForce, form_of};
+use ferrolb_api::{InForce, StaysInForce, fingerprint, form_of};
 use ferrolb_rules::{AllObjects, Configuration, LastGood};
 
 fn pool(name: &str, addresses: &[&str]) -> IPAddressPool {
@@ -221,9 +221,11 @@ fn who_follows_takes_over_what_the_writer_says_of_an_edit_that_both_have_seen() 
     let kept = |last_good: &mut LastGood, status: Option<(i64, &str)>| {
         let mut broken = pool("p", &["nonsense"]);
         broken.metadata.generation = Some(3);
+        let observed = fingerprint(&form_of(&broken));
         broken.keep_of_status(status.map(|(generation, addresses)| InForce {
             observed_generation: Some(generation),
-            form: form_of(&pool("p", &[addresses])),
+            observed,
+            form: Some(form_of(&pool("p", &[addresses]))),
         }));
         let (configuration, _) = pools(last_good, &[&broken]);
         let ranges = configuration.pools.get("p").map(|pool| pool.ranges.clone());

@@ -104,9 +104,13 @@ impl Port {
 
     async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, place: &Place) {
         let service = service_fn(|request| {
-            place.heard();
+            place.begins();
             let answer = self.app.clone().oneshot(request);
-            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+            async move {
+                let answer = answer.await.unwrap_or_else(|never| match never {});
+                place.ends();
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);

@@ -53,6 +53,7 @@ struct State {
     down: bool,
     compacted: u64,
     no_streamed_lists: bool,
+    pruned: Option<&'static str>,
 }
 
 type Fault = Box<dyn Fn(&Seen) -> bool + Send>;
@@ -179,6 +180,11 @@ impl ApiServer {
         self.lock().faults.push((Box::new(picks), status, times));
     }
 
+    /// From now on this field of a status is dropped, as by a definition that does not have it.
+    pub fn prune(&self, field: &'static str) {
+        self.lock().pruned = Some(field);
+    }
+
     /// Goes away (connections break, requests fail) or comes back.
     pub fn set_down(&self, down: bool) {
         let mut state = self.lock();
@@ -301,6 +307,15 @@ impl State {
                     object["spec"] = known["spec"].clone();
                 }
                 object["metadata"]["uid"] = known["metadata"]["uid"].clone();
+                if let Some(field) = self.pruned {
+                    if let Some(status) = object["status"].as_object_mut() {
+                        status.remove(field);
+                    }
+                    // What changes nothing is no other version.
+                    if object == known {
+                        return ok(&known);
+                    }
+                }
                 ok(&self.store(key, object))
             }
             _ => refused(405, "MethodNotAllowed", "not on an object"),

@@ -339,7 +339,10 @@ fn judge_all(judged: &mut [Judged], flags: &LintFlags) {
             }
         }
     }
-    let in_the_end = Known::new(accepted, &mut LastGood::default(), None);
+    let mut in_the_end = Known::new(accepted, &mut LastGood::default(), None);
+    for object in judged.iter().filter(|object| !object.is_accepted()) {
+        in_the_end.exists_too(object.kind.name(), &object.name);
+    }
     for object in judged.iter_mut().filter(|object| object.is_accepted()) {
         if let Some(verdict) = object.ask(&in_the_end, flags) {
             object.warnings.extend(verdict.warnings);
