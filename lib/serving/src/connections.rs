@@ -104,13 +104,9 @@ impl Port {
 
     async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, place: &Place) {
         let service = service_fn(|request| {
-            place.begins();
+            place.heard();
             let answer = self.app.clone().oneshot(request);
-            async move {
-                let answer = answer.await.unwrap_or_else(|never| match never {});
-                place.ends();
-                Ok::<_, Infallible>(answer)
-            }
+            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);

@@ -1,7 +1,7 @@
 //! Who keeps a connection when more come than there is room for?
 //!
-//! A newcomer always gets in. The connection that goes for it is one of the address that has most, and of those one without a
-//! request under way if there is any, the one whose last request is longest ago. Whoever hoards connections so gives way before an API server that has a few, whether the hoard
+//! A newcomer always gets in. The connection that goes for it is one of the address that has most, and of those the one whose
+//! last request is longest ago. Whoever hoards connections so gives way before an API server that has a few, whether the hoard
 //! idles, never ends a handshake or sends its bodies slowly. A fixed share for each address would have to be guessed,
 //! since many API servers may stand behind one address; and to refuse newcomers would lock those out whom this is for.
 
@@ -36,8 +36,6 @@ struct Holder {
     source: IpAddr,
     /// When the last request began, or the connection where there was none yet.
     heard: u64,
-    /// Whether a request is under way.
-    busy: bool,
     lost: CancellationToken,
 }
 
@@ -53,10 +51,7 @@ impl Held {
         for holder in self.holders.values() {
             *has.entry(holder.source).or_default() += 1;
         }
-        let rank = |holder: &Holder| {
-            let of_its_address = has.get(&holder.source).copied();
-            (of_its_address, !holder.busy, Reverse(holder.heard))
-        };
+        let rank = |holder: &Holder| (has.get(&holder.source).copied(), Reverse(holder.heard));
         let first = self.holders.iter().max_by_key(|(_, holder)| rank(holder));
         first.map(|(number, _)| *number)
     }
@@ -110,7 +105,6 @@ impl Places {
         let holder = Holder {
             source,
             heard: number,
-            busy: false,
             lost: lost.clone(),
         };
         held.holders.insert(number, holder);
@@ -138,19 +132,11 @@ pub(crate) struct Place {
 
 impl Place {
     /// A request has begun.
-    pub(crate) fn begins(&self) {
+    pub(crate) fn heard(&self) {
         let mut held = self.places.lock();
         let now = held.tick();
         if let Some(holder) = held.holders.get_mut(&self.number) {
             holder.heard = now;
-            holder.busy = true;
-        }
-    }
-
-    /// Its answer is made.
-    pub(crate) fn ends(&self) {
-        if let Some(holder) = self.places.lock().holders.get_mut(&self.number) {
-            holder.busy = false;
         }
     }
 
@@ -200,24 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_with_a_request_under_way_stays_while_another_of_its_address_idles() {
-        let places = places(3);
-        let asked: Vec<Place> = (0..3).map(|_| places.take(API_SERVER)).collect();
-        asked[0].begins();
-        asked[1].begins();
-        asked[1].ends();
-        asked[2].begins();
-        let _more = places.take(API_SERVER);
-        let lost: Vec<bool> = asked.iter().map(is_lost).collect();
-        assert_eq!(lost, [false, true, false]);
-    }
-
-    #[test]
     fn of_one_address_the_connection_whose_request_is_longest_ago_goes() {
         let places = places(3);
         let held: Vec<Place> = (0..3).map(|_| places.take(API_SERVER)).collect();
-        held[0].begins();
-        held[2].begins();
+        held[0].heard();
+        held[2].heard();
         let _newcomer = places.take(OTHER_API_SERVER);
         let lost: Vec<bool> = held.iter().map(is_lost).collect();
         assert_eq!(lost, [false, true, false]);

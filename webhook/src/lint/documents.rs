@@ -50,7 +50,8 @@ fn add_path(path: &Path, named: bool, documents: &mut Vec<Document>) {
         .extension()
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| ["yaml", "yml", "json"].contains(&extension));
-    if named || is_yaml {
+    // What a folder holds besides, such as a pipe, may never end.
+    if named || is_yaml && path.is_file() {
         add(path, std::fs::read(path), documents);
     }
 }

@@ -250,6 +250,21 @@ impl Judged {
         }
     }
 
+    /// Adds to what schema and names say what rules say of other fields, so that one mistake does not hide the others.
+    fn add_what_rules_say(&mut self, known: &Known, flags: &LintFlags) {
+        let class = flags.lb_class.as_deref();
+        let Ok(verdict) = verdict(self.kind, &self.object, known, class) else {
+            return;
+        };
+        let told = |field: &str| {
+            let mut refusals = self.refusals.iter();
+            refusals.any(|refusal| refusal.field == field)
+        };
+        let others = verdict.refusals.into_iter();
+        let others: Vec<Refusal> = others.filter(|refusal| !told(&refusal.field)).collect();
+        self.refusals.extend(others);
+    }
+
     /// BGPPeers are judged in the version in which they are stored.
     fn convert(&mut self, version: &str) {
         const OLDER: &str = "metallb.io/v1beta1";
@@ -276,6 +291,12 @@ fn reduce(kind: Kind, object: &mut Value) {
         return;
     };
     object.remove("status");
+    if let Some(spec) = object.get_mut("spec") {
+        drop_nulls(spec);
+    }
+    if object.get("spec").is_some_and(Value::is_null) {
+        object.remove("spec");
+    }
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata
             .retain(|field, value| metadata::READ.contains(&field.as_str()) && !value.is_null());
@@ -287,6 +308,18 @@ fn reduce(kind: Kind, object: &mut Value) {
         (Kind::Namespace, Some(_)) => {
             object.remove("spec");
         }
+        _ => {}
+    }
+}
+
+/// Fields without a value are dropped by the API server before anybody reads them.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(drop_nulls),
         _ => {}
     }
 }
@@ -328,9 +361,12 @@ fn warn_of_twins(judged: &mut [Judged], flags: &LintFlags) {
 fn judge_all(judged: &mut [Judged], flags: &LintFlags) {
     let mut accepted = AllObjects::default();
     for kind in Kind::ALL {
-        let of_the_kind = judged.iter_mut().filter(|object| object.kind == kind);
-        for object in of_the_kind.filter(|object| object.is_accepted()) {
+        for object in judged.iter_mut().filter(|object| object.kind == kind) {
             let known = Known::new(accepted.clone(), &mut LastGood::default(), None);
+            if !object.is_accepted() {
+                object.add_what_rules_say(&known, flags);
+                continue;
+            }
             if let Some(verdict) = object.ask(&known, flags) {
                 object.refusals = verdict.refusals;
             }

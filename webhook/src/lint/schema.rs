@@ -13,6 +13,18 @@ use crate::kind::Kind;
 
 /// The problems of an object, as field and reason.
 pub(super) fn check(kind: Kind, version: &str, object: &Value) -> Vec<(String, String)> {
+    let mut problems = check_kind(kind, version, object);
+    let metadata = object.get("metadata").and_then(Value::as_object);
+    for field in metadata.into_iter().flat_map(|metadata| metadata.keys()) {
+        if !OF_THE_METADATA.contains(&field.as_str()) {
+            let reason = no_such_field(field, OF_THE_METADATA);
+            problems.push((format!("metadata.{field}"), reason));
+        }
+    }
+    problems
+}
+
+fn check_kind(kind: Kind, version: &str, object: &Value) -> Vec<(String, String)> {
     let crd = match kind {
         Kind::IPAddressPool => v1beta1::IPAddressPool::crd(),
         Kind::L2Advertisement => v1beta1::L2Advertisement::crd(),
@@ -47,22 +59,55 @@ pub(super) fn check(kind: Kind, version: &str, object: &Value) -> Vec<(String, S
         .as_ref()
         .and_then(|schema| schema.open_api_v3_schema.as_ref());
     let schema = serde_json::to_value(schema).unwrap_or_default();
-    if let Some(fields) = object.as_object() {
-        for field in fields.keys() {
-            if !OF_AN_OBJECT.contains(&field.as_str()) {
-                problems.push((field.clone(), no_such_field(field, OF_AN_OBJECT)));
-            }
-        }
-    }
     let spec = schema.pointer("/properties/spec").unwrap_or(&Value::Null);
-    match object.get("spec") {
+    let of_the_spec = |field: &str| has(spec, field);
+    for field in object
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.keys())
+    {
+        if OF_AN_OBJECT.contains(&field.as_str()) {
+            continue;
+        }
+        let reason = if of_the_spec(field) {
+            "belongs into spec; move it there".to_owned()
+        } else {
+            no_such_field(field, OF_AN_OBJECT)
+        };
+        problems.push((field.clone(), reason));
+    }
+    match object.get("spec").filter(|spec| !spec.is_null()) {
         Some(value) => compare("spec", value, spec, &mut problems),
         None if !required(spec).is_empty() => {
             problems.push(("spec".to_owned(), MISSING.to_owned()));
         }
         None => {}
     }
+    if kind == Kind::BGPPeer && served.name == "v1beta1" {
+        point_to_v1beta2(&mut problems);
+    }
     problems
+}
+
+fn has(schema: &Value, field: &str) -> bool {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.is_some_and(|properties| properties.contains_key(field))
+}
+
+/// Nobody shall remove a field that the newer version has.
+fn point_to_v1beta2(problems: &mut [(String, String)]) {
+    let newer = serde_json::to_value(v1beta2::BGPPeer::crd()).unwrap_or_default();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let spec = newer.pointer(spec).unwrap_or(&Value::Null);
+    for (path, reason) in problems {
+        if reason.starts_with(NO_SUCH_FIELD)
+            && path
+                .strip_prefix("spec.")
+                .is_some_and(|field| has(spec, field))
+        {
+            "is a field of v1beta2 only; write apiVersion: metallb.io/v1beta2".clone_into(reason);
+        }
+    }
 }
 
 /// What is read of a Service; its other fields are the API server's to judge.
@@ -96,14 +141,33 @@ fn check_service(object: &Value) -> Vec<(String, String)> {
 }
 
 const OF_AN_OBJECT: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+/// The fields of every object's metadata (`meta/v1`, ObjectMeta).
+const OF_THE_METADATA: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
 const MISSING: &str = "is missing; add it";
+const NO_SUCH_FIELD: &str = "there is no such field";
 
 /// A field that does not exist, with the one that it may be meant for: a mistake in every third character is another word.
 fn no_such_field<'a>(field: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let changes = (field.chars().count() / 3).min(2);
     match closest(field, known, changes) {
-        Some(close) => format!("there is no such field; did you mean {close}?"),
-        None => "there is no such field; remove it".to_owned(),
+        Some(close) => format!("{NO_SUCH_FIELD}; did you mean {close}?"),
+        None => format!("{NO_SUCH_FIELD}; remove it"),
     }
 }
 
@@ -134,12 +198,7 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         _ => true,
     };
     if !fits {
-        let is_text_unquoted = wanted == "string" && (value.is_number() || value.is_boolean());
-        let hint = if is_text_unquoted {
-            "; write it in quotes"
-        } else {
-            ""
-        };
+        let hint = hint(path, wanted, value);
         problems.push((
             path.to_owned(),
             format!("must be of type {wanted}, is {}{hint}", type_of(value)),
@@ -175,12 +234,30 @@ fn compare(path: &str, value: &Value, schema: &Value, problems: &mut Vec<(String
         Value::Array(entries) => {
             if let Some(items) = schema.get("items") {
                 for (index, entry) in entries.iter().enumerate() {
-                    compare(&format!("{path}[{index}]"), entry, items, problems);
+                    let path = format!("{path}[{index}]");
+                    if entry.is_null() {
+                        problems.push((path, "is empty; remove it".to_owned()));
+                    } else {
+                        compare(&path, entry, items, problems);
+                    }
                 }
             }
         }
         Value::Object(fields) => compare_fields(path, fields, schema, problems),
         _ => {}
+    }
+}
+
+/// What to write in place of a value of another type.
+fn hint(path: &str, wanted: &str, value: &Value) -> &'static str {
+    let is_one = value.is_string() || value.is_number() || value.is_boolean();
+    match wanted {
+        "string" if path.ends_with("Time") && value.is_number() => "; write a duration such as 30s",
+        "string" if value.is_number() || value.is_boolean() => "; write it in quotes",
+        "array" if is_one => "; write a list, even of one entry: [...]",
+        "boolean" => "; write true or false, without quotes",
+        "integer" => "; write a whole number, without quotes",
+        _ => "",
     }
 }
 
