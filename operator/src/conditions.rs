@@ -77,16 +77,9 @@ pub fn accepted(refusals: &[&Refusal], caveat: Option<&str>) -> Answer {
         return Answer::new(ACCEPTED, true, reason::ACCEPTED, message);
     }
     let conflict = refusals.iter().all(|refusal| refusal.conflict);
-    // A condition holds 32,768 characters at most, and nobody mends hundreds of problems at a time.
-    let mut sentences: Vec<String> = refusals
-        .iter()
-        .take(SENTENCES_AT_MOST)
-        .map(|refusal| clipped(&format!("{}: {}", refusal.field, refusal.reason)))
-        .collect();
-    if refusals.len() > SENTENCES_AT_MOST {
-        let more = refusals.len() - SENTENCES_AT_MOST;
-        sentences.push(format!("and {more} more problems of this kind"));
-    }
+    let problems = refusals.iter();
+    let mut sentences =
+        sentences(problems.map(|refusal| format!("{}: {}", refusal.field, refusal.reason)));
     sentences.extend(caveat.map(ToOwned::to_owned));
     let word = if conflict {
         reason::CONFLICTED
@@ -103,15 +96,9 @@ pub fn resolved_refs(unresolved: &[Unresolved]) -> Answer {
         let message = "Everything that the object names exists.";
         return Answer::new(RESOLVED_REFS, true, reason::RESOLVED_REFS, message);
     }
-    let mut sentences: Vec<String> = unresolved
-        .iter()
-        .take(SENTENCES_AT_MOST)
-        .map(|unresolved| clipped(&format!("{}: {}", unresolved.field, unresolved.text)))
-        .collect();
-    if unresolved.len() > SENTENCES_AT_MOST {
-        let more = unresolved.len() - SENTENCES_AT_MOST;
-        sentences.push(format!("and {more} more problems of this kind"));
-    }
+    let problems = unresolved.iter();
+    let sentences =
+        sentences(problems.map(|unresolved| format!("{}: {}", unresolved.field, unresolved.text)));
     let word = if unresolved.iter().any(|unresolved| unresolved.missing) {
         reason::REF_NOT_FOUND
     } else {
@@ -212,6 +199,17 @@ pub fn unreadable(generation: Option<i64>, error: &str, now: &Time) -> Condition
     }
 }
 
+/// What a merge patch says of what is in force. A form that is not named would stay, and the object would be taken for being in
+/// force by it.
+#[must_use]
+pub fn in_force(in_force: Option<&InForce>) -> Value {
+    let mut value = json!(in_force);
+    if let Some(fields) = value.as_object_mut() {
+        fields.entry("form").or_insert(Value::Null);
+    }
+    value
+}
+
 /// The field of a status that says what is in force.
 pub const IN_FORCE: &str = "inForce";
 
@@ -219,6 +217,17 @@ pub const IN_FORCE: &str = "inForce";
 const SENTENCES_AT_MOST: usize = 20;
 /// The length of a sentence, in characters; it may quote what somebody wrote.
 const SENTENCE_AT_MOST: usize = 1000;
+
+/// The first of all problems. A condition holds 32,768 characters at most, and nobody mends hundreds of problems at a time.
+fn sentences(problems: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let more = problems.len().saturating_sub(SENTENCES_AT_MOST);
+    let named = problems.take(SENTENCES_AT_MOST);
+    let mut sentences: Vec<String> = named.map(|sentence| clipped(&sentence)).collect();
+    if more > 0 {
+        sentences.push(format!("and {more} more problems of this kind"));
+    }
+    sentences
+}
 
 fn clipped(sentence: &str) -> String {
     match sentence.char_indices().nth(SENTENCE_AT_MOST) {
@@ -256,7 +265,7 @@ pub fn pool_patch(status: &IPAddressPoolStatus, recorded: Option<&InForce>) -> V
     if let Some(written) = patch.get_mut("status").and_then(Value::as_object_mut) {
         // An empty list is not written, and a field that a merge patch does not name stays as it is.
         written.entry("heldAddresses").or_insert(Value::Null);
-        written.insert(IN_FORCE.to_owned(), json!(status.in_force));
+        written.insert(IN_FORCE.to_owned(), in_force(status.in_force.as_ref()));
         if recorded == status.in_force.as_ref() {
             written.remove(IN_FORCE);
         }

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use crate::conditions::{
-    Answer, IN_FORCE, accepted, exhausted, overlapping, pool_patch, pool_status, resolved_refs,
-    with,
+    Answer, IN_FORCE, accepted, exhausted, in_force, overlapping, pool_patch, pool_status,
+    resolved_refs, with,
 };
 use crate::unreadable::Unreadable;
 
@@ -131,7 +131,7 @@ pub fn outdated(
                 |object| {
                     let form = last_good.in_force($kind, object);
                     let recorded = object.status.as_ref().and_then(|it| it.in_force.as_ref());
-                    (recorded != form.as_ref()).then(|| json!(form))
+                    (recorded != form.as_ref()).then(|| in_force(form.as_ref()))
                 },
                 |$object| $answers,
             ));

@@ -201,6 +201,29 @@ async fn an_operator_that_starts_goes_on_with_what_a_broken_pool_said_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_form_that_is_in_force_no_more_leaves_the_status_and_writes_end() {
+    let server = ApiServer::default();
+    let mut broken = pool("p", &["nonsense"], "2026-01-01T00:00:00Z");
+    broken["status"] = json!({
+        "assignedIPv4": 0, "assignedIPv6": 0, "availableIPv4": 0, "availableIPv6": 0,
+        "inForce": {"observed": "of another version", "form": "that nobody reads"},
+    });
+    server.put(POOLS, broken);
+    let _stop = start(&server);
+    until("it is not accepted", || {
+        answer(&server, "p", "Accepted") == "False/Invalid"
+    })
+    .await;
+    rest().await;
+    let status = server.get(POOLS, SYSTEM, "p").unwrap()["status"].clone();
+    assert!(status["inForce"].get("form").is_none(), "{status}");
+    let before = writes(&server);
+    server.put(SERVICES, objects::service("default", "a"));
+    rest().await;
+    assert_eq!(writes(&server), before, "the status is what it should be");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_definition_from_before_costs_one_write_and_no_rest() {
     let server = ApiServer::default();
     server.prune("inForce");

@@ -1,6 +1,7 @@
 //! What about an advertisement is legal and probably wrong?
 
 use ferrolb_api::v1beta1::{BGPAdvertisement, L2Advertisement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
 use super::{selectors, selects_no_node};
@@ -18,16 +19,12 @@ pub(crate) fn warn_l2(
 ) {
     super::annotations("L2Advertisement", object.annotations(), verdict);
     let spec = &object.spec;
-    for (field, list) in [
-        (
-            "spec.ipAddressPoolSelectors",
-            &spec.ip_address_pool_selectors,
-        ),
-        ("spec.nodeSelectors", &spec.node_selectors),
-        ("spec.serviceSelectors", &spec.service_selectors),
-    ] {
-        selectors::warn(field, list, verdict);
-    }
+    let lists = [
+        &spec.ip_address_pool_selectors,
+        &spec.node_selectors,
+        &spec.service_selectors,
+    ];
+    warn_of_labels(lists, verdict);
     for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
         let field = format!("spec.preferredNodeSelectors[{index}].preference");
         selectors::warn_one(&field, &preferred.preference, verdict);
@@ -51,16 +48,12 @@ pub(crate) fn warn_bgp(
 ) {
     super::annotations("BGPAdvertisement", object.annotations(), verdict);
     let spec = &object.spec;
-    for (field, list) in [
-        (
-            "spec.ipAddressPoolSelectors",
-            &spec.ip_address_pool_selectors,
-        ),
-        ("spec.nodeSelectors", &spec.node_selectors),
-        ("spec.serviceSelectors", &spec.service_selectors),
-    ] {
-        selectors::warn(field, list, verdict);
-    }
+    let lists = [
+        &spec.ip_address_pool_selectors,
+        &spec.node_selectors,
+        &spec.service_selectors,
+    ];
+    warn_of_labels(lists, verdict);
     if !known.something {
         return;
     }
@@ -74,6 +67,18 @@ pub(crate) fn warn_bgp(
             "spec.peers",
             "there is no BGPPeer in force, so nothing is advertised to anyone; create one",
         );
+    }
+}
+
+/// Both kinds of advertisement have the same three lists of selectors.
+fn warn_of_labels(lists: [&Vec<LabelSelector>; 3], verdict: &mut Verdict) {
+    const FIELDS: [&str; 3] = [
+        "spec.ipAddressPoolSelectors",
+        "spec.nodeSelectors",
+        "spec.serviceSelectors",
+    ];
+    for (field, list) in FIELDS.into_iter().zip(lists) {
+        selectors::warn(field, list, verdict);
     }
 }
 
