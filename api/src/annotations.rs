@@ -70,5 +70,18 @@ pub const MAX_ADDRESSES_PER_NAMESPACE: &str = "ferrolb.io/max-addresses-per-name
 /// Without it: no limit.
 pub const MAX_ADDRESSES: &str = "ferrolb.io/max-addresses";
 
+/// On an L2Advertisement: how often each address that it covers is announced again without anybody asking, as a duration in
+/// Go's syntax from `1s` to `24h`, or `0` for never. Without it: `60s`. Where several advertisements cover an address the
+/// shortest holds.
+pub const REFRESH_INTERVAL: &str = "ferrolb.io/refresh-interval";
+
+/// On an L2Advertisement: what is done about an address that it covers and that another host on the segment has too. `warn`,
+/// as without the annotation: it is announced, and the conflict is told. `withhold`: it is not announced while the other
+/// host has it. Where several advertisements cover an address `withhold` holds.
+pub const ADDRESS_CONFLICT: &str = "ferrolb.io/address-conflict";
+
 /// What the rules read of an IPAddressPool's annotations.
 pub const OF_A_POOL: [&str; 3] = [EXCLUDE, REUSE_HOLD, MAX_ADDRESSES_PER_NAMESPACE];
+
+/// What the rules read of an L2Advertisement's annotations.
+pub const OF_AN_L2_ADVERTISEMENT: [&str; 2] = [REFRESH_INTERVAL, ADDRESS_CONFLICT];

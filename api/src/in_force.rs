@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::annotations::OF_A_POOL;
+use crate::annotations::{OF_A_POOL, OF_AN_L2_ADVERTISEMENT};
 use crate::{v1beta1, v1beta2};
 
 /// In which form an object is in force.
@@ -80,8 +80,10 @@ pub trait StaysInForce: ResourceExt + Clone {
     /// What a person writes.
     type Spec: Clone + Serialize + DeserializeOwned;
 
-    /// Whether labels and annotations of the object are read, and not its spec alone.
-    const READS_METADATA: bool = false;
+    /// Whether labels of the object are read, and not its spec alone.
+    const READS_LABELS: bool = false;
+    /// The annotations of the object that are read.
+    const ANNOTATIONS: &[&str] = &[];
 
     /// What a person wrote.
     fn spec(&self) -> &Self::Spec;
@@ -102,15 +104,15 @@ pub trait StaysInForce: ResourceExt + Clone {
 pub fn form_of<K: StaysInForce>(object: &K) -> String {
     let mut spec = object.spec().clone();
     let password = K::password(&mut spec).and_then(Option::take);
-    let (mut labels, mut annotations) = (BTreeMap::new(), BTreeMap::new());
-    if K::READS_METADATA {
+    let mut labels = BTreeMap::new();
+    if K::READS_LABELS {
         labels.clone_from(object.labels());
-        let read = |(key, _): &(&String, &String)| OF_A_POOL.contains(&key.as_str());
-        let read = object.annotations().iter().filter(read);
-        annotations = read
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
     }
+    let read = |(key, _): &(&String, &String)| K::ANNOTATIONS.contains(&key.as_str());
+    let read = object.annotations().iter().filter(read);
+    let annotations = read
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     let form = Form {
         labels,
         annotations,
@@ -138,8 +140,10 @@ pub fn in_form<K: StaysInForce>(object: &K) -> Option<K> {
         let password = password.filter(|password| !password.is_empty())?;
         *K::password(former.spec_mut())? = Some(password);
     }
-    if K::READS_METADATA {
+    if K::READS_LABELS {
         former.meta_mut().labels = Some(form.labels);
+    }
+    if !K::ANNOTATIONS.is_empty() {
         former.meta_mut().annotations = Some(form.annotations);
     }
     Some(former)
@@ -193,13 +197,17 @@ stays_in_force!(
     v1beta1::IPAddressPoolSpec,
     v1beta1::IPAddressPoolStatus,
     {
-        const READS_METADATA: bool = true;
+        const READS_LABELS: bool = true;
+        const ANNOTATIONS: &[&str] = &OF_A_POOL;
     }
 );
 stays_in_force!(
     v1beta1::L2Advertisement,
     v1beta1::L2AdvertisementSpec,
-    v1beta1::L2AdvertisementStatus
+    v1beta1::L2AdvertisementStatus,
+    {
+        const ANNOTATIONS: &[&str] = &OF_AN_L2_ADVERTISEMENT;
+    }
 );
 stays_in_force!(
     v1beta1::BGPAdvertisement,
@@ -286,6 +294,24 @@ mod tests {
         let former = in_form(&edited(&before, now)).unwrap();
         let metadata = serde_json::to_value(&former.metadata).unwrap();
         let expected = json!({"name": "p", "labels": {"team": "a"}, "annotations": {"ferrolb.io/reuse-hold": "10m"}});
+        assert_eq!(metadata, expected);
+    }
+
+    #[test]
+    fn what_is_read_of_the_annotations_of_an_advertisement_is_written_down() {
+        let advertisement = |annotations: serde_json::Value| -> v1beta1::L2Advertisement {
+            serde_json::from_value(json!({
+                "apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement",
+                "metadata": {"name": "a", "labels": {"team": "a"}, "annotations": annotations},
+            }))
+            .unwrap()
+        };
+        let before =
+            advertisement(json!({"ferrolb.io/refresh-interval": "5s", "example.com/owner": "me"}));
+        let now = advertisement(json!({"ferrolb.io/refresh-interval": "soon"}));
+        let former = in_form(&edited(&before, now)).unwrap();
+        let metadata = serde_json::to_value(&former.metadata).unwrap();
+        let expected = json!({"name": "a", "labels": {"team": "a"}, "annotations": {"ferrolb.io/refresh-interval": "5s"}});
         assert_eq!(metadata, expected);
     }
 

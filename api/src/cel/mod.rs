@@ -15,7 +15,8 @@
 //! | entries that overlap, in a pool or between pools | each entry beside each other one is too dear |
 //! | duplicates in lists of names, selectors, communities and aliases | the same |
 //! | a range of IPv6 that runs backwards, where the ends differ before their last group or have blanks around the dash | there is no order of addresses; here the last groups are compared |
-//! | annotations of a pool | a rule sees only the name of an object's metadata |
+//! | annotations of a pool or an L2Advertisement | a rule sees only the name of an object's metadata |
+//! | an interface pattern that does not compile | the language of patterns there is another one |
 //! | a BGPPeer of v1beta1 without peerASN or peerAddress | what v1beta2 has in their place is in an annotation |
 //! | whatever needs another object | a rule sees one object |
 

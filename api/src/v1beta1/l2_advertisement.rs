@@ -57,7 +57,8 @@ pub struct L2AdvertisementSpec {
     #[schemars(schema_with = "crate::schema::label_selectors")]
     pub node_selectors: Vec<LabelSelector>,
 
-    /// Host interfaces on which to answer; empty means all.
+    /// Host interfaces on which to answer, by name; empty means all. An entry between slashes, such as /eth[0-9]+/, is a
+    /// regular expression for the whole name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
 

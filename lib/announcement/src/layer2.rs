@@ -1,8 +1,6 @@
 //! Does this node answer ARP and NDP for a Service, and on which interfaces (reference 4.2, 4.3)?
 
-use std::collections::BTreeSet;
-
-use ferrolb_rules::{L2Advertisement, any_matches};
+use ferrolb_rules::{InterfaceNames, L2Advertisement, any_matches};
 
 use crate::view::{Endpoints, Node, Service, TrafficPolicy, View, Withdrawn};
 use crate::which_node_announces::first;
@@ -12,8 +10,8 @@ use crate::which_node_announces::first;
 pub enum Interfaces {
     /// Every one that can.
     All,
-    /// Those with these names.
-    Only(BTreeSet<String>),
+    /// Those that are named.
+    Only(InterfaceNames),
 }
 
 impl Interfaces {
@@ -22,7 +20,7 @@ impl Interfaces {
     pub fn contain(&self, name: &str) -> bool {
         match self {
             Interfaces::All => true,
-            Interfaces::Only(names) => names.contains(name),
+            Interfaces::Only(names) => names.contain(name),
         }
     }
 
@@ -40,10 +38,7 @@ impl Interfaces {
     #[must_use]
     pub fn union(self, other: Interfaces) -> Interfaces {
         match (self, other) {
-            (Interfaces::Only(mut one), Interfaces::Only(other)) => {
-                one.extend(other);
-                Interfaces::Only(one)
-            }
+            (Interfaces::Only(one), Interfaces::Only(other)) => Interfaces::Only(one.union(&other)),
             _ => Interfaces::All,
         }
     }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferrolb_api::keep_what_is_in_force;
 use ferrolb_api::v1beta1::{
     BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement,
 };
 use ferrolb_api::v1beta2::BGPPeer;
-use ferrolb_rules::{AllObjects, Configuration, LastGood, Refusal, pool_annotations};
+use ferrolb_api::{StaysInForce, keep_what_is_in_force};
+use ferrolb_rules::{AllObjects, Configuration, LastGood, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
@@ -53,13 +53,13 @@ impl ConfigurationStores {
     /// Watches all six kinds.
     pub fn watch(client: &Client, namespace: &str, config: &WatchConfig, status: Status) -> Self {
         macro_rules! kind {
-            ($kind:ty, $drop:expr) => {
+            ($kind:ty, $annotations:expr, $drop:expr) => {
                 watch_guarded(
                     Api::<DeserializeGuard<$kind>>::namespaced(client.clone(), namespace),
                     config.clone(),
                     move |object: &$kind| {
                         let mut kept = object.clone();
-                        kept.metadata = essential(&object.metadata);
+                        kept.metadata = essential(&object.metadata, $annotations);
                         if status == Status::Dropped {
                             $drop(&mut kept);
                         }
@@ -67,14 +67,23 @@ impl ConfigurationStores {
                     },
                 )
             };
+            ($kind:ty) => {
+                kind!(
+                    $kind,
+                    <$kind as StaysInForce>::ANNOTATIONS,
+                    keep_what_is_in_force
+                )
+            };
         }
         ConfigurationStores {
-            pools: kind!(IPAddressPool, keep_what_is_in_force),
-            l2_advertisements: kind!(L2Advertisement, keep_what_is_in_force),
-            bgp_advertisements: kind!(BGPAdvertisement, keep_what_is_in_force),
-            peers: kind!(BGPPeer, keep_what_is_in_force),
-            bfd_profiles: kind!(BFDProfile, |profile: &mut BFDProfile| profile.status = None),
-            communities: kind!(Community, keep_what_is_in_force),
+            pools: kind!(IPAddressPool),
+            l2_advertisements: kind!(L2Advertisement),
+            bgp_advertisements: kind!(BGPAdvertisement),
+            peers: kind!(BGPPeer),
+            bfd_profiles: kind!(BFDProfile, &[], |profile: &mut BFDProfile| {
+                profile.status = None;
+            }),
+            communities: kind!(Community),
         }
     }
 
@@ -183,16 +192,46 @@ fn values<T>(store: &Store<T>) -> Vec<Arc<T>> {
     store.with(|all| all.values().map(|stored| stored.value().clone()).collect())
 }
 
-/// What decisions and statuses read of an object's metadata. The resource version is kept by the store itself.
-fn essential(metadata: &ObjectMeta) -> ObjectMeta {
+/// What decisions and statuses read of an object's metadata, of annotations those with one of these keys: for the rest the
+/// object does not change. The resource version is kept by the store itself.
+fn essential(metadata: &ObjectMeta, annotations: &[&str]) -> ObjectMeta {
+    let all = metadata.annotations.iter().flatten();
+    let read: BTreeMap<String, String> = all
+        .filter(|(key, _)| annotations.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     ObjectMeta {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
         uid: metadata.uid.clone(),
         labels: metadata.labels.clone(),
-        annotations: pool_annotations(metadata),
+        annotations: (!read.is_empty()).then_some(read),
         generation: metadata.generation,
         creation_timestamp: metadata.creation_timestamp.clone(),
         ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_read_is_kept_of_annotations() {
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let mut metadata = ObjectMeta::default();
+        let kept = |metadata: &ObjectMeta| {
+            essential(metadata, <IPAddressPool as StaysInForce>::ANNOTATIONS).annotations
+        };
+        assert_eq!(kept(&metadata), None);
+        let all = [("kubectl.kubernetes.io/last-applied-configuration", "{}")];
+        metadata.annotations = Some(all.map(owned).into());
+        assert_eq!(kept(&metadata), None);
+        let hold = owned(("ferrolb.io/reuse-hold", "10m"));
+        metadata
+            .annotations
+            .get_or_insert_default()
+            .extend([hold.clone()]);
+        assert_eq!(kept(&metadata), Some([hold].into()));
     }
 }

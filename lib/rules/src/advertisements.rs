@@ -1,13 +1,17 @@
 //! What is announced and where: L2Advertisement and BGPAdvertisement (reference 1.2, 1.3, 2.3).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use ferrolb_api::annotations::{ADDRESS_CONFLICT, REFRESH_INTERVAL};
+use ferrolb_api::duration;
 use ferrolb_api::v1beta1 as api;
 use kube::ResourceExt;
 
 use crate::addresses::Family;
 use crate::communities::{Community, CommunityError};
 use crate::fields;
+use crate::interfaces::InterfaceNames;
 use crate::pools::{Pool, parse_selectors};
 use crate::refusal::{Refusal, tell};
 use crate::selector::{Selector, any_matches};
@@ -34,8 +38,24 @@ impl PoolSelection {
     }
 }
 
+/// How often an address is announced again where nothing else is said: more often than the five minutes after which switches
+/// forget where a host is.
+pub const REFRESH_BY_DEFAULT: Duration = Duration::from_secs(60);
+/// What an interval between two refreshes may be.
+const REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
+
+/// What is done about an address that another host on the segment has too. The greater one holds where advertisements differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum OnConflict {
+    /// It is announced, and the conflict is told.
+    #[default]
+    Warn,
+    /// It is not announced while the other host has it.
+    Withhold,
+}
+
 /// An L2Advertisement whose rules have been checked.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L2Advertisement {
     /// The name of the object.
     pub name: String,
@@ -44,11 +64,31 @@ pub struct L2Advertisement {
     /// The nodes that may announce, OR-ed; empty is all.
     pub nodes: Vec<Selector>,
     /// The interfaces to answer on; empty is all.
-    pub interfaces: BTreeSet<String>,
+    pub interfaces: InterfaceNames,
     /// The Services it covers, OR-ed; empty is all.
     pub services: Vec<Selector>,
     /// Weight (1 to 100) and the nodes that it is added to.
     pub preferred: Vec<(i32, Selector)>,
+    /// How often each address is announced again (`ferrolb.io/refresh-interval`), 1 s to 24 h; `None` is never.
+    pub refresh: Option<Duration>,
+    /// What is done about an address that another host has too (`ferrolb.io/address-conflict`).
+    pub on_conflict: OnConflict,
+}
+
+/// All pools on all nodes and interfaces, for all Services.
+impl Default for L2Advertisement {
+    fn default() -> Self {
+        L2Advertisement {
+            name: String::new(),
+            pools: PoolSelection::default(),
+            nodes: Vec::new(),
+            interfaces: InterfaceNames::default(),
+            services: Vec::new(),
+            preferred: Vec::new(),
+            refresh: Some(REFRESH_BY_DEFAULT),
+            on_conflict: OnConflict::default(),
+        }
+    }
 }
 
 /// A BGPAdvertisement whose rules have been checked.
@@ -134,6 +174,27 @@ pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement,
         tell(&mut refusals, Refusal::new(KIND, &name, field, reason))
     };
     names_once(&spec.ip_address_pools, "ipAddressPools", &mut refuse);
+    let interfaces = InterfaceNames::parse(&spec.interfaces, |index, reason| {
+        refuse(format!("spec.interfaces[{index}]"), reason)
+    });
+    let annotation = |key: &str| {
+        let text = object.annotations().get(key)?;
+        Some((text.as_str(), format!("metadata.annotations[{key}]")))
+    };
+    let mut refresh = Some(REFRESH_BY_DEFAULT);
+    if let Some((text, field)) = annotation(REFRESH_INTERVAL) {
+        match parse_refresh(text) {
+            Ok(interval) => refresh = interval,
+            Err(reason) => refuse(field, reason),
+        }
+    }
+    let mut on_conflict = OnConflict::default();
+    if let Some((text, field)) = annotation(ADDRESS_CONFLICT) {
+        match parse_on_conflict(text) {
+            Ok(parsed) => on_conflict = parsed,
+            Err(reason) => refuse(field, reason),
+        }
+    }
     let mut selectors = |field: &str, list: &[_]| {
         parse_selectors(list, field, |index, reason| {
             refuse(format!("spec.{field}[{index}]"), reason)
@@ -147,7 +208,9 @@ pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement,
         },
         nodes: selectors("nodeSelectors", &spec.node_selectors),
         services: selectors("serviceSelectors", &spec.service_selectors),
-        interfaces: spec.interfaces.iter().cloned().collect(),
+        interfaces,
+        refresh,
+        on_conflict,
         preferred: spec
             .preferred_node_selectors
             .iter()
@@ -172,6 +235,29 @@ pub(crate) fn parse_l2(object: &api::L2Advertisement) -> Result<L2Advertisement,
         Ok(advertisement)
     } else {
         Err(refusals)
+    }
+}
+
+fn parse_refresh(text: &str) -> Result<Option<Duration>, String> {
+    const REMEDY: &str =
+        "write a duration from 1s to 24h such as 60s, 0 for never, or remove the annotation";
+    let interval = duration::parse(text.trim()).map_err(|error| format!("{error}; {REMEDY}"))?;
+    let (least, most) = REFRESH;
+    match interval {
+        Duration::ZERO => Ok(None),
+        interval if interval < least => Err(format!("{text:?} is shorter than 1s; {REMEDY}")),
+        interval if interval > most => Err(format!("{text:?} is longer than 24h; {REMEDY}")),
+        interval => Ok(Some(interval)),
+    }
+}
+
+fn parse_on_conflict(text: &str) -> Result<OnConflict, String> {
+    match text.trim() {
+        "warn" => Ok(OnConflict::Warn),
+        "withhold" => Ok(OnConflict::Withhold),
+        _ => Err(format!(
+            "{text:?} is neither warn nor withhold; write one of them, or remove the annotation for warn"
+        )),
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ferrolb_api::annotations::{EXCLUDE, MAX_ADDRESSES_PER_NAMESPACE, OF_A_POOL, REUSE_HOLD};
+use ferrolb_api::annotations::{EXCLUDE, MAX_ADDRESSES_PER_NAMESPACE, REUSE_HOLD};
 use ferrolb_api::duration::{self, DurationError};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::addresses::{AddressRange, AddressRangeError, parse_address};
 
@@ -22,18 +21,6 @@ pub(crate) struct KeptBack {
     pub(crate) exclude: Vec<AddressRange>,
     pub(crate) reuse_hold: u32,
     pub(crate) max_addresses_per_namespace: Option<u32>,
-}
-
-/// The annotations of an IPAddressPool that rules read. A store that keeps these and no others does not change for the rest.
-#[must_use]
-pub fn pool_annotations(metadata: &ObjectMeta) -> Option<BTreeMap<String, String>> {
-    let all = metadata.annotations.as_ref()?;
-    let kept: BTreeMap<_, _> = OF_A_POOL
-        .iter()
-        .filter_map(|key| all.get_key_value(*key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    (!kept.is_empty()).then_some(kept)
 }
 
 /// Reads how many addresses may be held: a whole number from 0 to 1000000, for the annotations
@@ -361,23 +348,6 @@ mod tests {
                 )]
             );
         }
-    }
-
-    #[test]
-    fn only_what_is_read_is_kept_of_annotations() {
-        let mut metadata = ObjectMeta::default();
-        assert_eq!(pool_annotations(&metadata), None);
-        let all = [("kubectl.kubernetes.io/last-applied-configuration", "{}")];
-        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-        metadata.annotations = Some(all.map(owned).into());
-        assert_eq!(pool_annotations(&metadata), None);
-        let hold = owned((REUSE_HOLD, "10m"));
-        metadata
-            .annotations
-            .as_mut()
-            .unwrap()
-            .extend([hold.clone()]);
-        assert_eq!(pool_annotations(&metadata), Some([hold].into()));
     }
 
     fn range_of((first, more): (u8, u8)) -> AddressRange {

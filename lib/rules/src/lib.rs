@@ -15,6 +15,7 @@ mod configuration;
 mod contested;
 mod fields;
 mod forms;
+mod interfaces;
 mod kept_back;
 mod known;
 mod labels;
@@ -39,11 +40,14 @@ mod verdict;
 mod warnings;
 
 pub use addresses::{AddressRange, AddressRangeError, Family};
-pub use advertisements::{BgpAdvertisement, L2Advertisement, PoolSelection};
+pub use advertisements::{
+    BgpAdvertisement, L2Advertisement, OnConflict, PoolSelection, REFRESH_BY_DEFAULT,
+};
 pub use all_objects::AllObjects;
 pub use communities::{Alias, Community, CommunityError};
 pub use configuration::{Configuration, Objects};
-pub use kept_back::{parse_max_addresses, pool_annotations};
+pub use interfaces::{InterfaceNames, InterfacePattern};
+pub use kept_back::parse_max_addresses;
 pub use known::Known;
 pub use labels::{Labelled, Labels};
 pub use last_good::LastGood;

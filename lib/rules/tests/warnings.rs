@@ -125,6 +125,13 @@ fn names_that_nothing_can_have_are_told() {
         ),
         "{l2:?}"
     );
+    let l2 = json!({"interfaces": ["/eth[0-9]+/", "eth.*", "eth0.5"]});
+    let l2 = said(&Known::default().l2_advertisement(&object(json!({}), l2)));
+    assert_eq!(l2.len(), 1, "{l2:?}");
+    assert!(
+        l2[0].starts_with("spec.interfaces[1]: \"eth.*\" is taken for the whole name"),
+        "{l2:?}"
+    );
     let bgp = json!({"nodeSelectors": [{"matchLabels": {"rack": "a/b"}}]});
     let bgp = said(&Known::default().bgp_advertisement(&object(json!({}), bgp)));
     assert!(

@@ -6,7 +6,9 @@ use kube::ResourceExt;
 
 use super::{selectors, selects_no_node};
 use crate::advertisements::{self as checked, PoolSelection};
+use crate::interfaces;
 use crate::known::Known;
+use crate::names;
 use crate::references::Unresolved;
 use crate::selector::Selector;
 use crate::verdict::Verdict;
@@ -31,6 +33,19 @@ pub(crate) fn warn_l2(
     }
     for (index, name) in spec.interfaces.iter().enumerate() {
         let field = format!("spec.interfaces[{index}]");
+        if interfaces::is_pattern(name) {
+            continue;
+        }
+        if names::is_interface(name) && interfaces::looks_like_a_pattern(name) {
+            verdict.warn(
+                field,
+                format!(
+                    "{} is taken for the whole name of an interface; if it is meant as a pattern, write it between slashes, such as /eth[0-9]+/",
+                    super::quoted(name)
+                ),
+            );
+            continue;
+        }
         super::interface(field, name, "so nothing is announced on it", verdict);
     }
     if known.something {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ferrolb_api::annotations::{
     ADDRESS_POOL, ALLOW_SHARED_IP, BGP_PEER_V1BETA2, IP_ALLOCATED_FROM_POOL, LOAD_BALANCER_IPS,
-    MAX_ADDRESSES, OF_A_POOL, TRACEPARENT,
+    MAX_ADDRESSES, OF_A_POOL, OF_AN_L2_ADVERTISEMENT, TRACEPARENT,
 };
 
 use crate::spelling::closest;
@@ -25,6 +25,7 @@ const CHANGES_AT_MOST: usize = 4;
 fn read_on(kind: &str) -> Vec<&'static str> {
     match kind {
         "IPAddressPool" => OF_A_POOL.to_vec(),
+        "L2Advertisement" => OF_AN_L2_ADVERTISEMENT.to_vec(),
         "Namespace" => vec![MAX_ADDRESSES],
         "BGPPeer" => vec![BGP_PEER_V1BETA2],
         "Service" => [LOAD_BALANCER_IPS, ADDRESS_POOL, ALLOW_SHARED_IP]
@@ -40,6 +41,7 @@ fn read_on(kind: &str) -> Vec<&'static str> {
 fn home_of(key: &str) -> Option<&'static str> {
     [
         ("IPAddressPool", "an IPAddressPool"),
+        ("L2Advertisement", "an L2Advertisement"),
         ("Namespace", "a Namespace"),
         ("BGPPeer", "a BGPPeer"),
         ("Service", "a Service"),
@@ -102,6 +104,17 @@ mod tests {
                 "IPAddressPool",
                 "ferrolb.io/max-addresses",
                 Some("is read on a Namespace only and does nothing here; move it"),
+            ),
+            ("L2Advertisement", "ferrolb.io/refresh-interval", None),
+            (
+                "L2Advertisement",
+                "ferrolb.io/adress-conflict",
+                Some("is read by nobody; did you mean ferrolb.io/address-conflict?"),
+            ),
+            (
+                "BGPAdvertisement",
+                "ferrolb.io/refresh-interval",
+                Some("is read on an L2Advertisement only and does nothing here; move it"),
             ),
             (
                 "Namespace",

@@ -32,7 +32,7 @@ fn selects_no_node(selectors: &[Selector], nodes: Option<&[Node]>) -> bool {
 const QUOTED_AT_MOST: usize = 32;
 
 /// What somebody wrote, in quotes and cut where it is long.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("{:?}", cut(text.to_owned(), QUOTED_AT_MOST))
 }
 
