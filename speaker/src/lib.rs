@@ -20,4 +20,5 @@ pub mod metrics;
 pub mod peers;
 pub mod project;
 pub mod run;
+pub mod status;
 pub mod traces;
