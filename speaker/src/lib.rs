@@ -19,5 +19,6 @@ pub mod members;
 pub mod metrics;
 pub mod peers;
 pub mod project;
+pub mod reports;
 pub mod run;
 pub mod traces;

@@ -12,7 +12,7 @@ use ferrolb_speaker::bgp::{Bgp, BgpMetrics};
 use ferrolb_speaker::decide::Decider;
 use ferrolb_speaker::flags::Flags;
 use ferrolb_speaker::inputs::{Scope, Stores};
-use ferrolb_speaker::layer2::{Layer2, Layer2Metrics, load_excluded};
+use ferrolb_speaker::layer2::{Layer2, load_excluded};
 use ferrolb_speaker::members::{Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
 use ferrolb_speaker::run::{Identity, Membership, Protocols, Run};
@@ -53,18 +53,16 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let decider = Decider::default();
     let figures = Metrics::register(&mut registry, &flags.node_name, decider.announcements());
     let excluded = load_excluded(&flags.exclude_interfaces).context("interfaces to leave alone")?;
-    let (layer2, layer2_events) = Layer2::start(
-        excluded,
-        Layer2Metrics::new(&mut registry),
-        shutdown.clone(),
-    )
-    .context("open the sockets of layer 2; the speaker needs the capability NET_RAW")?;
+    let (layer2, layer2_events) = Layer2::start(excluded, flags.receive_all, &mut registry)
+        .context("open the sockets of layer 2; the speaker needs the capability NET_RAW")?;
     let (bgp, bgp_events) = Bgp::start(
         &flags.node_name,
         &BgpMetrics::new(&mut registry),
         shutdown.clone(),
     );
-    let members = start_members(&flags, &mut registry, &shutdown)?;
+    // Not with the rest: the others shall hear the farewell while this node still answers.
+    let farewell = CancellationToken::new();
+    let members = start_members(&flags, &mut registry, &farewell)?;
 
     let client = connect(flags.common.kubeconfig.as_deref()).await?;
     let stores = Stores::watch(
@@ -95,6 +93,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         bgp,
         bgp_events,
         members,
+        farewell,
     };
     Run::new(
         identity,

@@ -33,6 +33,8 @@ const PACKET_TYPE: u32 = ANCILLARY + 4;
 const VLAN_TAG: u32 = ANCILLARY + 48;
 /// `PACKET_OTHERHOST`; types below it are addressed to us, to all or to a group.
 const OTHER_HOST: u32 = 3;
+/// `PACKET_OUTGOING`, and what is no received frame either from there on.
+const OUTGOING: u32 = 4;
 /// More than any frame that is answered.
 const WHOLE_FRAME: u32 = 2048;
 
@@ -58,37 +60,50 @@ const fn keep(bytes: u32) -> SockFilter {
     }
 }
 
-/// Keeps untagged ARP requests that are addressed to us or to all, and frames that end before they say what they are.
-pub const ARP_REQUESTS: [SockFilter; 12] = [
-    load(LOAD_WORD, PACKET_TYPE),
-    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 9, 0),
-    load(LOAD_WORD, VLAN_TAG),
-    jump(JUMP_IF_EQUAL, 0, 0, 7),
+/// What is left of a frame whose VLAN tag was taken out of it: one byte, which no proper frame is, tells it apart.
+pub(crate) const TAGGED: u32 = 1;
+
+/// Keeps ARP requests and replies that are addressed to us or to all, frames that end before they say what they are, and of
+/// tagged ones [`TAGGED`] bytes to be counted.
+pub const ARP: [SockFilter; 16] = [
     load(LOAD_HALF, 12), // EtherType
-    jump(JUMP_IF_EQUAL, 0x0806, 0, 5),
+    jump(JUMP_IF_EQUAL, 0x0806, 0, 13),
+    load(LOAD_WORD, PACKET_TYPE),
+    jump(JUMP_IF_AT_LEAST, OUTGOING, 11, 0),
+    load(LOAD_WORD, VLAN_TAG),
+    jump(JUMP_IF_EQUAL, 0, 0, 8),
+    load(LOAD_WORD, PACKET_TYPE),
+    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 7, 0),
     load(LOAD_LENGTH, 0),
-    jump(JUMP_IF_AT_LEAST, 22, 0, 2),
+    jump(JUMP_IF_AT_LEAST, 22, 0, 3),
     load(LOAD_HALF, 20), // ARP operation
-    jump(JUMP_IF_EQUAL, 1, 0, 1),
+    jump(JUMP_IF_EQUAL, 1, 1, 0),
+    jump(JUMP_IF_EQUAL, 2, 0, 2),
     keep(WHOLE_FRAME),
+    keep(TAGGED),
     keep(0),
 ];
 
-/// Keeps untagged Neighbor Solicitations that are addressed to us or to a group, and ICMPv6 that ends before its type.
-pub const NEIGHBOR_SOLICITATIONS: [SockFilter; 14] = [
-    load(LOAD_WORD, PACKET_TYPE),
-    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 11, 0),
-    load(LOAD_WORD, VLAN_TAG),
-    jump(JUMP_IF_EQUAL, 0, 0, 9),
+/// The same for Neighbor Solicitations and Advertisements that are addressed to us or to a group, and ICMPv6 that ends
+/// before its type.
+pub const NEIGHBOR_DISCOVERY: [SockFilter; 18] = [
     load(LOAD_HALF, 12), // EtherType
-    jump(JUMP_IF_EQUAL, 0x86dd, 0, 7),
+    jump(JUMP_IF_EQUAL, 0x86dd, 0, 15),
     load(LOAD_BYTE, 20), // next header
-    jump(JUMP_IF_EQUAL, 58, 0, 5),
+    jump(JUMP_IF_EQUAL, 58, 0, 13),
+    load(LOAD_WORD, PACKET_TYPE),
+    jump(JUMP_IF_AT_LEAST, OUTGOING, 11, 0),
     load(LOAD_LENGTH, 0),
-    jump(JUMP_IF_AT_LEAST, 55, 0, 2),
+    jump(JUMP_IF_AT_LEAST, 55, 0, 3),
     load(LOAD_BYTE, 54), // ICMPv6 type
-    jump(JUMP_IF_EQUAL, 135, 0, 1),
+    jump(JUMP_IF_EQUAL, 135, 1, 0),
+    jump(JUMP_IF_EQUAL, 136, 0, 6),
+    load(LOAD_WORD, VLAN_TAG),
+    jump(JUMP_IF_EQUAL, 0, 0, 3),
+    load(LOAD_WORD, PACKET_TYPE),
+    jump(JUMP_IF_AT_LEAST, OTHER_HOST, 2, 0),
     keep(WHOLE_FRAME),
+    keep(TAGGED),
     keep(0),
 ];
 
@@ -152,93 +167,85 @@ mod tests {
         frame
     }
 
-    const ARP: [u8; 2] = [0x08, 0x06];
+    const ARP_TYPE: [u8; 2] = [0x08, 0x06];
     const IPV6: [u8; 2] = [0x86, 0xdd];
 
-    #[test]
-    fn only_arp_requests_pass_the_arp_filter() {
-        let cases = [
-            ("request", ARP, [0, 1], 1, false, true),
-            ("request to us", ARP, [0, 1], 0, false, true),
-            ("request to another station", ARP, [0, 1], 3, false, false),
-            ("our own frame", ARP, [0, 1], 4, false, false),
-            ("tagged", ARP, [0, 1], 1, true, false),
-            ("reply", ARP, [0, 2], 0, false, false),
-            ("IPv4", [0x08, 0x00], [0, 1], 0, false, false),
-            (
-                "tag inside the frame",
-                [0x81, 0x00],
-                [0, 1],
-                1,
-                false,
-                false,
-            ),
-        ];
-        for (what, ethertype, operation, packet_type, tagged, passes) in cases {
-            let received = Received {
-                frame: &frame(ethertype, operation, 0),
+    fn kept(program: &[SockFilter], frame: &[u8], packet_type: u32, tagged: bool) -> u32 {
+        run(
+            program,
+            &Received {
+                frame,
                 packet_type,
                 tagged,
-            };
-            assert_eq!(run(&ARP_REQUESTS, &received) > 0, passes, "{what}");
+            },
+        )
+    }
+
+    #[test]
+    fn only_arp_to_us_or_to_all_passes_the_arp_filter() {
+        let (whole, tag) = (WHOLE_FRAME, TAGGED);
+        let cases = [
+            ("request", ARP_TYPE, 1, 1, false, whole),
+            ("request to us", ARP_TYPE, 1, 0, false, whole),
+            ("request to another station", ARP_TYPE, 1, 3, false, 0),
+            ("our own frame", ARP_TYPE, 1, 4, false, 0),
+            ("tagged", ARP_TYPE, 1, 1, true, tag),
+            (
+                "of a VLAN that is not configured here",
+                ARP_TYPE,
+                1,
+                3,
+                true,
+                tag,
+            ),
+            ("tagged by us", ARP_TYPE, 1, 4, true, 0),
+            ("reply to us", ARP_TYPE, 2, 0, false, whole),
+            ("reply to all", ARP_TYPE, 2, 1, false, whole),
+            ("reply to another station", ARP_TYPE, 2, 3, false, 0),
+            ("reverse ARP", ARP_TYPE, 3, 1, false, 0),
+            ("IPv4", [0x08, 0x00], 1, 0, false, 0),
+            ("tag inside the frame", [0x81, 0x00], 1, 1, false, 0),
+        ];
+        for (what, ethertype, operation, packet_type, tagged, bytes) in cases {
+            let frame = frame(ethertype, [0, operation], 0);
+            assert_eq!(kept(&ARP, &frame, packet_type, tagged), bytes, "{what}");
         }
     }
 
     #[test]
-    fn only_solicitations_pass_the_ndp_filter() {
+    fn only_neighbor_discovery_passes_the_ndp_filter() {
+        let (whole, tag) = (WHOLE_FRAME, TAGGED);
         let cases = [
-            ("solicitation to a group", IPV6, 58, 135, 2, false, true),
-            ("solicitation to us", IPV6, 58, 135, 0, false, true),
-            (
-                "solicitation to another station",
-                IPV6,
-                58,
-                135,
-                3,
-                false,
-                false,
-            ),
-            ("tagged", IPV6, 58, 135, 2, true, false),
-            ("advertisement", IPV6, 58, 136, 2, false, false),
-            ("echo request", IPV6, 58, 128, 0, false, false),
-            ("UDP", IPV6, 17, 135, 0, false, false),
-            ("ARP", ARP, 58, 135, 0, false, false),
+            ("solicitation to a group", IPV6, 58, 135, 2, false, whole),
+            ("solicitation to us", IPV6, 58, 135, 0, false, whole),
+            ("solicitation to another", IPV6, 58, 135, 3, false, 0),
+            ("our own", IPV6, 58, 135, 4, false, 0),
+            ("tagged", IPV6, 58, 135, 2, true, tag),
+            ("of a VLAN not configured here", IPV6, 58, 135, 3, true, tag),
+            ("advertisement", IPV6, 58, 136, 2, false, whole),
+            ("echo request", IPV6, 58, 128, 0, false, 0),
+            ("tagged echo request", IPV6, 58, 128, 0, true, 0),
+            ("UDP", IPV6, 17, 135, 0, false, 0),
+            ("ARP", ARP_TYPE, 58, 135, 0, false, 0),
         ];
-        for (what, ethertype, next_header, kind, packet_type, tagged, passes) in cases {
-            let received = Received {
-                frame: &frame(ethertype, [next_header, 255], kind),
-                packet_type,
-                tagged,
-            };
-            assert_eq!(
-                run(&NEIGHBOR_SOLICITATIONS, &received) > 0,
-                passes,
-                "{what}"
-            );
+        for (what, ethertype, next_header, kind, packet_type, tagged, bytes) in cases {
+            let frame = frame(ethertype, [next_header, 255], kind);
+            let result = kept(&NEIGHBOR_DISCOVERY, &frame, packet_type, tagged);
+            assert_eq!(result, bytes, "{what}");
         }
     }
 
     #[test]
     fn a_frame_that_ends_before_it_says_what_it_is_passes_to_be_counted() {
-        let pass = |program: &[SockFilter], frame: &[u8]| {
-            let received = Received {
-                frame,
-                packet_type: 0,
-                tagged: false,
-            };
-            run(program, &received) > 0
-        };
-        let arp = frame(ARP, [0, 2], 0);
-        assert!(pass(&ARP_REQUESTS, &arp[..21]));
-        assert!(!pass(&ARP_REQUESTS, &arp[..22]), "a reply");
-        let icmp = frame(IPV6, [58, 255], 136);
-        assert!(pass(&NEIGHBOR_SOLICITATIONS, &icmp[..54]));
-        assert!(
-            !pass(&NEIGHBOR_SOLICITATIONS, &icmp[..55]),
-            "an advertisement"
-        );
+        let pass = |program: &[SockFilter], frame: &[u8]| kept(program, frame, 0, false) > 0;
+        let arp = frame(ARP_TYPE, [0, 3], 0);
+        assert!(pass(&ARP, &arp[..21]));
+        assert!(!pass(&ARP, &arp[..22]), "neither request nor reply");
+        let icmp = frame(IPV6, [58, 255], 128);
+        assert!(pass(&NEIGHBOR_DISCOVERY, &icmp[..54]));
+        assert!(!pass(&NEIGHBOR_DISCOVERY, &icmp[..55]), "an echo request");
         // What is not even known to be of the protocol is none of ours.
-        assert!(!pass(&NEIGHBOR_SOLICITATIONS, &icmp[..20]));
-        assert!(!pass(&ARP_REQUESTS, &[0; 16]));
+        assert!(!pass(&NEIGHBOR_DISCOVERY, &icmp[..20]));
+        assert!(!pass(&ARP, &[0; 13]));
     }
 }

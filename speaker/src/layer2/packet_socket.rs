@@ -81,11 +81,24 @@ impl PacketSocket {
         self.membership(libc::PACKET_DROP_MEMBERSHIP, group)
     }
 
+    /// Has the interface receive every frame, until the end of the socket.
+    pub(super) fn receive_all(&self) -> io::Result<()> {
+        let anything = MacAddr::zero();
+        for kind in [libc::PACKET_MR_PROMISC, libc::PACKET_MR_ALLMULTI] {
+            self.change(libc::PACKET_ADD_MEMBERSHIP, kind, anything)?;
+        }
+        Ok(())
+    }
+
     fn membership(&self, option: libc::c_int, group: MacAddr) -> io::Result<()> {
+        self.change(option, libc::PACKET_MR_MULTICAST, group)
+    }
+
+    fn change(&self, option: libc::c_int, kind: libc::c_int, group: MacAddr) -> io::Result<()> {
         let [a, b, c, d, e, f] = group.octets();
         let request = libc::packet_mreq {
             mr_ifindex: self.interface,
-            mr_type: libc::PACKET_MR_MULTICAST as libc::c_ushort,
+            mr_type: kind as libc::c_ushort,
             mr_alen: 6,
             mr_address: [a, b, c, d, e, f, 0, 0],
         };
