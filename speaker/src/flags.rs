@@ -20,6 +20,14 @@ pub struct Flags {
     #[arg(long, env = "METALLB_NODE_NAME", value_name = "NAME")]
     pub node_name: String,
 
+    /// Name of the speaker's own Pod, which owns the objects that it writes. Without it nobody does.
+    #[arg(long, env = "METALLB_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+
+    /// Uid of the speaker's own Pod.
+    #[arg(long, env = "METALLB_POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+
     /// Announce only Services of this loadBalancerClass. Without it, only Services that name no class.
     #[arg(long, value_name = "CLASS")]
     pub lb_class: Option<String>,

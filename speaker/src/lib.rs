@@ -21,4 +21,5 @@ pub mod peers;
 pub mod project;
 pub mod reports;
 pub mod run;
+pub mod status;
 pub mod traces;

@@ -46,7 +46,8 @@ pub type NodeSet = Arc<[Box<str>]>;
 pub struct NodeSets(Mutex<BTreeSet<NodeSet>>);
 
 impl NodeSets {
-    fn share(&self, nodes: Vec<Box<str>>) -> NodeSet {
+    /// The one copy of these names.
+    pub(crate) fn share(&self, nodes: Vec<Box<str>>) -> NodeSet {
         let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = sets.get(nodes.as_slice()) {
             return Arc::clone(known);

@@ -32,6 +32,7 @@ pub struct WatchConfig {
     fields: Option<String>,
     labels: Option<String>,
     streamed: bool,
+    versions: bool,
 }
 
 impl WatchConfig {
@@ -48,6 +49,13 @@ impl WatchConfig {
             streamed: true,
             ..Self::default()
         }
+    }
+
+    /// Keeps versions all the same, for a reader of a DaemonSet who writes to these objects.
+    #[must_use]
+    pub fn with_versions(mut self) -> Self {
+        self.versions = true;
+        self
     }
 
     /// Restricts by fields, for example `spec.type=LoadBalancer`. An object changed out of the selection arrives as a
@@ -134,7 +142,7 @@ where
     T: PartialEq + Send + Sync + 'static,
 {
     let (mut writer, store) = store(kind.clone());
-    if config.streamed {
+    if config.streamed && !config.versions {
         writer = writer.without_versions();
     }
     let task = tokio::spawn(keep_up(api, config, kind, open, writer));

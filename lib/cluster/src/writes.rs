@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Client, Resource};
 use serde::Deserialize;
@@ -209,14 +209,57 @@ impl Writer {
         .await
     }
 
+    /// Deletes the object that has this uid, and no other that was made under its name since: then it is
+    /// [`Outcome::Conflict`]. [`Outcome::Gone`] when there is none.
+    pub async fn delete_this<K>(&self, key: &ObjectKey, uid: &str) -> Outcome
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), key.namespace());
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        });
+        self.bounded(async { api.delete(key.name(), &params).await.map(|_| String::new()) })
+            .await
+    }
+
+    /// Reads one object, for what no watch of ours shows: an object of another that is in the way of a write.
+    ///
+    /// # Errors
+    /// [`Outcome::Gone`] when there is none, [`Outcome::Unavailable`] when nobody answers.
+    pub async fn read<K>(&self, key: &ObjectKey) -> Result<K, Outcome>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), key.namespace());
+        self.answered(api.get(key.name())).await
+    }
+
     async fn bounded(&self, write: impl Future<Output = kube::Result<String>>) -> Outcome {
-        match tokio::time::timeout(self.within, write).await {
-            Ok(Ok(version)) => Outcome::Done(version),
-            Ok(Err(error)) => Outcome::of_error(&error),
-            Err(_) => Outcome::Unavailable(format!(
+        match self.answered(write).await {
+            Ok(version) => Outcome::Done(version),
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn answered<T>(
+        &self,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Outcome> {
+        match tokio::time::timeout(self.within, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Outcome::of_error(&error)),
+            Err(_) => Err(Outcome::Unavailable(format!(
                 "the API server did not answer within {} ms",
                 self.within.as_millis()
-            )),
+            ))),
         }
     }
 }

@@ -58,6 +58,28 @@ async fn until_touched(feed: &ChangeFeed, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn an_object_that_loses_the_label_of_the_selection_is_gone() {
+    for config in [
+        WatchConfig::most_recent(),
+        WatchConfig::streamed().with_versions(),
+    ] {
+        let server = ApiServer::default();
+        server.put(SERVICES, labelled("a", "1"));
+        server.put(SERVICES, labelled("b", "2"));
+        let store = watch_services(&server, config.labels("v=1"));
+        soon(store.ready()).await;
+        assert_eq!((store.len(), store.get(&key("b")).is_some()), (1, false));
+        let version = store.get(&key("a")).unwrap().resource_version().to_owned();
+        assert_ne!(version, "");
+        let feed = store.subscribe();
+        feed.take();
+        server.put(SERVICES, labelled("a", "2"));
+        until_touched(&feed, "a").await;
+        assert!(store.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_store_lists_in_pages_then_follows_events() {
     let server = ApiServer::default();
     for n in 0..1234 {

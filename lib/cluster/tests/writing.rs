@@ -110,6 +110,33 @@ async fn every_refusal_says_what_to_do_next() {
     );
 }
 
+#[tokio::test]
+async fn only_the_very_object_is_deleted_and_one_that_is_in_the_way_can_be_read() {
+    let server = ApiServer::default();
+    let writer = Writer::new(server.client());
+    let key = ObjectKey::new("default", "web");
+    assert_eq!(
+        writer.read::<Service>(&key).await.unwrap_err(),
+        Outcome::Gone
+    );
+    server.put(SERVICES, objects::service("default", "web"));
+    let service = writer.read::<Service>(&key).await.unwrap();
+    let uid = service.metadata.uid.unwrap();
+    server.delete(SERVICES, "default", "web");
+    server.put(SERVICES, objects::service("default", "web"));
+    assert_eq!(
+        writer.delete_this::<Service>(&key, &uid).await,
+        Outcome::Conflict
+    );
+    let again = writer.read::<Service>(&key).await.unwrap();
+    let uid = again.metadata.uid.unwrap();
+    assert!(writer.delete_this::<Service>(&key, &uid).await.is_done());
+    assert_eq!(
+        writer.delete_this::<Service>(&key, &uid).await,
+        Outcome::Gone
+    );
+}
+
 fn happening(message: &str) -> Happening {
     Happening {
         subject: Subject::of::<Service>(&ObjectKey::new("default", "web"), "uid-1"),

@@ -35,7 +35,7 @@ const CONFIGURATION: [&str; 6] = [
     "l2advertisements",
 ];
 
-/// What a watch needs; nothing is ever read one by one.
+/// What a watch needs; nothing is ever read one by one, but for an object that is in the way of another.
 const WATCH: [&str; 2] = ["list", "watch"];
 
 fn operator() -> Permissions {
@@ -44,8 +44,8 @@ fn operator() -> Permissions {
             rule("", &["services"], &WATCH),
             // The pool annotation rides on the status subresource, so nothing else of a Service can be changed (reference 3.1).
             rule("", &["services/status"], &["patch"]),
-            // Pools may be limited to namespaces by their labels.
-            rule("", &["namespaces"], &WATCH),
+            // Pools may be limited to namespaces by their labels, and advertisements to nodes.
+            rule("", &["namespaces", "nodes"], &WATCH),
             events(),
             // The places where API servers read whose certificates to trust.
             named(
@@ -69,6 +69,8 @@ fn operator() -> Permissions {
         ],
         here: vec![
             rule(GROUP, &CONFIGURATION, &WATCH),
+            // Which interfaces each node has.
+            rule(GROUP, &["configurationstates"], &WATCH),
             rule(
                 GROUP,
                 &CONFIGURATION.map(|kind| format!("{kind}/status")),
@@ -112,6 +114,23 @@ fn speaker() -> Permissions {
         ],
         here: vec![
             rule(GROUP, &CONFIGURATION, &WATCH),
+            // Which Services this node announces; the next one deletes the object of the one before.
+            rule(
+                GROUP,
+                &["servicel2statuses"],
+                &["get", "list", "watch", "create", "patch", "delete"],
+            ),
+            // Whether the configuration is of use, and which interfaces the node has.
+            rule(
+                GROUP,
+                &["configurationstates"],
+                &["list", "watch", "create", "patch"],
+            ),
+            rule(
+                GROUP,
+                &["configurationstates/status", "servicel2statuses/status"],
+                &["patch"],
+            ),
             // The other speakers' addresses, to join their membership.
             rule("", &["pods"], &WATCH),
             // Passwords of BGP peers; any Secret here may be named by a BGPPeer.

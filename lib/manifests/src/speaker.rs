@@ -25,6 +25,8 @@ impl Installation {
         if let Some(variables) = &mut container.env {
             variables.extend([
                 pod::from_field("METALLB_NODE_NAME", "spec.nodeName"),
+                // With its name the owner of what it writes.
+                pod::from_field("METALLB_POD_UID", "metadata.uid"),
                 pod::from_field("METALLB_HOST", "status.hostIP"),
                 pod::from_field("METALLB_ML_BIND_ADDR", "status.podIP"),
                 pod::variable("METALLB_ML_LABELS", &selector_text(component)),

@@ -69,6 +69,7 @@ struct Selection {
     collection: String,
     namespace: Option<String>,
     name: Option<String>,
+    labels: Vec<(String, String)>,
 }
 
 impl Selection {
@@ -82,6 +83,10 @@ impl Selection {
                 .name
                 .as_deref()
                 .is_none_or(|name| text(object, "name") == name)
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| object["metadata"]["labels"][key] == *value)
     }
 }
 
@@ -201,9 +206,8 @@ impl ApiServer {
     pub fn compact(&self, meanwhile: impl FnOnce(&Self)) {
         {
             let mut state = self.lock();
-            let gone = json!({ "type": "ERROR", "object": status(410, "Expired", "too old resource version") });
             for (_, watcher) in state.watchers.drain(..) {
-                let _ = watcher.unbounded_send(Ok(line(&gone)));
+                let _ = watcher.unbounded_send(Ok(line(&gone())));
             }
         }
         meanwhile(self);
@@ -258,7 +262,10 @@ impl State {
             .query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name, value.replace("%3D", "=").replace("%2C", ",")))
+            .map(|(name, value)| {
+                let value = value.replace("%3D", "=").replace("%2C", ",");
+                (name, value.replace("%2F", "/"))
+            })
             .collect();
         let asked = |name: &str| query.get(name).map(String::as_str);
         let Some(name) = target.name.clone() else {
@@ -268,6 +275,12 @@ impl State {
                 name: asked("fieldSelector")
                     .and_then(|fields| fields.strip_prefix("metadata.name="))
                     .map(str::to_owned),
+                labels: asked("labelSelector")
+                    .into_iter()
+                    .flat_map(|labels| labels.split(','))
+                    .filter_map(|label| label.split_once('='))
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
             };
             return match seen.method {
                 Method::GET if asked("watch") == Some("true") => self.watch(selection, &asked),
@@ -287,6 +300,13 @@ impl State {
         match seen.method {
             Method::GET => ok(&known),
             Method::DELETE => {
+                let differs = ["uid", "resourceVersion"].into_iter().any(|field| {
+                    let asked = seen.body["preconditions"][field].as_str();
+                    asked.is_some_and(|asked| asked != text(&known, field))
+                });
+                if differs {
+                    return refused(409, "Conflict", "the precondition is not met");
+                }
                 self.remove(&key);
                 ok(&known)
             }
@@ -377,7 +397,9 @@ impl State {
             } } }),
             );
         } else if since < self.compacted {
-            return refused(410, "Expired", "too old resource version");
+            // As the real one: once the request is understood, errors are events.
+            send(&gone());
+            return Response::new(AxumBody::from_stream(receiver));
         } else {
             for logged in self.log.iter().filter(|logged| logged.version > since) {
                 if selection.wants(&logged.collection, &logged.event["object"]) {
@@ -412,11 +434,11 @@ impl State {
 
     fn store(&mut self, key: (String, String, String), mut object: Value) -> Value {
         self.version += 1;
-        let known = self.objects.get(&key);
+        let known = self.objects.get(&key).cloned();
         let version = self.version.to_string();
         let metadata = &mut object["metadata"];
         metadata["resourceVersion"] = Value::String(version.clone());
-        match known.map(|known| known["metadata"]["uid"].clone()) {
+        match known.as_ref().map(|known| known["metadata"]["uid"].clone()) {
             Some(uid) => metadata["uid"] = uid,
             None if metadata["uid"].is_null() => {
                 metadata["uid"] = Value::String(format!("uid-{version}"))
@@ -425,6 +447,9 @@ impl State {
         }
         let kind = if known.is_some() { "MODIFIED" } else { "ADDED" };
         self.objects.insert(key.clone(), object.clone());
+        if let Some(known) = known {
+            self.tell_left(&key.0, &known, &object);
+        }
         self.tell(&key, json!({ "type": kind, "object": object }));
         object
     }
@@ -436,6 +461,16 @@ impl State {
         self.version += 1;
         object["metadata"]["resourceVersion"] = Value::String(self.version.to_string());
         self.tell(key, json!({ "type": "DELETED", "object": object }));
+    }
+
+    /// To who selects by labels an object that lost them is deleted.
+    fn tell_left(&mut self, collection: &str, known: &Value, object: &Value) {
+        for (selection, watcher) in &self.watchers {
+            if selection.wants(collection, known) && !selection.wants(collection, object) {
+                let event = json!({ "type": "DELETED", "object": object });
+                let _ = watcher.unbounded_send(Ok(line(&event)));
+            }
+        }
     }
 
     fn tell(&mut self, (collection, ..): &(String, String, String), event: Value) {
@@ -457,6 +492,10 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
 
 fn line(event: &Value) -> Bytes {
     Bytes::from(format!("{event}\n"))
+}
+
+fn gone() -> Value {
+    json!({ "type": "ERROR", "object": status(410, "Expired", "too old resource version") })
 }
 
 fn ok(value: &Value) -> Response<AxumBody> {

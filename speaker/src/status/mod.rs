@@ -1,0 +1,111 @@
+//! What a speaker tells people by objects of its own: which Services its node announces by layer 2.
+//!
+//! ```text
+//! the loop --L2Statuses::set--> what shall be there --+
+//! API server --watch, this node's label--> what is --+--> step (pure) --> one write at a time for each object
+//! ```
+//!
+//! Architecture Invariant: nothing here is read by what announces, and whoever tells something here never waits. Objects follow
+//! when the API server can be reached.
+
+mod l2;
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use sha2::{Digest, Sha256};
+
+pub use l2::L2Statuses;
+
+/// Who writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reporter {
+    /// The install namespace, where the objects are.
+    pub namespace: String,
+    /// The node.
+    pub node: String,
+    /// The speaker's own Pod, with which the objects go; `None` outside of one.
+    pub pod: Option<Pod>,
+}
+
+/// A Pod, as an owner of objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Reporter {
+    /// The node as the value of a label.
+    fn node_label(&self) -> Cow<'_, str> {
+        within(&self.node, 63)
+    }
+
+    /// The Pod as the owner, so that the garbage collector takes the objects of a speaker that is gone (reference 9, row 32).
+    fn owner(&self) -> Option<OwnerReference> {
+        let pod = self.pod.as_ref()?;
+        Some(OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            ..OwnerReference::default()
+        })
+    }
+
+    /// Whether the Pod is the one owner among these. Outside of a Pod nobody needs to be.
+    fn owns(&self, owners: Option<&[OwnerReference]>) -> bool {
+        match (&self.pod, owners.unwrap_or_default()) {
+            (None, _) => true,
+            (Some(pod), [owner]) => owner.kind == "Pod" && owner.uid == pod.uid,
+            (Some(_), _) => false,
+        }
+    }
+}
+
+/// The text, or where it is longer than `most` bytes its beginning and its hash. The name of a node may have 253 characters, the
+/// value of a label 63.
+fn within(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let hash = format!("{:016x}", hash(text));
+    // The name of a node is ASCII.
+    let start = text.get(..most.saturating_sub(hash.len() + 1));
+    let start = start
+        .unwrap_or_default()
+        .trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    Cow::Owned(format!("{start}-{hash}"))
+}
+
+/// The first 64 bits of the SHA-256 of a text: nobody finds a second text for one.
+fn hash(text: &str) -> u64 {
+    let digest = Sha256::digest(text);
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_and_stays_its_own() {
+        assert_eq!(within("node-1", 63), "node-1");
+        let long = |last: char| format!("{}{last}", "worker.".repeat(15));
+        let (one, other) = (long('1'), long('2'));
+        let (one, other) = (within(&one, 63), within(&other, 63));
+        assert!(one.len() <= 63 && one != other, "{one} {other}");
+        assert!(ferrolb_rules::names::is_label_value(&one), "{one}");
+        assert!(ferrolb_rules::names::is_dns_subdomain(&one), "{one}");
+    }
+
+    #[test]
+    fn a_hash_is_the_beginning_of_the_sha_256() {
+        assert_eq!(hash("abc"), 0xba78_16bf_8f01_cfea);
+    }
+}
