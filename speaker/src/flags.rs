@@ -7,6 +7,7 @@ use clap::Parser;
 use ferrolb_serving::CommonFlags;
 
 use crate::layer2::ReceiveAll;
+use crate::status::Pod;
 
 /// FerroLB's speaker: announces the addresses of Services from this node by ARP, NDP and BGP.
 #[derive(Debug, Parser)]
@@ -75,6 +76,17 @@ pub struct Flags {
     /// requests for addresses that the node itself does not have: wireless ones, every one that is announced on, or none.
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     pub receive_all: ReceiveAll,
+}
+
+impl Flags {
+    /// The speaker's own Pod, where it runs in one.
+    #[must_use]
+    pub fn pod(&self) -> Option<Pod> {
+        Some(Pod {
+            name: self.pod_name.clone()?,
+            uid: self.pod_uid.clone()?,
+        })
+    }
 }
 
 /// The membership address, if there is one.

@@ -16,6 +16,7 @@ use ferrolb_speaker::layer2::{Layer2, load_excluded};
 use ferrolb_speaker::members::{Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
 use ferrolb_speaker::run::{Identity, Membership, Protocols, Run};
+use ferrolb_speaker::status::{L2Statuses, Reporter};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -81,6 +82,12 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let inside = Ipv4Addr::LOCALHOST.into();
     let _aside = Aside::start(&flags.common, inside, readiness, registry, &shutdown).await?;
 
+    let reporter = Reporter {
+        namespace: namespace.clone(),
+        node: flags.node_name.clone(),
+        pod: flags.pod(),
+    };
+    let statuses = L2Statuses::start(&client, reporter, shutdown.clone());
     let events = EventPublisher::start(client, "metallb-speaker", flags.node_name.clone());
     let identity = Identity {
         node: flags.node_name,
@@ -100,6 +107,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         stores,
         protocols,
         events,
+        statuses,
         decider,
         figures,
         telemetry.exports(),

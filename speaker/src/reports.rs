@@ -1,18 +1,20 @@
-//! What people are told of announcements: events on Services, and lines in the log.
+//! What people are told of announcements: events on Services, ServiceL2Status objects, and lines in the log.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use ferrolb_announcement::Interfaces;
 use ferrolb_api::ObjectKey;
+use ferrolb_api::conditions::reason;
 use ferrolb_cluster::{EventPublisher, EventType, Happening, Store, Subject};
 use k8s_openapi::api::core::v1::Service;
 use tracing::info;
 
-use crate::decide::{Announcements, Change};
+use crate::decide::{Announced, Announcements, Change};
 use crate::layer2::{Conflict, Interface};
 use crate::project::Observed;
+use crate::status::L2Statuses;
 
 /// Tells, and remembers what was told.
 pub struct Reports {
@@ -20,6 +22,7 @@ pub struct Reports {
     services: Store<Observed>,
     announcements: Announcements,
     events: EventPublisher,
+    statuses: L2Statuses,
     /// Services for which no interface is there that their advertisements name.
     without_interface: BTreeSet<ObjectKey>,
 }
@@ -32,12 +35,14 @@ impl Reports {
         services: Store<Observed>,
         announcements: Announcements,
         events: EventPublisher,
+        statuses: L2Statuses,
     ) -> Self {
         Reports {
             node: node.to_owned(),
             services,
             announcements,
             events,
+            statuses,
             without_interface: BTreeSet::new(),
         }
     }
@@ -69,46 +74,70 @@ impl Reports {
         self.publish(service, EventType::Normal, "nodeAssigned", message);
     }
 
-    /// Tells of Services that are announced here and whose interfaces are not here (reference 4.3). `services` are those
-    /// that may have changed in this; `None` for all, after the interfaces changed.
+    /// Tells on which interfaces Services are announced here, and of those whose interfaces are not here (reference 4.3).
+    /// `services` are those that may have changed in this; `None` for all, after the interfaces changed.
     pub fn interfaces(&mut self, services: Option<&BTreeSet<ObjectKey>>, usable: &[Interface]) {
-        let announcements = self.announcements.clone();
+        let announcements = Arc::clone(&self.announcements);
         let announcements = announcements.read().unwrap_or_else(PoisonError::into_inner);
-        let missing = |key: &ObjectKey| -> Option<IpAddr> {
-            let announced = announcements.get(key)?;
-            let Interfaces::Only(names) = &announced.layer2.as_ref().ok()?.interfaces else {
-                return None;
-            };
-            let is_there = usable
-                .iter()
-                .any(|interface| names.contain(&interface.name));
-            (!is_there)
-                .then(|| announced.ingress.first().copied())
-                .flatten()
-        };
-        let mut told: Vec<(ObjectKey, IpAddr)> = Vec::new();
-        let mut look = |key: &ObjectKey| match missing(key) {
-            None => drop(self.without_interface.remove(key)),
-            Some(ip) => {
-                if self.without_interface.insert(key.clone()) {
-                    told.push((key.clone(), ip));
+        match services {
+            Some(services) => {
+                for key in services {
+                    self.interfaces_of(key, announcements.get(key), usable);
                 }
             }
+            None => {
+                for (key, announced) in announcements.iter() {
+                    self.interfaces_of(key, Some(announced), usable);
+                }
+            }
+        }
+    }
+
+    fn interfaces_of(
+        &mut self,
+        key: &ObjectKey,
+        announced: Option<&Announced>,
+        usable: &[Interface],
+    ) {
+        let layer2 =
+            announced.and_then(|announced| Some((announced, announced.layer2.as_ref().ok()?)));
+        let Some((announced, layer2)) = layer2 else {
+            self.without_interface.remove(key);
+            self.statuses.set(key, None);
+            return;
         };
-        match services {
-            Some(services) => services.iter().for_each(&mut look),
-            None => announcements.keys().for_each(&mut look),
+        let Interfaces::Only(names) = &layer2.interfaces else {
+            self.without_interface.remove(key);
+            self.statuses.set(key, Some(Vec::new()));
+            return;
+        };
+        let here: Vec<String> = usable
+            .iter()
+            .map(|interface| interface.name.clone())
+            .filter(|name| names.contain(name))
+            .collect();
+        if !here.is_empty() {
+            self.without_interface.remove(key);
+            self.statuses.set(key, Some(here));
+            return;
         }
-        drop(announcements);
-        for (key, ip) in told {
+        self.statuses.set(key, None);
+        if !self.without_interface.insert(key.clone()) {
+            return;
+        }
+        if let Some(ip) = announced.ingress.first() {
             // MetalLB's sentence (reference 4.3), which people search for.
+            let (ip, node) = (ip.to_string(), &self.node);
             let message = format!(
-                "the interfaces specified by LB IP {:?} doesn't exist in assigned node {:?} with protocol \"layer2\"",
-                ip.to_string(),
-                self.node
+                "the interfaces specified by LB IP {ip:?} doesn't exist in assigned node {node:?} with protocol \"layer2\""
             );
-            self.publish(&key, EventType::Warning, "announceFailed", message);
+            self.publish(key, EventType::Warning, "announceFailed", message);
         }
+    }
+
+    /// It has been told of every Service what is announced.
+    pub fn complete(&self) {
+        self.statuses.complete();
     }
 
     /// Another station has an address of ours.
@@ -138,6 +167,7 @@ impl Reports {
     pub fn resolved(&self, ip: IpAddr) {
         let message = format!("no other host claims address {ip} any more");
         for service in self.services_with(ip) {
+            self.statuses.set_conflict(&service, None);
             self.publish(
                 &service,
                 EventType::Normal,

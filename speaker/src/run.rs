@@ -22,6 +22,7 @@ use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::peers;
 use crate::reports::Reports;
+use crate::status::L2Statuses;
 use crate::traces::Traces;
 
 /// Changes are taken in at once after a rest, and at most this often under load: waking up has a price, and what comes in
@@ -109,6 +110,7 @@ impl Run {
         stores: Stores,
         protocols: Protocols,
         events: EventPublisher,
+        statuses: L2Statuses,
         decider: Decider,
         metrics: Metrics,
         traced: bool,
@@ -125,6 +127,7 @@ impl Run {
                 stores.services.clone(),
                 decider.announcements(),
                 events,
+                statuses,
             ),
             ranks: Ranks::default(),
             interfaces: protocols.layer2.interfaces(),
@@ -283,6 +286,9 @@ impl Run {
         let concerned = changes.into_iter().map(|change| change.service).collect();
         let usable = Arc::clone(&self.interfaces.borrow());
         self.reports.interfaces(Some(&concerned), &usable);
+        if self.settled && !self.began {
+            self.reports.complete();
+        }
         self.began = self.settled;
         dirty.configuration || members_changed || !services.is_empty()
     }

@@ -16,7 +16,7 @@ mod schedule;
 
 pub use answer::{Claim, Reply, Responder, Verdict};
 pub use drop_reason::DropReason;
-pub use filter::{ARP, NEIGHBOR_DISCOVERY, SockFilter};
+pub use filter::{SockFilter, arp_filter, neighbor_discovery_filter};
 pub use frame::Frame;
 pub use groups::{multicast_mac, solicited_node_group};
 pub use ownership::{

@@ -15,7 +15,7 @@ use super::links::Link;
 use super::metrics::Layer2Metrics;
 use super::multicast::Groups;
 use super::packet_socket::PacketSocket;
-use super::shared::{Entry, Shared};
+use super::shared::{Entries, Entry, Shared};
 use super::{Interfaces, Layer2Event};
 
 /// Longer than any frame that is answered; the rest of a longer one is of no interest.
@@ -29,10 +29,35 @@ const AT_A_TIME: usize = 64;
 pub(super) struct Port {
     pub(super) link: Link,
     ndp: Option<Side>,
-    _arp: Option<Side>,
+    arp: Option<Side>,
     groups: Groups,
     out: mpsc::Sender<Out>,
     _announcing: AbortOnDropHandle<()>,
+}
+
+/// What the kernel lets through, for the addresses that are ours.
+#[derive(PartialEq, Eq)]
+pub(super) struct Filters {
+    arp: Vec<SockFilter>,
+    ndp: Vec<SockFilter>,
+}
+
+impl Filters {
+    pub(super) fn of(entries: &Entries) -> Self {
+        let addresses = || entries.keys();
+        let v4 = addresses().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = addresses().filter_map(|ip| match ip {
+            IpAddr::V6(ip) => Some(*ip),
+            IpAddr::V4(_) => None,
+        });
+        Self {
+            arp: arp_filter(v4),
+            ndp: neighbor_discovery_filter(v6),
+        }
+    }
 }
 
 struct Side {
@@ -61,7 +86,12 @@ pub(super) struct Context {
 
 impl Port {
     /// Opens the sockets and starts answering.
-    pub(super) fn open(index: u32, link: Link, context: &Context) -> io::Result<Self> {
+    pub(super) fn open(
+        index: u32,
+        link: Link,
+        filters: &Filters,
+        context: &Context,
+    ) -> io::Result<Self> {
         let responder = Responder {
             mac: link.mac,
             link_local: link.link_local,
@@ -84,10 +114,13 @@ impl Port {
                 _answering: answering,
             })
         };
-        let arp = link.arp.then(|| side(libc::ETH_P_ARP, &ARP)).transpose()?;
+        let arp = link
+            .arp
+            .then(|| side(libc::ETH_P_ARP, &filters.arp))
+            .transpose()?;
         let ndp = link
             .link_local
-            .map(|_| side(libc::ETH_P_IPV6, &NEIGHBOR_DISCOVERY))
+            .map(|_| side(libc::ETH_P_IPV6, &filters.ndp))
             .transpose()?;
         let (out, waiting) = mpsc::channel(WAITING);
         let speaker = Speaker {
@@ -99,12 +132,25 @@ impl Port {
         };
         Ok(Self {
             link,
-            _arp: arp,
+            arp,
             ndp,
             groups: Groups::new(index),
             out,
             _announcing: AbortOnDropHandle::new(tokio::spawn(speaker.announce(waiting))),
         })
+    }
+
+    /// Has the kernel let through what the filters say from now on.
+    ///
+    /// # Errors
+    /// It refuses, and goes on as before.
+    pub(super) fn set_filters(&self, filters: &Filters) -> io::Result<()> {
+        for (side, filter) in [(&self.arp, &filters.arp), (&self.ndp, &filters.ndp)] {
+            if let Some(Side { socket, .. }) = side {
+                socket.set_filter(filter)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the sockets fit the interface as it is now.

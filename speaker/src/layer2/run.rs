@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::links::{Link, Links};
-use super::port::{Context, Out, Port};
+use super::port::{Context, Filters, Out, Port};
 use super::shared::{Conflict, LEASE};
 use super::{Interface, Layer2Event};
 
@@ -30,6 +30,7 @@ pub(super) struct Run {
     /// What can be used, for whoever wants to know.
     usable: watch::Sender<Arc<Vec<Interface>>>,
     ports: BTreeMap<u32, Port>,
+    filters: Filters,
     /// When to try again what has failed.
     again: Option<Instant>,
     /// The end of the lease has been told.
@@ -44,6 +45,7 @@ impl Run {
         usable: watch::Sender<Arc<Vec<Interface>>>,
     ) -> Self {
         Self {
+            filters: Filters::of(&context.shared.entries()),
             context,
             failed,
             links,
@@ -98,6 +100,9 @@ impl Run {
     fn work(&mut self) -> Option<Instant> {
         let shared = Arc::clone(&self.context.shared);
         let todo = shared.take();
+        if !todo.changed.is_empty() {
+            self.set_filters();
+        }
         // Joining many groups takes the kernel a while, and nobody waits for it as for the first frame.
         for effect in todo.effects {
             self.carry_out(effect);
@@ -117,6 +122,27 @@ impl Run {
             }
         }
         todo.deadline
+    }
+
+    /// Before anything is said of new addresses, so that the answers are heard.
+    fn set_filters(&mut self) {
+        let filters = Filters::of(&self.context.shared.entries());
+        if filters == self.filters {
+            return;
+        }
+        self.filters = filters;
+        let filters = &self.filters;
+        let before = self.ports.len();
+        self.ports.retain(|_, port| {
+            let set = port.set_filters(filters);
+            if let Err(error) = &set {
+                warn!(interface = port.link.name, %error, "cannot change what an interface is asked for");
+            }
+            set.is_ok()
+        });
+        if self.ports.len() < before {
+            self.again = Some(Instant::now() + AGAIN);
+        }
     }
 
     fn carry_out(&self, effect: Effect) {
@@ -183,7 +209,7 @@ impl Run {
                 port.link.running = link.running;
                 continue;
             }
-            match Port::open(index, link.clone(), &self.context) {
+            match Port::open(index, link.clone(), &self.filters, &self.context) {
                 Ok(mut port) => {
                     for (ip, entry) in shared.entries().iter() {
                         port.announced(*ip, Some(&entry.interfaces));
