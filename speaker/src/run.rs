@@ -73,6 +73,24 @@ pub struct Protocols {
 /// This node's part in the membership, and the nodes that are alive.
 pub type Membership = (Members, watch::Receiver<Arc<BTreeSet<String>>>);
 
+/// How the members changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// Some are alive that were not.
+    SomeReturned,
+    /// Some are not alive that were.
+    SomeLost,
+}
+
+impl News {
+    fn of(before: Option<&BTreeSet<String>>, now: Option<&BTreeSet<String>>) -> Self {
+        match (before, now) {
+            (Some(before), Some(now)) if now.is_subset(before) => News::SomeLost,
+            _ => News::SomeReturned,
+        }
+    }
+}
+
 /// The loop with what it remembers.
 pub struct Run {
     identity: Identity,
@@ -160,11 +178,11 @@ impl Run {
         );
         let feeds = Feeds::of(&self.stores);
         let settle_by = Instant::now() + SETTLE;
-        let mut members_changed = false;
+        let mut news = None;
         loop {
             let round = Instant::now();
             let dirty = feeds.take();
-            let members = std::mem::take(&mut members_changed);
+            let members = news.take();
             if dirty.seeds {
                 self.tell_seeds();
             }
@@ -176,7 +194,7 @@ impl Run {
                         everything: true,
                         ..dirty
                     },
-                    true,
+                    Some(News::SomeReturned),
                 )
             } else {
                 self.look(&dirty, members)
@@ -188,8 +206,8 @@ impl Run {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
                 changed = changed(&mut self.protocols.members) => {
+                    news = Some(News::of(self.members.as_deref(), changed.as_deref()));
                     self.members = changed;
-                    members_changed = true;
                 }
                 Some(event) = self.protocols.layer2_events.recv() => self.layer2_happened(&event),
                 Some(event) = self.protocols.bgp_events.recv() => self.traces.routes_sent(&event),
@@ -231,7 +249,7 @@ impl Run {
     }
 
     /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.
-    fn look(&mut self, dirty: &Dirty, members_changed: bool) -> bool {
+    fn look(&mut self, dirty: &Dirty, members: Option<News>) -> bool {
         // A status that says what is in force wakes, too, and mostly says what is known.
         let everything = dirty.everything && self.read_everything();
         let mut services: BTreeSet<ObjectKey> = dirty.services.keys.clone();
@@ -251,7 +269,7 @@ impl Run {
             let slice = self.stores.slices.get(key);
             services.extend(self.slices.update(key, slice.as_deref()));
         }
-        if everything || dirty.services.all || members_changed {
+        if everything || dirty.services.all || members.is_some() {
             services.extend(self.stores.services.snapshot().keys().cloned());
             services.extend(self.decider.services());
         }
@@ -277,7 +295,8 @@ impl Run {
                 let route = self.decider.route(peer, prefix)?;
                 Some(peers::attributes(&route))
             });
-        if members_changed {
+        // One that was cut off may have claimed the same addresses meanwhile.
+        if members == Some(News::SomeReturned) {
             self.protocols.layer2.announce_again();
         }
         for change in &changes {
@@ -290,7 +309,7 @@ impl Run {
             self.reports.complete();
         }
         self.began = self.settled;
-        dirty.configuration || members_changed || !services.is_empty()
+        dirty.configuration || members.is_some() || !services.is_empty()
     }
 
     fn decide(&mut self, services: &BTreeSet<ObjectKey>) -> (Vec<Change>, Touched) {
