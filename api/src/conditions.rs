@@ -26,6 +26,9 @@ pub const ADDRESSES_ALLOCATED: &str = "ferrolb.io/AddressesAllocated";
 /// On a Service, `True`: it lost an address that the status of an older Service named too.
 pub const ADDRESS_CONFLICT: &str = "ferrolb.io/AddressConflict";
 
+/// On a ServiceL2Status, `True`: another host on the segment has an address of the Service. Absent where none has.
+pub const ADDRESS_IN_USE: &str = "AddressConflict";
+
 /// Values of a condition's `status`.
 pub mod status {
     /// The condition holds.
@@ -56,6 +59,10 @@ pub mod reason {
     pub const PROGRAMMED: &str = "Programmed";
     /// With `ferrolb.io/AddressConflict=True`: the address went to the Service that was created first.
     pub const OLDER_SERVICE_KEEPS_ADDRESS: &str = "OlderServiceKeepsAddress";
+    /// With `AddressConflict=True`: the address is announced all the same.
+    pub const ANNOUNCED_NEVERTHELESS: &str = "AnnouncedNevertheless";
+    /// With `AddressConflict=True`: the address is not announced until the other host is gone.
+    pub const WITHHELD: &str = "Withheld";
     /// With `Programmed=False`: not in force on every node yet.
     pub const PENDING: &str = "Pending";
     /// With `Exhausted=True`: a family of the pool has no address left.

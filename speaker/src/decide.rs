@@ -5,11 +5,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use ferrolb_announcement::{
-    Endpoints, Interfaces, Route, RouteAttributes, Tally, Terms, View, Withdrawn, bgp, layer2,
-    route,
+    Endpoints, Layer2Announcement, Layer2Round, Route, RouteAttributes, Tally, Terms, Withdrawn,
+    bgp, route,
 };
 use ferrolb_api::ObjectKey;
+use ferrolb_neighbor::{Before, OnConflict};
 use ipnet::IpNet;
+
+use crate::layer2::{Announcement, Wish};
 
 use crate::project::Observed;
 
@@ -18,8 +21,8 @@ use crate::project::Observed;
 pub struct Announced {
     /// Its addresses.
     pub ingress: Vec<IpAddr>,
-    /// On which interfaces by layer 2, or why not.
-    pub layer2: Result<Interfaces, Withdrawn>,
+    /// How by layer 2, or why not.
+    pub layer2: Result<Arc<Layer2Announcement>, Withdrawn>,
     /// Which routes by BGP, or why none.
     pub bgp: Result<Vec<Route>, Withdrawn>,
 }
@@ -65,7 +68,10 @@ pub type Announcements = Arc<RwLock<BTreeMap<ObjectKey, Announced>>>;
 #[derive(Default)]
 pub struct Decider {
     services: Announcements,
-    addresses: Tally<IpAddr, Interfaces>,
+    addresses: Tally<IpAddr, Arc<Layer2Announcement>>,
+    /// The Services that another node announces by layer 2, with their first address: who takes one over does not ask the
+    /// segment for what that node has.
+    elsewhere: BTreeMap<ObjectKey, IpAddr>,
     prefixes: Tally<IpNet, Arc<Terms>>,
     /// The terms in use: thousands of Services mostly share a handful, and each is held once.
     terms: BTreeSet<Arc<Terms>>,
@@ -74,10 +80,19 @@ pub struct Decider {
 /// What may have changed in all since the protocols were told last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Addresses of layer 2.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Addresses of layer 2, and what is known of the nodes that announced them or will.
+    pub addresses: BTreeMap<IpAddr, Others>,
     /// Prefixes of BGP.
     pub prefixes: BTreeSet<IpNet>,
+}
+
+/// What other nodes have to do with an address that is touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// One of them announced it.
+    pub did: bool,
+    /// One of them does now.
+    pub do_now: bool,
 }
 
 impl Decider {
@@ -88,14 +103,26 @@ impl Decider {
         key: &ObjectKey,
         observed: Option<&Observed>,
         endpoints: &Endpoints,
-        view: &View<'_>,
+        round: &mut Layer2Round<'_>,
         touched: &mut Touched,
     ) -> Vec<Change> {
-        let now = observed.map(|observed| Announced {
-            ingress: observed.service.ingress.clone(),
-            layer2: layer2(view, &observed.service, endpoints),
-            bgp: bgp(view, &observed.service, endpoints),
+        let mut owner_elsewhere = None;
+        let now = observed.map(|observed| {
+            let service = &observed.service;
+            let decision = round.decide(service, endpoints);
+            if decision.owner.is_some() && decision.here.is_err() {
+                owner_elsewhere = service.ingress.first().copied();
+            }
+            Announced {
+                ingress: service.ingress.clone(),
+                layer2: decision.here,
+                bgp: bgp(round.view(), service, endpoints),
+            }
         });
+        let was_elsewhere = match owner_elsewhere {
+            Some(first) => self.elsewhere.insert(key.clone(), first),
+            None => self.elsewhere.remove(key),
+        };
         // Most Services of a cluster are announced elsewhere or not yet: those take no room.
         let mut now = now.filter(|now| now.layer2.is_ok() || now.bgp.is_ok());
         let services = Arc::clone(&self.services);
@@ -108,26 +135,40 @@ impl Decider {
         }
         if let Some(now) = &mut now {
             self.share_terms(now);
-            self.say(now, touched);
+            let did = was_elsewhere.is_some() && was_elsewhere == now.ingress.first().copied();
+            self.say(now, did, touched);
         }
         let before = match now {
             Some(now) => services.insert(key.clone(), now),
             None => services.remove(key),
         };
         if let Some(before) = before {
-            self.take_back(before, touched);
+            self.take_back(before, owner_elsewhere.is_some(), touched);
         }
         changes
     }
 
-    /// On which interfaces to answer ARP or NDP for an address; `None` if on none. An address that Services share is
-    /// answered where any of them is.
+    /// What becomes of an address that was touched. One that Services share is announced where and how any of them is.
+    /// `before` is who announced it where nothing is known of that.
     #[must_use]
-    pub fn layer2(&self, address: &IpAddr) -> Option<Interfaces> {
-        self.addresses
+    pub fn layer2(&self, address: &IpAddr, others: Others, before: Before) -> Wish {
+        let said = self
+            .addresses
             .of(address)
-            .cloned()
-            .reduce(Interfaces::union)
+            .map(|announcement| announcement.as_ref().clone())
+            .reduce(Layer2Announcement::union);
+        match said {
+            Some(announcement) => {
+                let before = if others.did {
+                    Before::TheCluster
+                } else {
+                    before
+                };
+                Wish::Announce(wire_terms(announcement), before)
+            }
+            None if others.do_now => Wish::HandOver,
+            None => Wish::Withdraw,
+        }
     }
 
     /// What a peer gets of one prefix.
@@ -171,11 +212,11 @@ impl Decider {
         }
     }
 
-    fn say(&mut self, announced: &Announced, touched: &mut Touched) {
-        if let Ok(interfaces) = &announced.layer2 {
+    fn say(&mut self, announced: &Announced, others_did: bool, touched: &mut Touched) {
+        if let Ok(announcement) = &announced.layer2 {
             for address in &announced.ingress {
-                self.addresses.add(*address, interfaces.clone());
-                touched.addresses.insert(*address);
+                self.addresses.add(*address, Arc::clone(announcement));
+                touched.addresses.entry(*address).or_default().did |= others_did;
             }
         }
         for route in announced.bgp.iter().flatten() {
@@ -184,11 +225,11 @@ impl Decider {
         }
     }
 
-    fn take_back(&mut self, announced: Announced, touched: &mut Touched) {
-        if let Ok(interfaces) = &announced.layer2 {
+    fn take_back(&mut self, announced: Announced, others_do_now: bool, touched: &mut Touched) {
+        if let Ok(announcement) = &announced.layer2 {
             for address in &announced.ingress {
-                self.addresses.remove(address, interfaces);
-                touched.addresses.insert(*address);
+                self.addresses.remove(address, announcement);
+                touched.addresses.entry(*address).or_default().do_now |= others_do_now;
             }
         }
         for Route { prefix, terms } in announced.bgp.into_iter().flatten() {
@@ -199,6 +240,20 @@ impl Decider {
                 self.terms.remove(&terms);
             }
         }
+    }
+}
+
+/// The same in the words of the wire.
+fn wire_terms(announcement: Layer2Announcement) -> Announcement {
+    Announcement {
+        interfaces: announcement.interfaces,
+        terms: ferrolb_neighbor::Terms {
+            refresh: announcement.refresh,
+            on_conflict: match announcement.on_conflict {
+                ferrolb_rules::OnConflict::Warn => OnConflict::Warn,
+                ferrolb_rules::OnConflict::Withhold => OnConflict::Withhold,
+            },
+        },
     }
 }
 
@@ -223,10 +278,10 @@ fn changes(key: &ObjectKey, before: Option<&Announced>, now: Option<&Announced>)
 fn says(
     announced: Option<&Announced>,
     protocol: Protocol,
-) -> (Option<&Interfaces>, Option<&Vec<Route>>) {
+) -> (Option<&Layer2Announcement>, Option<&Vec<Route>>) {
     match (announced, protocol) {
         (None, _) => (None, None),
-        (Some(announced), Protocol::Layer2) => (announced.layer2.as_ref().ok(), None),
+        (Some(announced), Protocol::Layer2) => (announced.layer2.as_deref().ok(), None),
         (Some(announced), Protocol::Bgp) => (None, announced.bgp.as_ref().ok()),
     }
 }
@@ -247,130 +302,5 @@ fn addresses(announced: Option<&Announced>, protocol: Protocol) -> BTreeSet<IpAd
 }
 
 #[cfg(test)]
-mod tests {
-    use ferrolb_announcement::{Node, Service, TrafficPolicy};
-    use ferrolb_api::v1beta1::{
-        BGPAdvertisement, IPAddressPool, IPAddressPoolSpec, L2Advertisement,
-    };
-    use ferrolb_rules::{Configuration, Objects};
-
-    use super::*;
-
-    fn observed(address: &str) -> Observed {
-        Observed {
-            service: Service {
-                ingress: vec![address.parse().unwrap()],
-                labels: Default::default(),
-                traffic_policy: TrafficPolicy::Cluster,
-                shares_address: true,
-            },
-            uid: "".into(),
-            traceparent: None,
-        }
-    }
-
-    #[test]
-    fn a_change_of_routes_alone_is_a_change() {
-        let pool = IPAddressPool::new(
-            "p",
-            IPAddressPoolSpec {
-                addresses: vec!["10.0.0.0/24".into()],
-                ..Default::default()
-            },
-        );
-        let mut adv = BGPAdvertisement::default();
-        let configured = |adv: &BGPAdvertisement| {
-            let objects = Objects {
-                pools: &[&pool],
-                bgp_advertisements: &[adv],
-                ..Objects::default()
-            };
-            Configuration::from_objects(&objects).0
-        };
-        let nodes = BTreeMap::from([("me".to_owned(), Node::default())]);
-        let endpoints = Endpoints {
-            any: true,
-            nodes: BTreeSet::new(),
-        };
-        let (key, web) = (ObjectKey::new("shop", "web"), observed("10.0.0.1"));
-        let mut decider = Decider::default();
-        let mut decide = |configuration: &Configuration| {
-            let view = View {
-                me: "me",
-                configuration,
-                nodes: &nodes,
-                members: None,
-                ignore_exclude_label: false,
-            };
-            decider.decide(&key, Some(&web), &endpoints, &view, &mut Touched::default())
-        };
-        assert_eq!(decide(&configured(&adv)).len(), 1);
-        assert!(decide(&configured(&adv)).is_empty());
-        adv.spec.communities = vec!["64512:1".into()];
-        let changes = decide(&configured(&adv));
-        assert_eq!(changes.len(), 1);
-        assert!(changes[0].begun.is_empty() && changes[0].ended.is_empty());
-    }
-
-    #[test]
-    fn a_shared_address_is_announced_until_its_last_service_is_gone() {
-        let pool = IPAddressPool::new(
-            "p",
-            IPAddressPoolSpec {
-                addresses: vec!["10.0.0.0/24".into()],
-                ..Default::default()
-            },
-        );
-        let (l2, adv) = (L2Advertisement::default(), BGPAdvertisement::default());
-        let (configuration, refusals) = Configuration::from_objects(&Objects {
-            pools: &[&pool],
-            l2_advertisements: &[&l2],
-            bgp_advertisements: &[&adv],
-            ..Objects::default()
-        });
-        assert!(refusals.is_empty(), "{refusals:?}");
-        let nodes = BTreeMap::from([("me".to_owned(), Node::default())]);
-        let view = View {
-            me: "me",
-            configuration: &configuration,
-            nodes: &nodes,
-            members: None,
-            ignore_exclude_label: false,
-        };
-        let endpoints = Endpoints {
-            any: true,
-            nodes: BTreeSet::new(),
-        };
-        let mut decider = Decider::default();
-        let (key_a, key_b) = (ObjectKey::new("shop", "a"), ObjectKey::new("shop", "b"));
-        let (a, b) = (observed("10.0.0.1"), observed("10.0.0.1"));
-        let (address, prefix) = (a.service.ingress[0], "10.0.0.1/32".parse().unwrap());
-        let mut touched = Touched::default();
-        let changes = decider.decide(&key_a, Some(&a), &endpoints, &view, &mut touched);
-        assert_eq!(changes.len(), 2, "one for each protocol");
-        assert_eq!(
-            touched,
-            Touched {
-                addresses: [address].into(),
-                prefixes: [prefix].into()
-            }
-        );
-        let mut untouched = Touched::default();
-        assert!(
-            decider
-                .decide(&key_a, Some(&a), &endpoints, &view, &mut untouched)
-                .is_empty()
-        );
-        assert_eq!(untouched, Touched::default());
-        decider.decide(&key_b, Some(&b), &endpoints, &view, &mut touched);
-        decider.decide(&key_a, None, &endpoints, &view, &mut touched);
-        assert_eq!(decider.layer2(&address), Some(Interfaces::All));
-        assert!(decider.route("any", &prefix).is_some());
-        let ended = decider.decide(&key_b, Some(&b), &Endpoints::default(), &view, &mut touched);
-        assert_eq!(ended[0].ended, b.service.ingress);
-        assert_eq!(decider.layer2(&address), None);
-        assert_eq!(decider.routes("any").count(), 0);
-        assert_eq!(decider.services().len(), 0);
-        assert!(decider.terms.is_empty());
-    }
-}
+#[path = "decide_tests.rs"]
+mod tests;

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::Parser;
 use ferrolb_serving::CommonFlags;
 
+use crate::layer2::ReceiveAll;
+use crate::status::Pod;
+
 /// FerroLB's speaker: announces the addresses of Services from this node by ARP, NDP and BGP.
 #[derive(Debug, Parser)]
 #[command(name = "ferrolb-speaker", version, about, long_about = None)]
@@ -68,6 +71,22 @@ pub struct Flags {
         value_name = "FILE"
     )]
     pub exclude_interfaces: PathBuf,
+
+    /// Interfaces that are made to receive every frame of the segment (promiscuous, all multicast), because they keep back
+    /// requests for addresses that the node itself does not have: wireless ones, every one that is announced on, or none.
+    #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
+    pub receive_all: ReceiveAll,
+}
+
+impl Flags {
+    /// The speaker's own Pod, where it runs in one.
+    #[must_use]
+    pub fn pod(&self) -> Option<Pod> {
+        Some(Pod {
+            name: self.pod_name.clone()?,
+            uid: self.pod_uid.clone()?,
+        })
+    }
 }
 
 /// The membership address, if there is one.

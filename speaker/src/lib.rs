@@ -19,6 +19,7 @@ pub mod members;
 pub mod metrics;
 pub mod peers;
 pub mod project;
+pub mod reports;
 pub mod run;
 pub mod status;
 pub mod traces;

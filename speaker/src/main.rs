@@ -12,10 +12,11 @@ use ferrolb_speaker::bgp::{Bgp, BgpMetrics};
 use ferrolb_speaker::decide::Decider;
 use ferrolb_speaker::flags::Flags;
 use ferrolb_speaker::inputs::{Scope, Stores};
-use ferrolb_speaker::layer2::{Layer2, Layer2Metrics, load_excluded};
+use ferrolb_speaker::layer2::{Layer2, load_excluded};
 use ferrolb_speaker::members::{Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
 use ferrolb_speaker::run::{Identity, Membership, Protocols, Run};
+use ferrolb_speaker::status::{L2Statuses, Reporter};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -53,18 +54,16 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let decider = Decider::default();
     let figures = Metrics::register(&mut registry, &flags.node_name, decider.announcements());
     let excluded = load_excluded(&flags.exclude_interfaces).context("interfaces to leave alone")?;
-    let (layer2, layer2_events) = Layer2::start(
-        excluded,
-        Layer2Metrics::new(&mut registry),
-        shutdown.clone(),
-    )
-    .context("open the sockets of layer 2; the speaker needs the capability NET_RAW")?;
+    let (layer2, layer2_events) = Layer2::start(excluded, flags.receive_all, &mut registry)
+        .context("open the sockets of layer 2; the speaker needs the capability NET_RAW")?;
     let (bgp, bgp_events) = Bgp::start(
         &flags.node_name,
         &BgpMetrics::new(&mut registry),
         shutdown.clone(),
     );
-    let members = start_members(&flags, &mut registry, &shutdown)?;
+    // Not with the rest: the others shall hear the farewell while this node still answers.
+    let farewell = CancellationToken::new();
+    let members = start_members(&flags, &mut registry, &farewell)?;
 
     let client = connect(flags.common.kubeconfig.as_deref()).await?;
     let stores = Stores::watch(
@@ -83,6 +82,12 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let inside = Ipv4Addr::LOCALHOST.into();
     let _aside = Aside::start(&flags.common, inside, readiness, registry, &shutdown).await?;
 
+    let reporter = Reporter {
+        namespace: namespace.clone(),
+        node: flags.node_name.clone(),
+        pod: flags.pod(),
+    };
+    let statuses = L2Statuses::start(&client, reporter, shutdown.clone());
     let events = EventPublisher::start(client, "metallb-speaker", flags.node_name.clone());
     let identity = Identity {
         node: flags.node_name,
@@ -95,12 +100,14 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         bgp,
         bgp_events,
         members,
+        farewell,
     };
     Run::new(
         identity,
         stores,
         protocols,
         events,
+        statuses,
         decider,
         figures,
         telemetry.exports(),

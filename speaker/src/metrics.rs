@@ -101,7 +101,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, RwLock};
 
-    use ferrolb_announcement::{Interfaces, Withdrawn};
+    use ferrolb_announcement::{Interfaces, Layer2Announcement, Withdrawn};
     use ferrolb_api::ObjectKey;
 
     use super::*;
@@ -110,7 +110,11 @@ mod tests {
     fn each_announced_address_is_a_series_of_its_protocol() {
         let announced = crate::decide::Announced {
             ingress: vec!["10.0.0.1".parse().unwrap()],
-            layer2: Ok(Interfaces::All),
+            layer2: Ok(Arc::new(Layer2Announcement {
+                interfaces: Interfaces::All,
+                refresh: None,
+                on_conflict: Default::default(),
+            })),
             bgp: Err(Withdrawn::NotOwner),
         };
         let all = BTreeMap::from([(ObjectKey::new("shop", "web"), announced)]);

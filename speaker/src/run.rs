@@ -1,15 +1,14 @@
 //! The loop: what changed, what follows, say it on the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_announcement::{Node, View};
+use ferrolb_announcement::{Layer2Round, Node, Ranks, View};
 use ferrolb_api::ObjectKey;
-use ferrolb_cluster::{EventPublisher, EventType, Happening, Subject};
+use ferrolb_cluster::EventPublisher;
+use ferrolb_neighbor::Before;
 use ferrolb_rules::{Configuration, LastGood, Refusal};
-use k8s_openapi::api::core::v1::Service;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,10 +17,12 @@ use tracing::{info, warn};
 use crate::bgp::{Bgp, RoutesSent};
 use crate::decide::{Change, Decider, Touched};
 use crate::inputs::{Dirty, Feeds, SliceIndex, Stores};
-use crate::layer2::{Layer2, Layer2Event};
+use crate::layer2::{Interface, Layer2, Layer2Event};
 use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::peers;
+use crate::reports::Reports;
+use crate::status::L2Statuses;
 use crate::traces::Traces;
 
 /// Changes are taken in at once after a rest, and at most this often under load: waking up has a price, and what comes in
@@ -35,6 +36,9 @@ const REST_AT_MOST: Duration = Duration::from_millis(100);
 /// How long a speaker that starts waits to hear of the others before it takes itself for the only one. It hears of all
 /// of them with the first answer; only where some are dead does it wait this long.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// How long a process that did not run for a while waits to hear who is alive before it goes on announcing.
+const RESUME: Duration = Duration::from_millis(700);
 
 /// The members while the others are not heard of yet: no node stands for an address of layer 2 then.
 static NOBODY: BTreeSet<String> = BTreeSet::new();
@@ -62,20 +66,44 @@ pub struct Protocols {
     pub bgp_events: mpsc::Receiver<RoutesSent>,
     /// Membership, unless it is switched off.
     pub members: Option<Membership>,
+    /// Ends the membership, with a farewell.
+    pub farewell: CancellationToken,
 }
 
 /// This node's part in the membership, and the nodes that are alive.
 pub type Membership = (Members, watch::Receiver<Arc<BTreeSet<String>>>);
+
+/// How the members changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// Some are alive that were not.
+    SomeReturned,
+    /// Some are not alive that were.
+    SomeLost,
+}
+
+impl News {
+    fn of(before: Option<&BTreeSet<String>>, now: Option<&BTreeSet<String>>) -> Self {
+        match (before, now) {
+            (Some(before), Some(now)) if now.is_subset(before) => News::SomeLost,
+            _ => News::SomeReturned,
+        }
+    }
+}
 
 /// The loop with what it remembers.
 pub struct Run {
     identity: Identity,
     stores: Stores,
     protocols: Protocols,
-    events: EventPublisher,
+    reports: Reports,
     metrics: Metrics,
     traces: Traces,
     decider: Decider,
+    ranks: Ranks,
+    interfaces: watch::Receiver<Arc<Vec<Interface>>>,
+    /// When to go on announcing after this process did not run for a while.
+    resume_at: Option<Instant>,
     slices: SliceIndex,
     configuration: Configuration,
     /// What objects that break a rule said before.
@@ -100,6 +128,7 @@ impl Run {
         stores: Stores,
         protocols: Protocols,
         events: EventPublisher,
+        statuses: L2Statuses,
         decider: Decider,
         metrics: Metrics,
         traced: bool,
@@ -111,10 +140,19 @@ impl Run {
         Run {
             traces: Traces::new(traced, &identity.node),
             settled: members.is_none(),
+            reports: Reports::new(
+                &identity.node,
+                stores.services.clone(),
+                decider.announcements(),
+                events,
+                statuses,
+            ),
+            ranks: Ranks::default(),
+            interfaces: protocols.layer2.interfaces(),
+            resume_at: None,
             identity,
             stores,
             protocols,
-            events,
             metrics,
             decider,
             slices: SliceIndex::default(),
@@ -140,11 +178,11 @@ impl Run {
         );
         let feeds = Feeds::of(&self.stores);
         let settle_by = Instant::now() + SETTLE;
-        let mut members_changed = false;
+        let mut news = None;
         loop {
             let round = Instant::now();
             let dirty = feeds.take();
-            let members = std::mem::take(&mut members_changed);
+            let members = news.take();
             if dirty.seeds {
                 self.tell_seeds();
             }
@@ -156,25 +194,35 @@ impl Run {
                         everything: true,
                         ..dirty
                     },
-                    true,
+                    Some(News::SomeReturned),
                 )
             } else {
                 self.look(&dirty, members)
             };
             let took = round.elapsed();
+            let wake = (!self.settled).then_some(settle_by);
+            let wake = wake.into_iter().chain(self.resume_at).min();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
                 changed = changed(&mut self.protocols.members) => {
+                    news = Some(News::of(self.members.as_deref(), changed.as_deref()));
                     self.members = changed;
-                    members_changed = true;
                 }
-                Some(event) = self.protocols.layer2_events.recv() => self.traces.layer2_sent(&event),
+                Some(event) = self.protocols.layer2_events.recv() => self.layer2_happened(&event),
                 Some(event) = self.protocols.bgp_events.recv() => self.traces.routes_sent(&event),
-                () = tokio::time::sleep_until(settle_by), if !self.settled => {}
+                Ok(()) = self.interfaces.changed() => {
+                    let usable = Arc::clone(&self.interfaces.borrow_and_update());
+                    self.reports.interfaces(None, &usable);
+                }
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
-                self.traces.layer2_sent(&event);
+                self.layer2_happened(&event);
+            }
+            if self.resume_at.is_some_and(|at| at <= Instant::now()) {
+                self.resume_at = None;
+                self.protocols.layer2.resume();
             }
             while let Ok(event) = self.protocols.bgp_events.try_recv() {
                 self.traces.routes_sent(&event);
@@ -201,7 +249,7 @@ impl Run {
     }
 
     /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.
-    fn look(&mut self, dirty: &Dirty, members_changed: bool) -> bool {
+    fn look(&mut self, dirty: &Dirty, members: Option<News>) -> bool {
         // A status that says what is in force wakes, too, and mostly says what is known.
         let everything = dirty.everything && self.read_everything();
         let mut services: BTreeSet<ObjectKey> = dirty.services.keys.clone();
@@ -221,7 +269,7 @@ impl Run {
             let slice = self.stores.slices.get(key);
             services.extend(self.slices.update(key, slice.as_deref()));
         }
-        if everything || dirty.services.all || members_changed {
+        if everything || dirty.services.all || members.is_some() {
             services.extend(self.stores.services.snapshot().keys().cloned());
             services.extend(self.decider.services());
         }
@@ -229,24 +277,39 @@ impl Run {
         if dirty.configuration {
             self.set_peers();
         }
+        // What a restarted speaker goes on with, it had before.
+        let before = if self.began {
+            Before::Nobody
+        } else {
+            Before::TheCluster
+        };
         let layer2 = touched.addresses.iter();
         self.protocols
             .layer2
-            .change(layer2.map(|address| (*address, self.decider.layer2(address))));
+            .change(layer2.map(|(address, others)| {
+                (*address, self.decider.layer2(address, *others, before))
+            }));
         self.protocols
             .bgp
             .change_routes(&touched.prefixes, |peer, prefix| {
                 let route = self.decider.route(peer, prefix)?;
                 Some(peers::attributes(&route))
             });
-        if members_changed {
+        // One that was cut off may have claimed the same addresses meanwhile.
+        if members == Some(News::SomeReturned) {
             self.protocols.layer2.announce_again();
         }
         for change in &changes {
-            self.tell(change);
+            self.reports.changed(change, self.began);
+        }
+        let concerned = changes.into_iter().map(|change| change.service).collect();
+        let usable = Arc::clone(&self.interfaces.borrow());
+        self.reports.interfaces(Some(&concerned), &usable);
+        if self.settled && !self.began {
+            self.reports.complete();
         }
         self.began = self.settled;
-        dirty.configuration || members_changed || !services.is_empty()
+        dirty.configuration || members.is_some() || !services.is_empty()
     }
 
     fn decide(&mut self, services: &BTreeSet<ObjectKey>) -> (Vec<Change>, Touched) {
@@ -262,13 +325,18 @@ impl Run {
             ignore_exclude_label: self.identity.ignore_exclude_label,
         };
         let (mut changes, mut touched) = (Vec::new(), Touched::default());
+        let mut round = Layer2Round::new(view, &mut self.ranks);
         for key in services {
             self.metrics.updates.inc();
             let observed = self.stores.services.get(key);
             let endpoints = self.slices.endpoints(key, &self.stores.slices);
-            let decided =
-                self.decider
-                    .decide(key, observed.as_deref(), &endpoints, &view, &mut touched);
+            let decided = self.decider.decide(
+                key,
+                observed.as_deref(),
+                &endpoints,
+                &mut round,
+                &mut touched,
+            );
             for change in &decided {
                 self.traces.changed(change, observed.as_deref());
             }
@@ -329,45 +397,26 @@ impl Run {
         }
     }
 
-    fn tell(&self, change: &Change) {
-        let Change {
-            service,
-            protocol,
-            begun,
-            ended,
-        } = change;
-        if begun.is_empty() && ended.is_empty() {
-            info!(event = "serviceAnnounced", service = %service, protocol = protocol.name(), "announced in another way");
-            return;
-        }
-        let (event, ips) = if begun.is_empty() {
-            ("serviceWithdrawn", ended)
-        } else {
-            ("serviceAnnounced", begun)
-        };
-        let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
-        info!(event, service = %service, protocol = protocol.name(), ?ips, "announcements changed");
-        if begun.is_empty() || !self.began {
-            return;
-        }
-        if let Some(observed) = self.stores.services.get(service) {
-            self.events.publish(Happening {
-                subject: Subject::of::<Service>(service, observed.uid.to_string()),
-                event_type: EventType::Normal,
-                reason: "nodeAssigned".to_owned(),
-                message: format!(
-                    "announcing from node {:?} with protocol {:?}",
-                    self.identity.node,
-                    protocol.name()
-                ),
-            });
+    fn layer2_happened(&mut self, event: &Layer2Event) {
+        self.traces.layer2_sent(event);
+        match *event {
+            Layer2Event::FirstGratuitousSent { .. } => {}
+            Layer2Event::Conflict { ip, conflict } => self.reports.conflict(ip, conflict),
+            Layer2Event::Resolved { ip } => self.reports.resolved(ip),
+            Layer2Event::Lapsed => self.resume_at = Some(Instant::now() + RESUME),
         }
     }
 
-    /// The protocols say goodbye by themselves when their token is cancelled; this waits until they have.
+    /// Says goodbye: first to the other speakers, so that they take over while this one still answers; then to routers.
     async fn leave(self) {
-        if let Some((members, _)) = self.protocols.members {
+        self.protocols.farewell.cancel();
+        if let Some((members, names)) = self.protocols.members {
+            let alone = names.borrow().len() <= 1;
             members.stopped().await;
+            if !alone {
+                self.protocols.layer2.hand_over().await;
+                info!("every address is handed over");
+            }
         }
         self.protocols.bgp.closed().await;
         info!("every session is closed");

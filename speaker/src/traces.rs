@@ -49,12 +49,10 @@ impl Traces {
         }
     }
 
-    /// A first gratuitous frame left.
+    /// Something happened on the segment; perhaps a first gratuitous frame left.
     pub fn layer2_sent(&mut self, event: &Layer2Event) {
-        match event {
-            Layer2Event::FirstGratuitousSent { ip, .. } => {
-                self.sent(Protocol::Layer2, *ip, "gratuitous frame sent")
-            }
+        if let Layer2Event::FirstGratuitousSent { ip, .. } = event {
+            self.sent(Protocol::Layer2, *ip, "gratuitous frame sent");
         }
     }
 

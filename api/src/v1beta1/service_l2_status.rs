@@ -1,5 +1,6 @@
 //! Which node answers ARP and NDP for a Service. Speakers write it, people read it (reference section 1.8).
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,12 @@ pub struct ServiceL2StatusStatus {
     /// The interfaces on which the node answers; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<InterfaceInfo>,
+
+    /// What else there is to say, by type; FerroLB's own. AddressConflict is True while another host on the segment has an
+    /// address of the Service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
+    pub conditions: Vec<Condition>,
 }
 
 /// One host interface.

@@ -8,41 +8,75 @@ use serde_json::Value;
 
 use super::rows::{Rows, at_most};
 
-/// The group of benchmarks in lib/allocation/benches.
-const GROUP: &str = "decision";
+/// The groups of benchmarks in lib/allocation/benches and lib/announcement/benches, each with what one of it is called and
+/// the milliseconds that it may take. The allocator's is one decision with 10,000 Services and 50 pools; what is announced by
+/// layer 2 is decided with 10,000 addresses and 500 nodes.
+const GROUPS: [(&str, &str, Option<f64>); 4] = [
+    ("decision", "one decision", Some(2.0)),
+    (
+        "announcing all",
+        "who announces what, 10,000 addresses and 500 nodes",
+        Some(20.0),
+    ),
+    (
+        "announcing one",
+        "who announces what, 10,000 addresses and 500 nodes",
+        Some(1.0),
+    ),
+    (
+        "announcing first",
+        "who announces what, 10,000 addresses and 500 nodes",
+        None,
+    ),
+];
 
 /// A benchmark and its mean.
 pub struct Decision {
     what: String,
     milliseconds: f64,
+    target: Option<f64>,
 }
 
-/// Reads the newest estimate of every benchmark of the group below criterion's folder.
+/// Reads the newest estimate of every benchmark below criterion's folder.
 pub fn read(criterion: &Path) -> Result<Vec<Decision>> {
-    let group = criterion.join(GROUP);
+    let mut all = Vec::new();
+    for (group, what, target) in GROUPS {
+        for (name, milliseconds) in read_group(criterion, group)? {
+            all.push(Decision {
+                what: format!("{what}: {name}"),
+                milliseconds,
+                target,
+            });
+        }
+    }
+    Ok(all)
+}
+
+fn read_group(criterion: &Path, group: &str) -> Result<Vec<(String, f64)>> {
+    let group = criterion.join(group);
     let hint = || format!("{}; `make bench-decision` makes it", group.display());
     let mut decisions = Vec::new();
     for entry in fs::read_dir(&group).with_context(hint)? {
         // Beside one folder for each benchmark there may be one for a report.
         let newest = entry?.path().join("new");
         if newest.join("estimates.json").exists() {
-            decisions.push(Decision {
-                what: text(&newest.join("benchmark.json"), "/function_id")?,
-                milliseconds: number(&newest.join("estimates.json"), "/mean/point_estimate")? / 1e6,
-            });
+            decisions.push((
+                text(&newest.join("benchmark.json"), "/function_id")?,
+                number(&newest.join("estimates.json"), "/mean/point_estimate")? / 1e6,
+            ));
         }
     }
     ensure!(!decisions.is_empty(), "no estimates in {}", hint());
-    decisions.sort_by(|one, other| one.what.cmp(&other.what));
+    decisions.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(decisions)
 }
 
 impl Rows {
-    /// The target is that of the issue: one decision with 10,000 Services and 50 pools.
+    /// How long decisions take, beside what they may take.
     pub fn decisions(&mut self, decisions: &[Decision]) {
-        for Decision { what, milliseconds } in decisions {
-            let what = format!("one decision: {what}");
-            self.add(&what, *milliseconds, "ms", at_most(2.0));
+        for decision in decisions {
+            let target = decision.target.and_then(at_most);
+            self.add(&decision.what, decision.milliseconds, "ms", target);
         }
     }
 }
@@ -75,16 +109,14 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("ferrolb-criterion-{}", std::process::id()));
         let newest = folder.join("decision/a new Service/new");
         fs::create_dir_all(&newest).unwrap();
+        let read = |folder: &Path| read_group(folder, "decision");
         fs::create_dir_all(folder.join("decision/report")).unwrap();
         let write = |name: &str, text: &str| fs::write(newest.join(name), text).unwrap();
         write("benchmark.json", r#"{"function_id": "a new Service"}"#);
         write("estimates.json", r#"{"mean": {"point_estimate": 9500.0}}"#);
-        let [decision] = <[Decision; 1]>::try_from(read(&folder).unwrap())
-            .ok()
-            .unwrap();
         assert_eq!(
-            (decision.what.as_str(), decision.milliseconds),
-            ("a new Service", 0.0095)
+            read(&folder).unwrap(),
+            [("a new Service".to_owned(), 0.0095)]
         );
         fs::remove_dir_all(&folder).unwrap();
         let error = read(&folder).err().unwrap().to_string();

@@ -32,7 +32,7 @@ pub(crate) fn first<'a>(
         .map(|(_, _, node)| node)
 }
 
-fn digest(node: &str, address: IpAddr) -> [u8; 32] {
+pub(crate) fn digest(node: &str, address: IpAddr) -> [u8; 32] {
     Sha256::digest(format!("{node}#{address}")).into()
 }
 

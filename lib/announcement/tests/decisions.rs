@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_announcement::{
-    Endpoints, Interfaces, Node, Service, TrafficPolicy, View, Withdrawn, bgp, layer2, route,
+    Endpoints, Interfaces, Layer2Round, Node, Ranks, Service, TrafficPolicy, View, Withdrawn, bgp,
+    route,
 };
 use ferrolb_rules::{BgpAdvertisement, Configuration, L2Advertisement, Pool, Selector};
 use ipnet::IpNet;
@@ -71,6 +72,17 @@ fn endpoints(nodes: &[&str]) -> Endpoints {
         any: true,
         nodes: nodes.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// On which interfaces this node announces a Service, decided by itself.
+fn layer2(
+    view: &View<'_>,
+    service: &Service,
+    endpoints: &Endpoints,
+) -> Result<Interfaces, Withdrawn> {
+    let mut ranks = Ranks::default();
+    let decision = Layer2Round::new(*view, &mut ranks).decide(service, endpoints);
+    decision.here.map(|here| here.interfaces.clone())
 }
 
 struct Site {

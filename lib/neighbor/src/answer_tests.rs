@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 
-use pnet::packet::icmpv6::checksum;
+use pnet::packet::icmpv6::{Icmpv6Packet, checksum};
+use pnet::packet::ipv6::Ipv6Packet;
 use proptest::prelude::*;
 
 use super::*;
@@ -22,8 +23,12 @@ fn responder() -> Responder {
     }
 }
 
-fn ours(ip: IpAddr) -> bool {
-    ip == IpAddr::V4(V4) || ip == IpAddr::V6(v6())
+fn ours(ip: IpAddr) -> Option<Standing> {
+    (ip == IpAddr::V4(V4) || ip == IpAddr::V6(v6())).then_some(Standing::Held)
+}
+
+fn watched(ip: IpAddr) -> Option<Standing> {
+    ours(ip).map(|_| Standing::Watched)
 }
 
 fn bytes(text: &str) -> Vec<u8> {
@@ -169,6 +174,22 @@ fn a_unicast_solicitation_is_answered() {
 }
 
 #[test]
+fn a_station_that_asks_us_alone_whether_we_are_there_may_leave_its_own_address_out() {
+    let frame = solicitation(|frame| {
+        frame[..6].copy_from_slice(&OURS.octets());
+        frame[38..54].copy_from_slice(&v6().octets());
+        frame[19] = 24;
+        frame.truncate(78);
+    });
+    let reply = reply(&frame);
+    assert_eq!(reply.frame[..6], THEIRS.octets());
+    let to = Ipv6Packet::new(&reply.frame[14..])
+        .unwrap()
+        .get_destination();
+    assert_eq!(to, "fe80::2".parse::<Ipv6Addr>().unwrap());
+}
+
+#[test]
 fn a_padded_solicitation_is_answered() {
     let mut frame = solicitation(|_| {});
     frame.extend([0xaa; 9]);
@@ -267,6 +288,132 @@ fn broken_solicitations_are_named() {
     }
 }
 
+/// An advertisement of our address by another station, to all.
+fn advertisement(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut frame = bytes(
+        "333300000001 020000000002 86dd
+         60000000 0020 3a ff fe800000000000000000000000000002 ff020000000000000000000000000001
+         88 00 0000 20000000 20010db8000000000000000000000010 0201 020000000002",
+    );
+    change(&mut frame);
+    seal(&mut frame);
+    frame
+}
+
+fn claims_of(frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<Verdict> {
+    let frames = frames.into_iter();
+    frames
+        .map(|frame| responder().answer(&frame, watched))
+        .collect()
+}
+
+#[test]
+fn what_another_station_says_of_an_address_of_ours_is_a_claim_and_no_question() {
+    let claim = |ip| Verdict::Claim(Claim { ip, mac: THEIRS });
+    let v4 = |operation: u8, to: u8| {
+        let mut frame = arp_request();
+        frame[21] = operation;
+        frame[28..32].copy_from_slice(&V4.octets());
+        frame[41] = to;
+        frame
+    };
+    // Gratuitous requests and replies, and a question for another address by a sender that has ours.
+    let arp = [v4(1, 10), v4(2, 10), v4(1, 77)];
+    let to_us = {
+        let mut frame = v4(2, 0);
+        frame[..6].copy_from_slice(&OURS.octets());
+        frame
+    };
+    for verdict in claims_of(arp.into_iter().chain([to_us])) {
+        assert_eq!(verdict, claim(IpAddr::V4(V4)));
+    }
+    let without_option = advertisement(|frame| {
+        frame[19] = 24;
+        frame.truncate(78);
+    });
+    for verdict in claims_of([advertisement(|_| {}), without_option]) {
+        assert_eq!(verdict, claim(IpAddr::V6(v6())));
+    }
+}
+
+#[test]
+fn what_our_own_interface_says_or_what_is_said_of_others_is_no_claim() {
+    let gratuitous: Vec<Vec<u8>> = [IpAddr::V4(V4), IpAddr::V6(v6())]
+        .into_iter()
+        .flat_map(|ip| responder().gratuitous(ip))
+        .map(|frame| frame.to_vec())
+        .collect();
+    assert_eq!(gratuitous.len(), 3);
+    let others = [
+        advertisement(|frame| frame[77] = 0x11),
+        advertisement(|frame| frame[..6].copy_from_slice(&THEIRS.octets())),
+        {
+            let mut frame = arp_request();
+            frame[21] = 2;
+            frame
+        },
+    ];
+    for verdict in claims_of(gratuitous.into_iter().chain(others)) {
+        assert_eq!(verdict, Verdict::Ignored);
+    }
+}
+
+#[test]
+fn an_address_that_is_only_watched_is_not_answered_for() {
+    let frames = [arp_request(), solicitation(|_| {})];
+    for verdict in claims_of(frames) {
+        assert_eq!(verdict, Verdict::Ignored);
+    }
+}
+
+#[test]
+fn broken_advertisements_are_named() {
+    let cases = [
+        (DropReason::HopLimit, advertisement(|frame| frame[21] = 64)),
+        (DropReason::Code, advertisement(|frame| frame[55] = 1)),
+        (DropReason::Target, advertisement(|frame| frame[62] = 0xff)),
+        (
+            DropReason::Solicited,
+            advertisement(|frame| frame[58] = 0x60),
+        ),
+        (DropReason::Options, advertisement(|frame| frame[79] = 0)),
+        (DropReason::Options, advertisement(|frame| frame[80] = 0x33)),
+    ];
+    for (reason, frame) in cases {
+        assert_eq!(responder().answer(&frame, ours), Verdict::Dropped(reason));
+    }
+}
+
+#[test]
+fn what_the_filter_leaves_of_a_tagged_frame_is_counted_as_one() {
+    for frame in [vec![0xff], {
+        let mut frame = arp_request();
+        frame[12..14].copy_from_slice(&[0x81, 0]);
+        frame
+    }] {
+        let verdict = responder().answer(&frame, ours);
+        assert_eq!(verdict, Verdict::Dropped(DropReason::VlanTagged));
+    }
+}
+
+#[test]
+fn a_probe_names_no_sender_so_that_no_cache_changes() {
+    let arp = responder().probe(IpAddr::V4(V4)).unwrap();
+    let expected = bytes(
+        "ffffffffffff 020000000001 0806
+         0001 0800 06 04 0001 020000000001 00000000 000000000000 c000020a",
+    );
+    assert_eq!(&arp[..], expected);
+    let ndp = responder().probe(IpAddr::V6(v6())).unwrap();
+    let mut expected = bytes(
+        "3333ff000010 020000000001 86dd
+         60000000 0018 3a ff 00000000000000000000000000000000 ff0200000000000000000001ff000010
+         87 00 0000 00000000 20010db8000000000000000000000010",
+    );
+    seal(&mut expected);
+    assert_eq!(&ndp[..], expected);
+}
+
 #[test]
 fn gratuitous_arp_is_a_request_and_a_reply_to_all() {
     let frames: Vec<_> = responder().gratuitous(IpAddr::V4(V4)).collect();
@@ -303,7 +450,7 @@ fn every_reason_has_its_own_label() {
 proptest! {
     #[test]
     fn random_frames_never_panic(frame in proptest::collection::vec(any::<u8>(), 0..200)) {
-        responder().answer(&frame, |_| true);
+        responder().answer(&frame, |_| Some(Standing::Held));
     }
 
     #[test]
@@ -311,7 +458,7 @@ proptest! {
         let mut frame = arp_request();
         frame[at] = value;
         frame.truncate(frame.len() - cut);
-        responder().answer(&frame, |_| true);
+        responder().answer(&frame, |_| Some(Standing::Held));
     }
 
     #[test]
@@ -327,6 +474,6 @@ proptest! {
                 *units = length;
             }
         });
-        responder().answer(&frame, |_| true);
+        responder().answer(&frame, |_| Some(Standing::Held));
     }
 }

@@ -3,21 +3,23 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 
-use pnet::packet::arp::{ArpHardwareTypes, ArpOperation, MutableArpPacket};
+use pnet::packet::arp::{ArpHardwareTypes, ArpOperation, ArpOperations, MutableArpPacket};
 use pnet::packet::ethernet::{EtherType, EtherTypes, MutableEthernetPacket};
 use pnet::packet::icmpv6::ndp::{
-    MutableNdpOptionPacket, MutableNeighborAdvertPacket, NdpOptionTypes, NeighborAdvertFlags,
+    MutableNdpOptionPacket, MutableNeighborAdvertPacket, MutableNeighborSolicitPacket,
+    NdpOptionTypes, NeighborAdvertFlags,
 };
 use pnet::packet::icmpv6::{Icmpv6Packet, Icmpv6Types, checksum};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::ipv6::MutableIpv6Packet;
 use pnet::util::MacAddr;
 
-use crate::groups::multicast_mac;
+use crate::groups::{multicast_mac, solicited_node_group};
 
 const ETHERNET: usize = 14;
 const ARP: usize = 28;
 const IPV6: usize = 40;
+const SOLICITATION: usize = 24;
 const ADVERTISEMENT: usize = 32;
 const LONGEST: usize = ETHERNET + IPV6 + ADVERTISEMENT;
 /// All nodes on the link (RFC 4291 section 2.7.1).
@@ -86,6 +88,60 @@ pub(crate) fn arp(
     frame
 }
 
+/// An ARP probe for `target` (RFC 5227 section 1.1): a broadcast request whose sender has no IP address.
+pub(crate) fn arp_probe(mac: MacAddr, target: Ipv4Addr) -> Frame {
+    let mut frame = arp(
+        ArpOperations::Request,
+        (mac, Ipv4Addr::UNSPECIFIED),
+        (MacAddr::broadcast(), target),
+    );
+    // The target's hardware address is not known, and the RFC wants zeros for it.
+    if let Some(mut arp) = MutableArpPacket::new(frame.after(ETHERNET)) {
+        arp.set_target_hw_addr(MacAddr::zero());
+    }
+    frame
+}
+
+/// A Neighbor Solicitation for duplicate address detection (RFC 4862 section 5.4.2): from the unspecified address, to the
+/// target's solicited-node group, without options.
+pub(crate) fn duplicate_address_solicitation(mac: MacAddr, target: Ipv6Addr) -> Frame {
+    let (source, destination) = (Ipv6Addr::UNSPECIFIED, solicited_node_group(target));
+    let mut frame = Frame::new(
+        ETHERNET + IPV6 + SOLICITATION,
+        mac,
+        multicast_mac(destination),
+        EtherTypes::Ipv6,
+    );
+    if let Some(header) = MutableIpv6Packet::new(frame.after(ETHERNET)) {
+        ndp_header(header, SOLICITATION, source, destination);
+    }
+    let message = frame.after(ETHERNET + IPV6);
+    if let Some(mut solicitation) = MutableNeighborSolicitPacket::new(message) {
+        solicitation.set_icmpv6_type(Icmpv6Types::NeighborSolicit);
+        solicitation.set_target_addr(target);
+    }
+    let sum = Icmpv6Packet::new(message).map(|icmp| checksum(&icmp, &source, &destination));
+    if let (Some(sum), Some(mut solicitation)) = (sum, MutableNeighborSolicitPacket::new(message)) {
+        solicitation.set_checksum(sum);
+    }
+    frame
+}
+
+/// The header of an NDP message that never leaves the link.
+fn ndp_header(
+    mut header: MutableIpv6Packet<'_>,
+    length: usize,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) {
+    header.set_version(6);
+    header.set_payload_length(length as u16);
+    header.set_next_header(IpNextHeaderProtocols::Icmpv6);
+    header.set_hop_limit(255);
+    header.set_source(source);
+    header.set_destination(destination);
+}
+
 /// A Neighbor Advertisement (RFC 4861 section 4.4) that `target` is at `mac`, sent from the link-local address `own`.
 ///
 /// Solicited, it goes to the one who asked and does not override: during a move two nodes may answer, and the first
@@ -105,13 +161,8 @@ pub(crate) fn neighbor_advertisement(
         ),
     };
     let mut frame = Frame::new(LONGEST, mac, destination_mac, EtherTypes::Ipv6);
-    if let Some(mut header) = MutableIpv6Packet::new(frame.after(ETHERNET)) {
-        header.set_version(6);
-        header.set_payload_length(ADVERTISEMENT as u16);
-        header.set_next_header(IpNextHeaderProtocols::Icmpv6);
-        header.set_hop_limit(255);
-        header.set_source(own);
-        header.set_destination(destination);
+    if let Some(header) = MutableIpv6Packet::new(frame.after(ETHERNET)) {
+        ndp_header(header, ADVERTISEMENT, own, destination);
     }
     let message = frame.after(ETHERNET + IPV6);
     if let Some(mut advertisement) = MutableNeighborAdvertPacket::new(message) {

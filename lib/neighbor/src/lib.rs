@@ -5,14 +5,22 @@
 //! `now`, and whether an address is announced is asked of the caller, who alone knows.
 
 mod answer;
+mod arp_packets;
+mod drop_reason;
 mod filter;
 mod frame;
 mod groups;
+mod ndp_packets;
+mod ownership;
 mod schedule;
 
-pub use answer::{DropReason, Reply, Responder, Verdict};
-pub use filter::{ARP_REQUESTS, NEIGHBOR_SOLICITATIONS, SockFilter};
+pub use answer::{Claim, Reply, Responder, Verdict};
+pub use drop_reason::DropReason;
+pub use filter::{SockFilter, arp_filter, neighbor_discovery_filter};
 pub use frame::Frame;
 pub use groups::{multicast_mac, solicited_node_group};
+pub use ownership::{
+    Before, CONFIRM, DEFEND_INTERVAL, Effect, HAND_OVER, OnConflict, Ownership, Standing, Terms,
+};
 pub use pnet::util::MacAddr;
-pub use schedule::{BURST, GratuitousSchedule, ROUND};
+pub use schedule::{BURST, GratuitousSchedule, REFRESHES_PER_SECOND, ROUND};

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::wireless::ReceiveAll;
+
 /// Room for events that arrive while we are busy; the kernel grants at most `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// Pause before a broken connection to the kernel is made anew.
@@ -36,6 +38,8 @@ pub(super) struct Link {
     pub(super) link_local: Option<Ipv6Addr>,
     /// It has a carrier. Without one it is used all the same, as it may come back any time.
     pub(super) running: bool,
+    /// It keeps frames to itself that we need, unless it is told to let everything in.
+    pub(super) filters_frames: bool,
 }
 
 /// The usable interfaces by index.
@@ -50,12 +54,14 @@ type Message = (
 /// Follows the kernel's interfaces in a task of its own until `shutdown`.
 pub(super) fn watch_links(
     excluded: Vec<Regex>,
+    receive_all: ReceiveAll,
     shutdown: CancellationToken,
 ) -> io::Result<watch::Receiver<Links>> {
     let (sender, receiver) = watch::channel(Links::new());
     let mut connection = Some(connect()?);
     let mut table = Table {
         excluded,
+        receive_all,
         ..Table::default()
     };
     tokio::spawn(shutdown.run_until_cancelled_owned(async move {
@@ -141,6 +147,7 @@ async fn list(handle: &Handle, table: &mut Table) -> Result<(), rtnetlink::Error
 #[derive(Default)]
 struct Table {
     excluded: Vec<Regex>,
+    receive_all: ReceiveAll,
     /// The interfaces that can be used, but for their link-local addresses.
     links: BTreeMap<u32, Link>,
     link_locals: BTreeMap<u32, BTreeSet<Ipv6Addr>>,
@@ -188,6 +195,7 @@ impl Table {
                 if usable && !self.excluded.iter().any(|pattern| pattern.is_match(&name)) =>
             {
                 Link {
+                    filters_frames: self.receive_all.applies_to(&name),
                     name,
                     mac,
                     arp: flags.contains(LinkFlags::Broadcast),

@@ -1,8 +1,10 @@
 //! Announcing addresses by ARP and NDP: sockets, interfaces and timers around the decisions of `ferrolb_neighbor`.
 //!
-//! One task keeps what is wanted and what is there in step: announcements from [`Layer2::change`], interfaces from
-//! rtnetlink. Each interface in use has a socket per protocol with a task of its own, which looks the announcements up
-//! and answers by itself, so that an answer never waits for anything else.
+//! One task keeps what is wanted and what is there in step: wishes from [`Layer2::change`], interfaces from rtnetlink,
+//! timers. Each interface in use has a socket per protocol with a task of its own, which looks the addresses up and answers
+//! by itself, so that an answer never waits for anything else; and one task that sends what is said unasked.
+//!
+//! A process that was stopped for a while does not answer from what it knew: see [`Layer2Event::Lapsed`].
 //!
 //! Architecture invariant: no more than `CAP_NET_RAW` is needed.
 
@@ -13,20 +15,24 @@ mod multicast;
 mod packet_socket;
 mod port;
 mod run;
+mod shared;
+mod wireless;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
+use prometheus_client::registry::Registry;
 use regex::Regex;
-use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use excluded::{DEFAULT_PATH as EXCLUDED_PATH, ExcludedError, load_excluded};
-pub use metrics::Layer2Metrics;
+pub use ferrolb_announcement::Interfaces;
+pub use shared::{Announcement, Conflict, Wish};
+pub use wireless::ReceiveAll;
 
 /// Events that are kept for a reader that is busy; further ones are lost.
 const EVENTS: usize = 16_384;
@@ -42,85 +48,80 @@ pub enum Layer2Event {
         /// When.
         at: Instant,
     },
+    /// Another station has an address of ours. Told once for each conflict, and again when the address is withheld.
+    Conflict {
+        /// The address.
+        ip: IpAddr,
+        /// Who has it, and what we do about it.
+        conflict: Conflict,
+    },
+    /// That station has not been heard for a while.
+    Resolved {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// This process did not run for so long that another node may have taken over what is announced here. Nothing is
+    /// answered or said until [`Layer2::resume`].
+    Lapsed,
 }
 
-pub use ferrolb_announcement::Interfaces;
-
-type Announcements = BTreeMap<IpAddr, Interfaces>;
-
-/// What is announced, as the answering tasks see it.
-#[derive(Default)]
-struct Wanted {
-    announcements: RwLock<Announcements>,
-    /// What changed since the loop last looked: each address with what was announced of it then.
-    changed: Mutex<BTreeMap<IpAddr, Option<Interfaces>>>,
-    /// Whether what is announced already shall be announced again.
-    again: AtomicBool,
-    notify: Notify,
-}
-
-impl Wanted {
-    /// What is announced. Hold it for one look only: changes wait meanwhile.
-    fn announcements(&self) -> RwLockReadGuard<'_, Announcements> {
-        // Nothing panics while it holds the lock, and the map would be whole even then.
-        self.announcements
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, changes: impl IntoIterator<Item = (IpAddr, Option<Interfaces>)>) {
-        let mut announcements = self
-            .announcements
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        for (ip, interfaces) in changes {
-            let before = match interfaces {
-                Some(interfaces) => announcements.insert(ip, interfaces),
-                None => announcements.remove(&ip),
-            };
-            changed.entry(ip).or_insert(before);
-        }
-        if !changed.is_empty() {
-            self.notify.notify_one();
-        }
-    }
-
-    /// What changed since the last call.
-    fn take_changed(&self) -> BTreeMap<IpAddr, Option<Interfaces>> {
-        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+/// An interface that can be announced on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// IPv4 addresses can be announced.
+    pub arp: bool,
+    /// IPv6 addresses can.
+    pub ndp: bool,
 }
 
 /// The running layer 2 announcer of this node.
 pub struct Layer2 {
-    wanted: Arc<Wanted>,
+    shared: Arc<shared::Shared>,
+    interfaces: watch::Receiver<Arc<Vec<Interface>>>,
+    _end: DropGuard,
 }
 
 impl Layer2 {
-    /// Starts announcing, nothing at first, on the interfaces whose name matches none of `exclude`; ends with
-    /// `shutdown`. To be called within a tokio runtime.
+    /// Starts announcing, nothing at first, on the interfaces whose name matches none of `exclude`; ends when it is dropped.
+    /// `receive_all` says which interfaces are made to let every frame in. To be called within a tokio runtime.
     ///
     /// # Errors
     /// The kernel refuses a packet socket, mostly for want of `CAP_NET_RAW`, or a netlink socket.
     pub fn start(
         exclude: Vec<Regex>,
-        metrics: Layer2Metrics,
-        shutdown: CancellationToken,
+        receive_all: ReceiveAll,
+        registry: &mut Registry,
     ) -> io::Result<(Self, mpsc::Receiver<Layer2Event>)> {
         packet_socket::probe()?;
-        let links = links::watch_links(exclude, shutdown.clone())?;
-        let wanted = Arc::new(Wanted::default());
+        let end = CancellationToken::new();
+        let links = links::watch_links(exclude, receive_all, end.clone())?;
+        let shared = Arc::new(shared::Shared::new(rand::random()));
         let (events_sender, events) = mpsc::channel(EVENTS);
-        let run = run::Run::new(Arc::clone(&wanted), links, metrics, events_sender);
-        tokio::spawn(run.until(shutdown));
-        Ok((Self { wanted }, events))
+        let (failed_sender, failed) = mpsc::channel(64);
+        let (usable, interfaces) = watch::channel(Arc::default());
+        let context = port::Context {
+            shared: Arc::clone(&shared),
+            metrics: metrics::Layer2Metrics::register(registry, Arc::clone(&shared)),
+            failed: failed_sender,
+            events: events_sender,
+        };
+        let run = run::Run::new(context, failed, links, usable);
+        tokio::spawn(run.until(end.clone()));
+        let layer2 = Self {
+            shared,
+            interfaces,
+            _end: end.drop_guard(),
+        };
+        Ok((layer2, events))
     }
 
-    /// Changes what is announced of some addresses: on which interfaces, or not at all. When this returns, the addresses
-    /// that are gone are no longer answered for and the new ones are; their gratuitous bursts follow at once.
-    pub fn change(&self, changes: impl IntoIterator<Item = (IpAddr, Option<Interfaces>)>) {
-        self.wanted.change(changes);
+    /// Changes what becomes of some addresses. When this returns, the addresses that are gone are no longer answered for and
+    /// those that are taken over from the cluster are; their gratuitous bursts follow at once. Where nobody announced an
+    /// address before, the segment is asked for it first.
+    pub fn change(&self, wishes: impl IntoIterator<Item = (IpAddr, Wish)>) {
+        self.shared.change(wishes);
     }
 
     /// Announces everything once more, with a burst as for a new address.
@@ -128,41 +129,33 @@ impl Layer2 {
     /// For when another node may have claimed the same addresses meanwhile, as one does that was cut off and took itself
     /// for the last: it goes quiet when it hears of us, but what it said stays in the caches of neighbours.
     pub fn announce_again(&self) {
-        self.wanted.again.store(true, Ordering::Relaxed);
-        self.wanted.notify.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn only(names: &[&str]) -> Interfaces {
-        Interfaces::Only(names.iter().map(ToString::to_string).collect())
+        self.shared
+            .update(|ownership, now| ownership.announce_all_again(now));
     }
 
-    #[test]
-    fn a_change_remembers_what_was_announced_when_the_loop_last_looked() {
-        let wanted = Wanted::default();
-        let ip: IpAddr = "192.0.2.1".parse().unwrap();
-        wanted.change([(ip, Some(Interfaces::All))]);
-        wanted.change([(ip, Some(only(&["eth0"])))]);
-        assert_eq!(wanted.announcements().get(&ip), Some(&only(&["eth0"])));
-        assert_eq!(wanted.take_changed(), BTreeMap::from([(ip, None)]));
-        wanted.change([(ip, None)]);
-        assert!(wanted.announcements().is_empty());
-        assert_eq!(
-            wanted.take_changed(),
-            BTreeMap::from([(ip, Some(only(&["eth0"])))])
-        );
+    /// What is announced is right again, after [`Layer2Event::Lapsed`].
+    pub fn resume(&self) {
+        self.shared.resume();
+        self.announce_again();
     }
 
-    #[test]
-    fn more_interfaces_reach_beyond_and_fewer_do_not() {
-        assert!(Interfaces::All.reach_beyond(&only(&["eth0"])));
-        assert!(only(&["eth0", "eth1"]).reach_beyond(&only(&["eth0"])));
-        assert!(!only(&["eth0"]).reach_beyond(&only(&["eth0", "eth1"])));
-        assert!(!only(&["eth0"]).reach_beyond(&Interfaces::All));
-        assert!(!Interfaces::All.reach_beyond(&Interfaces::All));
+    /// The addresses that another station has too.
+    #[must_use]
+    pub fn conflicts(&self) -> BTreeMap<IpAddr, Conflict> {
+        self.shared.conflicts()
+    }
+
+    /// The interfaces that can be announced on, always as they are, sorted by name.
+    #[must_use]
+    pub fn interfaces(&self) -> watch::Receiver<Arc<Vec<Interface>>> {
+        self.interfaces.clone()
+    }
+
+    /// Leaves every address to the others: answers on until each is heard to be announced elsewhere, at most
+    /// [`HAND_OVER`](ferrolb_neighbor::HAND_OVER).
+    pub async fn hand_over(&self) {
+        self.shared
+            .update(|ownership, now| ownership.hand_over_all(now));
+        self.shared.emptied().await;
     }
 }

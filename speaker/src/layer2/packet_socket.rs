@@ -29,14 +29,7 @@ impl PacketSocket {
         // Without a protocol it receives nothing until it is bound, so that no frame slips in before the filter.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
-        let filter: Vec<_> = filter
-            .iter()
-            .map(|instruction| {
-                let SockFilter { code, jt, jf, k } = *instruction;
-                socket2::SockFilter::new(code, jt, jf, k)
-            })
-            .collect();
-        socket.attach_filter(&filter)?;
+        attach(&socket, filter)?;
         socket.bind(&link_layer_address(index, ethertype)?)?;
         // SAFETY: a `Socket` keeps one descriptor open for as long as it lives, and it is never taken out again.
         let socket = unsafe { AsyncFd::register(socket) }?;
@@ -44,6 +37,11 @@ impl PacketSocket {
             socket,
             interface: index,
         })
+    }
+
+    /// Lets another filter take the place of the former, at once and for every frame from now on.
+    pub(super) fn set_filter(&self, filter: &[SockFilter]) -> io::Result<()> {
+        attach(self.socket.get_ref(), filter)
     }
 
     /// Waits for the next frame and returns its length; a longer frame is cut to the buffer.
@@ -81,11 +79,24 @@ impl PacketSocket {
         self.membership(libc::PACKET_DROP_MEMBERSHIP, group)
     }
 
+    /// Has the interface receive every frame, until the end of the socket.
+    pub(super) fn receive_all(&self) -> io::Result<()> {
+        let anything = MacAddr::zero();
+        for kind in [libc::PACKET_MR_PROMISC, libc::PACKET_MR_ALLMULTI] {
+            self.change(libc::PACKET_ADD_MEMBERSHIP, kind, anything)?;
+        }
+        Ok(())
+    }
+
     fn membership(&self, option: libc::c_int, group: MacAddr) -> io::Result<()> {
+        self.change(option, libc::PACKET_MR_MULTICAST, group)
+    }
+
+    fn change(&self, option: libc::c_int, kind: libc::c_int, group: MacAddr) -> io::Result<()> {
         let [a, b, c, d, e, f] = group.octets();
         let request = libc::packet_mreq {
             mr_ifindex: self.interface,
-            mr_type: libc::PACKET_MR_MULTICAST as libc::c_ushort,
+            mr_type: kind as libc::c_ushort,
             mr_alen: 6,
             mr_address: [a, b, c, d, e, f, 0, 0],
         };
@@ -106,6 +117,17 @@ impl PacketSocket {
             Err(io::Error::last_os_error())
         }
     }
+}
+
+fn attach(socket: &Socket, filter: &[SockFilter]) -> io::Result<()> {
+    let filter: Vec<_> = filter
+        .iter()
+        .map(|instruction| {
+            let SockFilter { code, jt, jf, k } = *instruction;
+            socket2::SockFilter::new(code, jt, jf, k)
+        })
+        .collect();
+    socket.attach_filter(&filter)
 }
 
 /// The address that binds a packet socket to an interface and an EtherType.

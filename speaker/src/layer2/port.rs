@@ -1,10 +1,12 @@
-//! One interface in use: its sockets, the tasks that answer on them, its multicast groups.
+//! One interface in use: its sockets, the tasks that answer and announce on them, its multicast groups.
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use ferrolb_neighbor::{ARP_REQUESTS, NEIGHBOR_SOLICITATIONS, Responder, SockFilter, Verdict};
+use ferrolb_neighbor::{ARP, Frame, NEIGHBOR_DISCOVERY, Responder, SockFilter, Standing, Verdict};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
@@ -13,18 +15,49 @@ use super::links::Link;
 use super::metrics::Layer2Metrics;
 use super::multicast::Groups;
 use super::packet_socket::PacketSocket;
-use super::{Interfaces, Wanted};
+use super::shared::{Entries, Entry, Shared};
+use super::{Interfaces, Layer2Event};
 
 /// Longer than any frame that is answered; the rest of a longer one is of no interest.
 const LONGEST_FRAME: usize = 2048;
+/// Rounds that wait to be sent on one interface; further ones are lost and counted.
+const WAITING: usize = 32_768;
+/// Rounds sent before other tasks get their turn.
+const AT_A_TIME: usize = 64;
 
 /// An interface in use. Dropping it ends its tasks and closes its sockets.
 pub(super) struct Port {
     pub(super) link: Link,
-    responder: Responder,
-    arp: Option<Side>,
     ndp: Option<Side>,
+    arp: Option<Side>,
     groups: Groups,
+    out: mpsc::Sender<Out>,
+    _announcing: AbortOnDropHandle<()>,
+}
+
+/// What the kernel lets through, for the addresses that are ours.
+#[derive(PartialEq, Eq)]
+pub(super) struct Filters {
+    arp: Vec<SockFilter>,
+    ndp: Vec<SockFilter>,
+}
+
+impl Filters {
+    pub(super) fn of(entries: &Entries) -> Self {
+        let addresses = || entries.keys();
+        let v4 = addresses().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = addresses().filter_map(|ip| match ip {
+            IpAddr::V6(ip) => Some(*ip),
+            IpAddr::V4(_) => None,
+        });
+        Self {
+            arp: arp_filter(v4),
+            ndp: neighbor_discovery_filter(v6),
+        }
+    }
 }
 
 struct Side {
@@ -32,24 +65,42 @@ struct Side {
     _answering: AbortOnDropHandle<()>,
 }
 
+/// Something to say unasked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Out {
+    /// One gratuitous round.
+    Announce(IpAddr),
+    /// The question whether somebody has the address.
+    Probe(IpAddr),
+}
+
 /// What all ports share.
 #[derive(Clone)]
 pub(super) struct Context {
-    pub(super) wanted: Arc<Wanted>,
+    pub(super) shared: Arc<Shared>,
     pub(super) metrics: Layer2Metrics,
     /// Takes the index of an interface whose socket has failed.
     pub(super) failed: mpsc::Sender<u32>,
+    pub(super) events: mpsc::Sender<Layer2Event>,
 }
 
 impl Port {
     /// Opens the sockets and starts answering.
-    pub(super) fn open(index: u32, link: Link, context: &Context) -> io::Result<Self> {
+    pub(super) fn open(
+        index: u32,
+        link: Link,
+        filters: &Filters,
+        context: &Context,
+    ) -> io::Result<Self> {
         let responder = Responder {
             mac: link.mac,
             link_local: link.link_local,
         };
         let side = |ethertype: libc::c_int, filter: &[SockFilter]| {
             let socket = Arc::new(PacketSocket::open(index, ethertype as u16, filter)?);
+            if link.filters_frames {
+                socket.receive_all()?;
+            }
             let answering = answer(
                 Arc::clone(&socket),
                 responder,
@@ -65,19 +116,41 @@ impl Port {
         };
         let arp = link
             .arp
-            .then(|| side(libc::ETH_P_ARP, &ARP_REQUESTS))
+            .then(|| side(libc::ETH_P_ARP, &filters.arp))
             .transpose()?;
         let ndp = link
             .link_local
-            .map(|_| side(libc::ETH_P_IPV6, &NEIGHBOR_SOLICITATIONS))
+            .map(|_| side(libc::ETH_P_IPV6, &filters.ndp))
             .transpose()?;
+        let (out, waiting) = mpsc::channel(WAITING);
+        let speaker = Speaker {
+            name: link.name.clone(),
+            responder,
+            arp: arp.as_ref().map(|side| Arc::clone(&side.socket)),
+            ndp: ndp.as_ref().map(|side| Arc::clone(&side.socket)),
+            context: context.clone(),
+        };
         Ok(Self {
             link,
-            responder,
             arp,
             ndp,
             groups: Groups::new(index),
+            out,
+            _announcing: AbortOnDropHandle::new(tokio::spawn(speaker.announce(waiting))),
         })
+    }
+
+    /// Has the kernel let through what the filters say from now on.
+    ///
+    /// # Errors
+    /// It refuses, and goes on as before.
+    pub(super) fn set_filters(&self, filters: &Filters) -> io::Result<()> {
+        for (side, filter) in [(&self.arp, &filters.arp), (&self.ndp, &filters.ndp)] {
+            if let Some(Side { socket, .. }) = side {
+                socket.set_filter(filter)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the sockets fit the interface as it is now.
@@ -88,7 +161,7 @@ impl Port {
         } == *link
     }
 
-    /// Takes in on which interfaces an address is announced now, if on any: requests for it come to a group of its own.
+    /// Takes in on which interfaces an address is ours now, if on any: requests for it come to a group of its own.
     pub(super) fn announced(&mut self, ip: IpAddr, interfaces: Option<&Interfaces>) {
         // Without a link-local address nothing is answered here, and nothing to be joined.
         let (IpAddr::V6(ip), Some(_)) = (ip, &self.ndp) else {
@@ -109,42 +182,123 @@ impl Port {
             .is_none_or(|ndp| self.groups.settle(&ndp.socket))
     }
 
-    /// Sends one gratuitous round for `ip` and returns how many frames the kernel took.
-    pub(super) async fn send_gratuitous(&self, ip: IpAddr, metrics: &Layer2Metrics) -> usize {
-        let side = if ip.is_ipv4() { &self.arp } else { &self.ndp };
-        let Some(Side { socket, .. }) = side else {
-            return 0;
-        };
-        let mut sent = 0;
-        for frame in self.responder.gratuitous(ip) {
-            let result = match socket.try_send(&frame) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    patiently(socket.send(&frame)).await
-                }
-                other => other,
-            };
-            match result {
-                Ok(()) => {
-                    sent += 1;
-                    metrics.gratuitous_sent(ip);
-                }
-                Err(error) => {
-                    metrics.unsent();
-                    debug!(%ip, interface = self.link.name, %error, "cannot send a gratuitous frame");
-                }
-            }
+    /// Has something said on this interface, in the order of the calls, without waiting for it.
+    pub(super) fn say(&self, out: Out, metrics: &Layer2Metrics) {
+        if self.out.try_send(out).is_err() {
+            metrics.unsent();
         }
-        sent
     }
 }
 
-/// A large burst fills the send buffer; a link that takes nothing for this long is passed over.
-async fn patiently(sending: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    const PATIENCE: std::time::Duration = std::time::Duration::from_millis(50);
-    tokio::time::timeout(PATIENCE, sending)
-        .await
-        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+/// What speaks unasked on one interface. Each has its own, so that one whose link takes nothing holds up no other.
+struct Speaker {
+    name: String,
+    responder: Responder,
+    arp: Option<Arc<PacketSocket>>,
+    ndp: Option<Arc<PacketSocket>>,
+    context: Context,
 }
+
+impl Speaker {
+    async fn announce(self, mut waiting: mpsc::Receiver<Out>) {
+        let mut count = 0usize;
+        while let Some(out) = waiting.recv().await {
+            count += 1;
+            if count.is_multiple_of(AT_A_TIME) {
+                tokio::task::yield_now().await;
+            }
+            let sent = match out {
+                Out::Announce(ip) => self.gratuitous(ip).await,
+                Out::Probe(ip) => self.probe(ip).await,
+            };
+            if sent.is_err() {
+                // What waits here is out of date when the link takes frames again; the next round is not.
+                let mut lost = 0;
+                while waiting.try_recv().is_ok() {
+                    lost += 1;
+                }
+                self.context.metrics.unsent_many(lost);
+            }
+        }
+    }
+
+    /// Looked up anew for each frame: the address may have been withdrawn while others were sent.
+    fn may_say<T>(&self, ip: IpAddr, read: impl FnOnce(&Entry) -> Option<T>) -> Option<T> {
+        let shared = &self.context.shared;
+        if !shared.is_awake() {
+            return None;
+        }
+        let entries = shared.entries();
+        let entry = entries.get(&ip)?;
+        entry
+            .interfaces
+            .contain(&self.name)
+            .then(|| read(entry))
+            .flatten()
+    }
+
+    fn socket(&self, ip: IpAddr) -> Option<&PacketSocket> {
+        let socket = if ip.is_ipv4() { &self.arp } else { &self.ndp };
+        socket.as_deref()
+    }
+
+    async fn gratuitous(&self, ip: IpAddr) -> Result<(), Stuck> {
+        let figures = self.may_say(ip, |entry| {
+            (entry.standing == Standing::Held).then(|| Arc::clone(&entry.figures))
+        });
+        let (Some(socket), Some(figures)) = (self.socket(ip), figures) else {
+            return Ok(());
+        };
+        for frame in self.responder.gratuitous(ip) {
+            if !self.send(socket, ip, &frame).await? {
+                continue;
+            }
+            figures.gratuitous_sent.fetch_add(1, Ordering::Relaxed);
+            if !figures.told.swap(true, Ordering::Relaxed) {
+                let at = Instant::now();
+                let event = Layer2Event::FirstGratuitousSent { ip, at };
+                if self.context.events.try_send(event).is_err() {
+                    debug!(%ip, "nobody listens to layer 2 events");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, ip: IpAddr) -> Result<(), Stuck> {
+        let (Some(socket), Some(())) = (self.socket(ip), self.may_say(ip, |_| Some(()))) else {
+            return Ok(());
+        };
+        match self.responder.probe(ip) {
+            Some(frame) => self.send(socket, ip, &frame).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// True if the kernel took the frame.
+    async fn send(&self, socket: &PacketSocket, ip: IpAddr, frame: &Frame) -> Result<bool, Stuck> {
+        /// A large burst fills the send buffer; a link that takes nothing for this long is given up for now.
+        const PATIENCE: Duration = Duration::from_millis(50);
+        let mut stuck = false;
+        let result = match socket.try_send(frame) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let sent = tokio::time::timeout(PATIENCE, socket.send(frame)).await;
+                stuck = sent.is_err();
+                sent.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+            }
+            other => other,
+        };
+        let Err(error) = result else {
+            return Ok(true);
+        };
+        self.context.metrics.unsent();
+        debug!(%ip, interface = self.name, %error, "cannot send a frame");
+        if stuck { Err(Stuck) } else { Ok(false) }
+    }
+}
+
+/// The link takes nothing.
+struct Stuck;
 
 async fn answer(
     socket: Arc<PacketSocket>,
@@ -153,11 +307,6 @@ async fn answer(
     name: String,
     context: Context,
 ) {
-    let Context {
-        wanted,
-        metrics,
-        failed,
-    } = context;
     let mut buffer = vec![0; LONGEST_FRAME];
     loop {
         let received = match socket.receive(&mut buffer).await {
@@ -167,32 +316,54 @@ async fn answer(
             Err(error) => {
                 warn!(interface = name, %error, "cannot receive requests");
                 // Full only if as many failures are waiting already, which bring this interface up again too.
-                let _ = failed.try_send(index);
+                let _ = context.failed.try_send(index);
                 return;
             }
         };
-        let announced = |ip| {
-            wanted
-                .announcements()
-                .get(&ip)
-                .is_some_and(|interfaces| interfaces.contain(&name))
-        };
-        match responder.answer(buffer.get(..received).unwrap_or_default(), announced) {
-            Verdict::Reply(reply) => {
-                metrics.request_received(reply.ip);
-                match socket.try_send(&reply.frame) {
-                    Ok(()) => metrics.response_sent(reply.ip),
-                    Err(error) => {
-                        metrics.unsent();
-                        debug!(ip = %reply.ip, interface = name, %error, "cannot send an answer");
-                    }
+        let frame = buffer.get(..received).unwrap_or_default();
+        judge(&socket, responder, &name, &context, frame);
+    }
+}
+
+fn judge(socket: &PacketSocket, responder: Responder, name: &str, context: &Context, frame: &[u8]) {
+    let Context {
+        shared, metrics, ..
+    } = context;
+    let entries = shared.entries();
+    let ours = |ip: &IpAddr| {
+        let entry = entries.get(ip)?;
+        entry.interfaces.contain(name).then_some(entry)
+    };
+    let verdict = responder.answer(frame, |ip| ours(&ip).map(|entry| entry.standing));
+    match verdict {
+        Verdict::Reply(reply) => {
+            // What was known before this process slept may be wrong by now.
+            let Some(entry) = ours(&reply.ip).filter(|_| shared.is_awake()) else {
+                return;
+            };
+            entry
+                .figures
+                .requests_received
+                .fetch_add(1, Ordering::Relaxed);
+            match socket.try_send(&reply.frame) {
+                Ok(()) => {
+                    entry.figures.responses_sent.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    metrics.unsent();
+                    debug!(ip = %reply.ip, interface = name, %error, "cannot send an answer");
                 }
             }
-            Verdict::Ignored => {}
-            Verdict::Dropped(reason) => {
-                metrics.dropped(reason);
-                debug!(interface = name, %reason, "dropped a frame");
-            }
+        }
+        Verdict::Claim(claim) => {
+            drop(entries);
+            debug!(ip = %claim.ip, mac = %claim.mac, interface = name, "another station claims an address");
+            shared.claimed(claim);
+        }
+        Verdict::Ignored => {}
+        Verdict::Dropped(reason) => {
+            metrics.dropped(reason);
+            debug!(interface = name, %reason, "dropped a frame");
         }
     }
 }

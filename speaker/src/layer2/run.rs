@@ -6,110 +6,180 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ferrolb_neighbor::GratuitousSchedule;
+use ferrolb_neighbor::{Effect, MacAddr};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::links::Links;
-use super::metrics::Layer2Metrics;
-use super::port::{Context, Port};
-use super::{Layer2Event, Wanted};
+use super::links::{Link, Links};
+use super::port::{Context, Filters, Out, Port};
+use super::shared::{Conflict, LEASE};
+use super::{Interface, Layer2Event};
 
 /// Pause before what could not be opened or joined is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Addresses for which gratuitous frames are sent before other tasks get their turn.
-const AT_A_TIME: usize = 64;
+/// How often the lease is prolonged.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+const _: () = assert!(HEARTBEAT.as_millis() * 3 < LEASE.as_millis());
 
 pub(super) struct Run {
     context: Context,
     failed: mpsc::Receiver<u32>,
     links: watch::Receiver<Links>,
+    /// What can be used, for whoever wants to know.
+    usable: watch::Sender<Arc<Vec<Interface>>>,
     ports: BTreeMap<u32, Port>,
-    schedule: GratuitousSchedule,
-    /// New announcements of which nothing has been sent yet.
-    unsent: BTreeSet<IpAddr>,
+    filters: Filters,
     /// When to try again what has failed.
     again: Option<Instant>,
-    events: mpsc::Sender<Layer2Event>,
+    /// The end of the lease has been told.
+    lapsed: bool,
 }
 
 impl Run {
     pub(super) fn new(
-        wanted: Arc<Wanted>,
+        context: Context,
+        failed: mpsc::Receiver<u32>,
         links: watch::Receiver<Links>,
-        metrics: Layer2Metrics,
-        events: mpsc::Sender<Layer2Event>,
+        usable: watch::Sender<Arc<Vec<Interface>>>,
     ) -> Self {
-        let (failed_sender, failed) = mpsc::channel(64);
         Self {
-            context: Context {
-                wanted,
-                metrics,
-                failed: failed_sender,
-            },
+            filters: Filters::of(&context.shared.entries()),
+            context,
             failed,
             links,
+            usable,
             ports: BTreeMap::new(),
-            schedule: GratuitousSchedule::default(),
-            unsent: BTreeSet::new(),
             again: None,
-            events,
+            lapsed: false,
         }
     }
 
     pub(super) async fn until(mut self, shutdown: CancellationToken) {
-        let wanted = Arc::clone(&self.context.wanted);
+        let shared = Arc::clone(&self.context.shared);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let deadline = self.schedule.deadline().into_iter().chain(self.again).min();
+            self.keep_awake();
+            let deadline = self.work();
+            let deadline = deadline.into_iter().chain(self.again).min();
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = wanted.notify.notified() => self.take_announcements(),
+                () = shared.notify.notified() => {}
                 Ok(()) = self.links.changed() => self.take_links(),
                 Some(index) = self.failed.recv() => self.close(index),
+                _ = heartbeat.tick() => {}
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
             }
             if self.again.is_some_and(|again| again <= Instant::now()) {
                 self.again = None;
                 self.take_links();
             }
-            // Joining many groups takes the kernel a while, and nobody waits for it as for the first frame.
-            self.send_due().await;
-            self.join_groups();
         }
     }
 
-    fn take_announcements(&mut self) {
-        let now = Instant::now();
-        let wanted = Arc::clone(&self.context.wanted);
-        if wanted.again.swap(false, Ordering::Relaxed) {
-            for ip in wanted.announcements().keys() {
-                self.schedule.restart(*ip, now);
+    fn keep_awake(&mut self) {
+        let awake = self.context.shared.keep_awake();
+        if !awake && !self.lapsed {
+            warn!(
+                "this process did not run for a while; answering again when the other speakers are heard"
+            );
+            self.tell(Layer2Event::Lapsed);
+        }
+        self.lapsed = !awake;
+    }
+
+    fn tell(&self, event: Layer2Event) {
+        if self.context.events.try_send(event).is_err() {
+            warn!(?event, "nobody listens to layer 2 events");
+        }
+    }
+
+    /// Does what there is to do, and says when there will be more.
+    fn work(&mut self) -> Option<Instant> {
+        let shared = Arc::clone(&self.context.shared);
+        let todo = shared.take();
+        if !todo.changed.is_empty() {
+            self.set_filters();
+        }
+        // Joining many groups takes the kernel a while, and nobody waits for it as for the first frame.
+        for effect in todo.effects {
+            self.carry_out(effect);
+        }
+        if !todo.changed.is_empty() {
+            let entries = shared.entries();
+            for ip in &todo.changed {
+                let interfaces = entries.get(ip).map(|entry| &entry.interfaces);
+                for port in self.ports.values_mut() {
+                    port.announced(*ip, interfaces);
+                }
             }
         }
-        // Taken first: what changes between the two is seen again at the next look.
-        let changed = wanted.take_changed();
-        let announcements = wanted.announcements();
-        for (ip, before) in changed {
-            let announced = announcements.get(&ip);
-            match (&before, announced) {
-                (None, Some(_)) => {
-                    self.schedule.announce(ip, now);
-                    self.unsent.insert(ip);
-                }
-                (Some(former), Some(interfaces)) if interfaces.reach_beyond(former) => {
-                    self.schedule.restart(ip, now);
-                }
-                (_, None) => {
-                    self.schedule.withdraw(ip);
-                    self.unsent.remove(&ip);
-                }
-                (Some(_), Some(_)) => {}
+        for port in self.ports.values_mut() {
+            if !port.join_groups() {
+                self.again = Some(Instant::now() + AGAIN);
             }
-            for port in self.ports.values_mut() {
-                port.announced(ip, announced);
+        }
+        todo.deadline
+    }
+
+    /// Before anything is said of new addresses, so that the answers are heard.
+    fn set_filters(&mut self) {
+        let filters = Filters::of(&self.context.shared.entries());
+        if filters == self.filters {
+            return;
+        }
+        self.filters = filters;
+        let filters = &self.filters;
+        let before = self.ports.len();
+        self.ports.retain(|_, port| {
+            let set = port.set_filters(filters);
+            if let Err(error) = &set {
+                warn!(interface = port.link.name, %error, "cannot change what an interface is asked for");
             }
+            set.is_ok()
+        });
+        if self.ports.len() < before {
+            self.again = Some(Instant::now() + AGAIN);
+        }
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        let shared = &self.context.shared;
+        match effect {
+            Effect::Announce(ip) => self.say(ip, Out::Announce(ip)),
+            Effect::Probe(ip) => self.say(ip, Out::Probe(ip)),
+            // The entry says it already.
+            Effect::Standing(_) => {}
+            Effect::Conflict { ip, mac, withheld } => {
+                let conflict = Conflict { mac, withheld };
+                if let Some(entry) = shared.entries().get(&ip) {
+                    entry.figures.conflicts.fetch_add(1, Ordering::Relaxed);
+                }
+                shared.set_conflict(ip, Some(conflict));
+                warn!(%ip, %mac, withheld, "another station has an address of ours");
+                self.tell(Layer2Event::Conflict { ip, conflict });
+            }
+            Effect::Resolved(ip) => {
+                shared.set_conflict(ip, None);
+                info!(%ip, "no other station claims the address any more");
+                self.tell(Layer2Event::Resolved { ip });
+            }
+        }
+    }
+
+    fn say(&self, ip: IpAddr, out: Out) {
+        let entries = self.context.shared.entries();
+        let Some(entry) = entries.get(&ip) else {
+            return;
+        };
+        for port in self
+            .ports
+            .values()
+            .filter(|port| entry.interfaces.contain(&port.link.name))
+        {
+            port.say(out, &self.context.metrics);
         }
     }
 
@@ -117,8 +187,9 @@ impl Run {
     /// its carrier back is told there at once.
     fn take_links(&mut self) {
         let links = self.links.borrow_and_update().clone();
-        let context = &self.context;
-        let announcements = context.wanted.announcements();
+        let shared = Arc::clone(&self.context.shared);
+        let own: BTreeSet<MacAddr> = links.values().map(|link| link.mac).collect();
+        shared.set_own(own);
         self.ports.retain(|index, port| {
             let stays = links.get(index).is_some_and(|link| port.fits(link));
             if !stays {
@@ -138,15 +209,16 @@ impl Run {
                 port.link.running = link.running;
                 continue;
             }
-            match Port::open(index, link.clone(), context) {
+            match Port::open(index, link.clone(), &self.filters, &self.context) {
                 Ok(mut port) => {
-                    for (ip, interfaces) in announcements.iter() {
-                        port.announced(*ip, Some(interfaces));
+                    for (ip, entry) in shared.entries().iter() {
+                        port.announced(*ip, Some(&entry.interfaces));
                     }
                     info!(
                         interface = link.name,
                         arp = link.arp,
                         ndp = link.link_local.is_some(),
+                        receives_all = link.filters_frames,
                         "answering on an interface"
                     );
                     woken.push(link.name.clone());
@@ -158,8 +230,24 @@ impl Run {
                 }
             }
         }
-        drop(announcements);
+        self.tell_usable();
         self.announce_on(&woken);
+    }
+
+    fn tell_usable(&self) {
+        let mut usable: Vec<Interface> = self
+            .ports
+            .values()
+            .map(|port| Interface::of(&port.link))
+            .collect();
+        usable.sort();
+        self.usable.send_if_modified(|known| {
+            let changed = **known != usable;
+            if changed {
+                *known = Arc::new(usable);
+            }
+            changed
+        });
     }
 
     fn close(&mut self, index: u32) {
@@ -167,51 +255,31 @@ impl Run {
         self.again = Some(Instant::now() + AGAIN);
     }
 
-    fn announce_on(&mut self, names: &[String]) {
-        let now = Instant::now();
-        for (ip, interfaces) in self.context.wanted.announcements().iter() {
-            if names.iter().any(|name| interfaces.contain(name)) {
-                self.schedule.restart(*ip, now);
-            }
+    fn announce_on(&self, names: &[String]) {
+        if names.is_empty() {
+            return;
         }
+        let shared = &self.context.shared;
+        let concerned: Vec<IpAddr> = shared
+            .entries()
+            .iter()
+            .filter(|(_, entry)| names.iter().any(|name| entry.interfaces.contain(name)))
+            .map(|(ip, _)| *ip)
+            .collect();
+        shared.update(|ownership, now| {
+            for ip in concerned {
+                ownership.announce_again(ip, now);
+            }
+        });
     }
+}
 
-    fn join_groups(&mut self) {
-        for port in self.ports.values_mut() {
-            if !port.join_groups() {
-                self.again = Some(Instant::now() + AGAIN);
-            }
-        }
-    }
-
-    async fn send_due(&mut self) {
-        let due = self.schedule.due(Instant::now());
-        for (count, ip) in due.into_iter().enumerate() {
-            if count % AT_A_TIME == AT_A_TIME - 1 {
-                tokio::task::yield_now().await;
-            }
-            // Looked up anew each time: it may have been withdrawn while others were sent.
-            let interfaces = self.context.wanted.announcements().get(&ip).cloned();
-            let Some(interfaces) = interfaces else {
-                continue;
-            };
-            let mut sent = 0;
-            for port in self
-                .ports
-                .values()
-                .filter(|port| interfaces.contain(&port.link.name))
-            {
-                sent += port.send_gratuitous(ip, &self.context.metrics).await;
-            }
-            if sent > 0 && self.unsent.remove(&ip) {
-                let event = Layer2Event::FirstGratuitousSent {
-                    ip,
-                    at: Instant::now(),
-                };
-                if self.events.try_send(event).is_err() {
-                    tracing::debug!(%ip, "nobody listens to layer 2 events");
-                }
-            }
+impl Interface {
+    fn of(link: &Link) -> Self {
+        Self {
+            name: link.name.clone(),
+            arp: link.arp,
+            ndp: link.link_local.is_some(),
         }
     }
 }

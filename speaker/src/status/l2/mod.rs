@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::project::NodeSets;
 use crate::status::Reporter;
 use keep::Keeper;
-use object::{Wanted, id_of};
+use object::{Conflict, Wanted, id_of};
 
 /// Tells which Services are announced. Cheap to clone; telling never waits, and the newest counts.
 ///
@@ -58,22 +58,44 @@ impl L2Statuses {
 
     /// This node announces a Service by layer 2 on these interfaces (none is all), or not at all.
     pub fn set(&self, service: &ObjectKey, interfaces: Option<Vec<String>>) {
+        let id = id_of(service);
+        let mut told = self.0.told();
+        let known = told.wanted.get(&id);
         let wanted = interfaces.map(|interfaces| {
             let interfaces: BTreeSet<Box<str>> = interfaces.into_iter().map(Box::from).collect();
             Wanted {
                 service: service.clone(),
                 interfaces: self.0.sets.share(interfaces.into_iter().collect()),
+                conflict: known.and_then(|known| known.conflict.clone()),
             }
         });
-        let id = id_of(service);
-        let mut told = self.0.told();
-        if told.wanted.get(&id) == wanted.as_ref() {
+        if known == wanted.as_ref() {
             return;
         }
         match wanted {
             Some(wanted) => told.wanted.insert(id, wanted),
             None => told.wanted.remove(&id),
         };
+        told.changed.insert(id);
+        drop(told);
+        self.0.notify.notify_one();
+    }
+
+    /// Another host has an address of a Service that this node announces, or none has (any more): the reason and message of
+    /// the condition.
+    pub fn set_conflict(&self, service: &ObjectKey, conflict: Option<(&str, &str)>) {
+        let conflict = conflict.map(|(reason, message)| {
+            Box::new(Conflict {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            })
+        });
+        let id = id_of(service);
+        let mut told = self.0.told();
+        match told.wanted.get_mut(&id) {
+            Some(wanted) if wanted.conflict != conflict => wanted.conflict = conflict,
+            _ => return,
+        }
         told.changed.insert(id);
         drop(told);
         self.0.notify.notify_one();

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferrolb_api::ObjectKey;
+use ferrolb_api::conditions::{ADDRESS_IN_USE, status};
 use ferrolb_api::labels::{NODE, SERVICE_NAME, SERVICE_NAMESPACE};
 use ferrolb_api::v1beta1::{ServiceL2Status, ServiceL2StatusSpec};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -25,6 +28,15 @@ pub(super) type Interfaces = Arc<[Box<str>]>;
 pub(super) struct Wanted {
     pub(super) service: ObjectKey,
     pub(super) interfaces: Interfaces,
+    /// Rare, so it lies elsewhere.
+    pub(super) conflict: Option<Box<Conflict>>,
+}
+
+/// That another host has an address of the Service: reason and message of the condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Conflict {
+    pub(super) reason: String,
+    pub(super) message: String,
 }
 
 /// What is there, of an object that is labelled with this node.
@@ -34,6 +46,7 @@ pub(super) struct Seen {
     /// Whether labels and owner are what they should be.
     pub(super) owned: bool,
     pub(super) says: Says,
+    pub(super) conflict: Option<Box<Conflict>>,
 }
 
 /// What a status says.
@@ -69,7 +82,11 @@ pub(super) fn step(wanted: Option<&Wanted>, seen: Option<&Seen>, complete: bool)
         (Some(wanted), Some(seen)) => match &seen.says {
             Says::Another => Some(Step::Remove(seen.uid.clone())),
             _ if !seen.owned => Some(Step::Own),
-            Says::On(interfaces) if *interfaces == wanted.interfaces => None,
+            Says::On(interfaces)
+                if *interfaces == wanted.interfaces && seen.conflict == wanted.conflict =>
+            {
+                None
+            }
             Says::On(_) | Says::Nothing => Some(Step::Show),
         },
     }
@@ -105,15 +122,11 @@ pub(super) fn project(object: &ServiceL2Status, reporter: &Reporter, sets: &Node
         id == Some(id_of(&service))
     };
     let label = |key: &str| object.labels().get(key).map(String::as_str);
-    let status = object.status.clone().unwrap_or_default();
-    let says = match (
-        &status.node,
-        &status.service_namespace,
-        &status.service_name,
-    ) {
+    let told = object.status.clone().unwrap_or_default();
+    let says = match (&told.node, &told.service_namespace, &told.service_name) {
         (Some(node), Some(namespace), Some(name)) => {
             if *node == reporter.node && is_of_name(Some(namespace), Some(name)) {
-                let names = status.interfaces.iter();
+                let names = told.interfaces.iter();
                 let names = names.map(|interface| interface.name.as_str().into());
                 Says::On(sets.share(names.collect()))
             } else {
@@ -124,7 +137,18 @@ pub(super) fn project(object: &ServiceL2Status, reporter: &Reporter, sets: &Node
         (node, ..) if node.as_ref().is_some_and(|node| *node != reporter.node) => Says::Another,
         _ => Says::Nothing,
     };
+    let conflict = told
+        .conditions
+        .into_iter()
+        .find(|condition| condition.type_ == ADDRESS_IN_USE && condition.status == status::TRUE)
+        .map(|condition| {
+            Box::new(Conflict {
+                reason: condition.reason,
+                message: condition.message,
+            })
+        });
     Seen {
+        conflict,
         uid: object.uid().unwrap_or_default().into(),
         owned: reporter.owns(object.metadata.owner_references.as_deref())
             && label(NODE) == Some(&reporter.node_label())
@@ -150,8 +174,18 @@ pub(super) fn ownership(service: &ObjectKey, reporter: &Reporter) -> Value {
     json!({"metadata": metadata})
 }
 
-/// The merge patch that says it.
-pub(super) fn status(wanted: &Wanted, reporter: &Reporter) -> Value {
+/// The merge patch that says it. A condition that is written is a new one, `now`.
+pub(super) fn status(wanted: &Wanted, reporter: &Reporter, now: Timestamp) -> Value {
+    let conditions = wanted.conflict.as_ref().map(|conflict| {
+        json!([Condition {
+            type_: ADDRESS_IN_USE.to_owned(),
+            status: status::TRUE.to_owned(),
+            reason: conflict.reason.clone(),
+            message: conflict.message.clone(),
+            observed_generation: None,
+            last_transition_time: Time(now),
+        }])
+    });
     let interfaces: Vec<Value> = wanted
         .interfaces
         .iter()
@@ -162,6 +196,7 @@ pub(super) fn status(wanted: &Wanted, reporter: &Reporter) -> Value {
         "serviceName": wanted.service.name(),
         "serviceNamespace": wanted.service.namespace(),
         "interfaces": if interfaces.is_empty() { Value::Null } else { Value::Array(interfaces) },
+        "conditions": conditions,
     }})
 }
 
@@ -195,6 +230,7 @@ mod tests {
         Wanted {
             service: ObjectKey::new("shop", "web"),
             interfaces: interfaces.iter().map(|name| (*name).into()).collect(),
+            conflict: None,
         }
     }
 
@@ -204,7 +240,8 @@ mod tests {
         let mut object = json!(object(&key, &wanted.service, &reporter));
         object["metadata"]["namespace"] = json!("metallb-system");
         object["metadata"]["uid"] = json!("u");
-        json_patch::merge(&mut object, &status(wanted, &reporter));
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        json_patch::merge(&mut object, &super::status(wanted, &reporter, now));
         object
     }
 
@@ -307,6 +344,33 @@ mod tests {
         ] {
             assert_eq!(after(change.clone()), expected, "{change}");
         }
+    }
+
+    #[test]
+    fn a_conflict_is_a_condition_that_goes_with_it() {
+        let quiet = wanted(&["eth0"]);
+        let told = Wanted {
+            conflict: Some(Box::new(Conflict {
+                reason: "Withheld".to_owned(),
+                message: "10.0.0.1 is also claimed".to_owned(),
+            })),
+            ..quiet.clone()
+        };
+        let object = written(&told);
+        assert_eq!(
+            object["status"]["conditions"],
+            json!([{
+                "type": "AddressConflict", "status": "True", "reason": "Withheld", "message": "10.0.0.1 is also claimed",
+                "lastTransitionTime": "2023-11-14T22:13:20Z",
+            }])
+        );
+        let seen = seen(object);
+        assert_eq!(step(Some(&told), Some(&seen), true), None);
+        assert_eq!(step(Some(&quiet), Some(&seen), true), Some(Step::Show));
+        let mut resolved = written(&told);
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        json_patch::merge(&mut resolved, &super::status(&quiet, &reporter(), now));
+        assert_eq!(step(Some(&quiet), Some(&self::seen(resolved)), true), None);
     }
 
     #[test]
