@@ -15,6 +15,12 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const EXHAUSTED: &str = "Exhausted";
 /// Of a pool: another pool has addresses in common with it.
 pub const OVERLAPPING: &str = "Overlapping";
+/// Of an L2Advertisement that names interfaces: each name and pattern is one of an interface that is there. Absent where it
+/// names none.
+pub const INTERFACES_FOUND: &str = "InterfacesFound";
+/// Of a speaker's ConfigurationState, beside MetalLB's: some interface of the node can be announced on. The message names them
+/// (see [`usable_interfaces`](crate::usable_interfaces)).
+pub const INTERFACES: &str = "ferrolb.io/Interfaces";
 /// On a Service, `False`: it does not have all the addresses that it asks for. Absent where it has.
 pub const ADDRESSES_ALLOCATED: &str = "ferrolb.io/AddressesAllocated";
 /// On a Service, `True`: it lost an address that the status of an older Service named too.
@@ -67,6 +73,16 @@ pub mod reason {
     pub const NOT_IN_FORCE: &str = "NotInForce";
     /// With `Overlapping=True`: the message names the entries and the other pools.
     pub const OVERLAPS: &str = "Overlaps";
+    /// With `InterfacesFound=True`: each name and pattern is one of an interface that is there.
+    pub const INTERFACES_FOUND: &str = "InterfacesFound";
+    /// With `InterfacesFound=False`: the message says what is not found, where, and what is there.
+    pub const INTERFACE_NOT_FOUND: &str = "InterfaceNotFound";
+    /// With `InterfacesFound=Unknown`: no speaker of a node that is selected has said which interfaces there are.
+    pub const NOT_REPORTED: &str = "NotReported";
+    /// With `ferrolb.io/Interfaces=True`: addresses can be announced on the interfaces that the message names.
+    pub const USABLE: &str = "Usable";
+    /// With `ferrolb.io/Interfaces=False`: the node has no interface that addresses can be announced on.
+    pub const NONE_USABLE: &str = "NoneUsable";
     /// With `Overlapping=False`: no other pool has addresses in common with this one.
     pub const NO_OVERLAP: &str = "NoOverlap";
 }

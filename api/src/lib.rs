@@ -23,15 +23,18 @@ pub mod conditions;
 pub mod conversion;
 pub mod duration;
 mod field;
+mod fitting;
 mod in_force;
 pub mod labels;
 mod object_key;
 mod schema;
+pub mod usable_interfaces;
 pub mod v1beta1;
 pub mod v1beta2;
 
 pub use duration::GoDuration;
 pub use field::given;
+pub use fitting::{node_label, speaker_state};
 pub use in_force::{InForce, StaysInForce, fingerprint, form_of, in_form, keep_what_is_in_force};
 pub use object_key::ObjectKey;
 

@@ -2,17 +2,22 @@
 
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::InForce;
-use ferrolb_api::conditions::{ACCEPTED, EXHAUSTED, OVERLAPPING, RESOLVED_REFS, reason, status};
+use ferrolb_api::conditions::{
+    ACCEPTED, EXHAUSTED, INTERFACES_FOUND, OVERLAPPING, RESOLVED_REFS, reason, status,
+};
 use ferrolb_api::v1beta1::{HeldAddresses, IPAddressPoolStatus};
 use ferrolb_rules::{Family, Overlaps, Pool, Refusal, Unresolved};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+use crate::interfaces::Found;
+
 /// What a condition says, but for when and of which generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     type_: &'static str,
-    status: &'static str,
+    /// None where the question does not arise: the condition goes then.
+    status: Option<&'static str>,
     reason: &'static str,
     message: String,
 }
@@ -26,9 +31,23 @@ impl Answer {
     ) -> Self {
         Answer {
             type_,
-            status: if holds { status::TRUE } else { status::FALSE },
+            status: Some(if holds { status::TRUE } else { status::FALSE }),
             reason,
             message: message.into(),
+        }
+    }
+
+    fn unknown(type_: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Answer {
+            status: Some(status::UNKNOWN),
+            ..Answer::new(type_, false, reason, message)
+        }
+    }
+
+    fn absent(type_: &'static str) -> Self {
+        Answer {
+            status: None,
+            ..Answer::new(type_, false, "", "")
         }
     }
 }
@@ -45,16 +64,20 @@ pub fn with(
 ) -> Vec<Condition> {
     let mut conditions = existing.to_vec();
     for answer in answers {
+        let Some(status) = answer.status else {
+            conditions.retain(|condition| condition.type_ != answer.type_);
+            continue;
+        };
         let before = conditions
             .iter_mut()
             .find(|condition| condition.type_ == answer.type_);
         let since = before
             .as_ref()
-            .filter(|before| before.status == answer.status)
+            .filter(|before| before.status == status)
             .map_or(now, |before| &before.last_transition_time);
         let condition = Condition {
             type_: answer.type_.to_owned(),
-            status: answer.status.to_owned(),
+            status: status.to_owned(),
             reason: answer.reason.to_owned(),
             message: answer.message,
             observed_generation: generation,
@@ -173,6 +196,31 @@ pub fn overlapping(overlaps: Option<&Overlaps>) -> Answer {
         sentences.push("and more overlaps of this kind".to_owned());
     }
     Answer::new(OVERLAPPING, true, reason::OVERLAPS, sentences.join("\n"))
+}
+
+/// Whether the interfaces that an advertisement names are there; `None` if it names none.
+#[must_use]
+pub fn interfaces_found(found: Option<&Found>) -> Answer {
+    match found {
+        None => Answer::absent(INTERFACES_FOUND),
+        Some(Found::All) => Answer::new(
+            INTERFACES_FOUND,
+            true,
+            reason::INTERFACES_FOUND,
+            "Each entry of spec.interfaces is found, and each node that is selected has one of them.",
+        ),
+        Some(Found::NotAll(message)) => Answer::new(
+            INTERFACES_FOUND,
+            false,
+            reason::INTERFACE_NOT_FOUND,
+            clipped(message),
+        ),
+        Some(Found::Unknown) => Answer::unknown(
+            INTERFACES_FOUND,
+            reason::NOT_REPORTED,
+            "No node that is selected has said which interfaces it has; see that its speaker runs, and spec.nodeSelectors.",
+        ),
+    }
 }
 
 /// `a, b or c`.
@@ -346,6 +394,29 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_goes_when_its_question_does_not_arise_any_more() {
+        let both = with(
+            &[],
+            Some(1),
+            [accepted(&[], None), interfaces_found(Some(&Found::All))],
+            &at(1),
+        );
+        assert_eq!(both.len(), 2);
+        let unknown = with(
+            &both,
+            Some(1),
+            [interfaces_found(Some(&Found::Unknown))],
+            &at(2),
+        );
+        assert_eq!(
+            (unknown[1].status.as_str(), unknown[1].reason.as_str()),
+            ("Unknown", "NotReported")
+        );
+        let one = with(&both, Some(2), [interfaces_found(None)], &at(3));
+        assert_eq!(one, both[..1]);
+    }
+
+    #[test]
     fn conditions_of_others_stay() {
         let mut other = accepted_at(&[], Some(1), &[], None, &at(1));
         other[0].type_ = "Programmed".to_owned();
@@ -367,7 +438,7 @@ mod tests {
         };
         let said = |pool: &Pool, v4, v6| {
             let answer = exhausted(Some((pool, counters(v4, v6))));
-            (answer.status, answer.reason, answer.message)
+            (answer.status.unwrap(), answer.reason, answer.message)
         };
         let left = (
             "False",
@@ -395,7 +466,7 @@ mod tests {
              or wait for those in status.heldAddresses."
         );
         let none = exhausted(None);
-        assert_eq!((none.status, none.reason), ("False", "NotInForce"));
+        assert_eq!((none.status, none.reason), (Some("False"), "NotInForce"));
     }
 
     #[test]
@@ -412,7 +483,7 @@ mod tests {
             more: true,
         };
         let answer = overlapping(Some(&overlaps));
-        assert_eq!((answer.status, answer.reason), ("True", "Overlaps"));
+        assert_eq!((answer.status, answer.reason), (Some("True"), "Overlaps"));
         let lines: Vec<&str> = answer.message.lines().collect();
         assert_eq!(
             lines[0],

@@ -21,6 +21,7 @@ use crate::conditions::{
     Answer, IN_FORCE, accepted, exhausted, in_force, overlapping, pool_patch, pool_status,
     resolved_refs, with,
 };
+use crate::interfaces::Interfaces;
 use crate::unreadable::Unreadable;
 
 /// A status that shall be written: kind, object, version and merge patch.
@@ -45,6 +46,8 @@ pub struct Findings<'a> {
     pub unreadable: &'a Unreadable,
     /// The Secrets of our namespace; nothing while they are not listed.
     pub secrets: Option<&'a Usable<'a>>,
+    /// What is known of the nodes' interfaces; nothing while nodes or reports are not listed.
+    pub interfaces: Option<&'a Interfaces>,
     /// When.
     pub now: &'a Time,
 }
@@ -64,6 +67,7 @@ pub fn outdated(
         recorded: _,
         unreadable,
         secrets,
+        interfaces,
         now,
     } = findings;
     let mut by_object: BTreeMap<(&str, &str), Vec<&Refusal>> = BTreeMap::new();
@@ -137,10 +141,19 @@ pub fn outdated(
             ));
         };
     }
-    kind!(l2_advertisements, "L2Advertisement", |object| vec![
-        acceptance("L2Advertisement", &object.name_any(), None),
-        resolved_refs(&references.of_l2_advertisement(object)),
-    ]);
+    kind!(l2_advertisements, "L2Advertisement", |object| {
+        let name = object.name_any();
+        let refused = by_object.contains_key(&("L2Advertisement", name.as_str()));
+        let mut answers = vec![
+            acceptance("L2Advertisement", &name, None),
+            resolved_refs(&references.of_l2_advertisement(object)),
+        ];
+        // One that breaks a rule is in force as it was, if at all; what is said is about what is written.
+        let checked = last_good.configuration().l2_advertisement(&name);
+        let checked = checked.filter(|_| !refused);
+        answers.extend(interfaces.and_then(|known| known.answer(object, checked)));
+        answers
+    });
     kind!(bgp_advertisements, "BGPAdvertisement", |object| vec![
         acceptance("BGPAdvertisement", &object.name_any(), None),
         resolved_refs(&references.of_bgp_advertisement(object)),

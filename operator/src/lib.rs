@@ -19,6 +19,7 @@ pub mod decide;
 pub mod effects;
 pub mod flags;
 pub mod holds;
+pub mod interfaces;
 pub mod membership_secret;
 pub mod metrics;
 pub mod project;

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::ObjectKey;
+use ferrolb_api::labels::{COMPONENT_TYPE, SPEAKER};
+use ferrolb_api::v1beta1::ConfigurationState;
 use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
-    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
+    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch, watch_guarded,
 };
-use ferrolb_rules::{AllObjects, BASIC_AUTH, LastGood, Pool, Refusal, password_of};
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use ferrolb_rules::{AllObjects, BASIC_AUTH, Labels, LastGood, Pool, Refusal, password_of};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
+use kube::core::DeserializeGuard;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,6 +28,7 @@ use crate::carry_out::{Again, CarryOut};
 use crate::configuration::{self, Findings, Written};
 use crate::decide::{Decider, Seen};
 use crate::holds;
+use crate::interfaces::{Interfaces, Reported, reported};
 use crate::metrics::Metrics;
 use crate::project::{Observed, observe, observe_namespace};
 use crate::unreadable::Unreadable;
@@ -44,6 +48,10 @@ pub struct Stores {
     pub configuration: ConfigurationStores,
     /// What the Secrets of our namespace are good for as passwords of peers. Nothing of what they hold is kept.
     pub secrets: Store<Result<(), String>>,
+    /// The labels of nodes.
+    pub nodes: Store<Labels>,
+    /// What speakers say of the interfaces of their nodes.
+    pub reports: Store<Reported>,
     /// Our namespace.
     namespace: Arc<str>,
 }
@@ -74,12 +82,25 @@ impl Stores {
                 WatchConfig::most_recent().fields(format!("type={BASIC_AUTH}")),
                 |secret: &Secret| Some(password_of(secret).map(drop)),
             ),
+            nodes: watch(
+                Api::<Node>::all(client.clone()),
+                WatchConfig::most_recent(),
+                |node: &Node| {
+                    let labels = node.metadata.labels.as_ref();
+                    Some(labels.map(Labels::from).unwrap_or_default())
+                },
+            ),
+            reports: watch_guarded(
+                Api::<DeserializeGuard<ConfigurationState>>::namespaced(client.clone(), namespace),
+                WatchConfig::most_recent().labels(format!("{COMPONENT_TYPE}={SPEAKER}")),
+                reported,
+            ),
             namespace: namespace.into(),
         }
     }
 
-    /// Whether every store is complete, but for the Secrets: all that depends on them is a condition, and no Service shall wait
-    /// for it.
+    /// Whether every store is complete, but for Secrets, nodes and reports: all that depends on them is a condition, and no Service
+    /// shall wait for it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.services.is_ready() && self.namespaces.is_ready() && self.configuration.is_ready()
@@ -118,6 +139,7 @@ pub struct Run {
     retry: KeyedBackoff<ObjectKey>,
     retry_at: BTreeSet<(Instant, ObjectKey)>,
     unreadable: Unreadable,
+    interfaces: Interfaces,
 }
 
 struct Feeds {
@@ -126,6 +148,8 @@ struct Feeds {
     namespaces: ChangeFeed,
     configuration: ConfigurationFeed,
     secrets: ChangeFeed,
+    nodes: ChangeFeed,
+    reports: ChangeFeed,
 }
 
 impl Run {
@@ -157,6 +181,7 @@ impl Run {
             retry: KeyedBackoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             retry_at: BTreeSet::new(),
             unreadable: Unreadable::default(),
+            interfaces: Interfaces::default(),
         }
     }
 
@@ -178,6 +203,8 @@ impl Run {
             namespaces: self.stores.namespaces.subscribe_with(notify.clone()),
             configuration: self.stores.configuration.subscribe_with(&notify),
             secrets: self.stores.secrets.subscribe_with(notify.clone()),
+            nodes: self.stores.nodes.subscribe_with(notify.clone()),
+            reports: self.stores.reports.subscribe_with(notify.clone()),
             notify,
         };
         // The first take of each feed says "all"; configuration and namespaces come first, claims before decisions.
@@ -190,7 +217,9 @@ impl Run {
         let mut status_due: Option<Instant> = Some(Instant::now());
         let mut last_status = Instant::now();
         loop {
-            if self.look(&feeds) && status_due.is_none() {
+            let look_again = self.interfaces.look_again_at();
+            let again = look_again.is_some_and(|at| at <= Instant::now());
+            if (self.look(&feeds) || again) && status_due.is_none() {
                 status_due = Some((last_status + STATUS_EVERY).max(Instant::now()));
             }
             if status_due.is_some_and(|due| due <= Instant::now()) && self.status_write.is_empty() {
@@ -215,6 +244,7 @@ impl Run {
                     }
                 }
                 () = until(retry) => {}
+                () = until(look_again), if status_due.is_none() => {}
                 () = until(wake) => {}
                 () = until(due) => {}
             }
@@ -250,7 +280,10 @@ impl Run {
     fn look(&mut self, feeds: &Feeds) -> bool {
         let mut changes = feeds.services.take();
         let configured = feeds.configuration.take();
-        let statuses = configured | !feeds.secrets.take().is_empty();
+        let statuses = [&feeds.secrets, &feeds.nodes, &feeds.reports]
+            .map(ChangeFeed::take)
+            .iter()
+            .fold(configured, |some, changes| some | !changes.is_empty());
         let everything = Changes {
             all: true,
             keys: BTreeSet::new(),
@@ -375,6 +408,20 @@ impl Run {
             let stored = secrets.get(&ObjectKey::new(&self.stores.namespace, name))?;
             Some(stored.value().as_ref().clone())
         };
+        let interfaces_known = self.stores.nodes.is_ready() && self.stores.reports.is_ready();
+        if interfaces_known {
+            let (nodes, reports) = (self.stores.nodes.snapshot(), &self.stores.reports);
+            self.interfaces.update(
+                nodes
+                    .iter()
+                    .map(|(key, labels)| (key.name(), Arc::clone(labels.value()))),
+                |name| {
+                    let stored = reports.get(&ObjectKey::new(&self.stores.namespace, name))?;
+                    Some(Arc::clone(stored.value()))
+                },
+                Instant::now(),
+            );
+        }
         let mut writes = configuration::outdated(
             &Findings {
                 stores: &self.stores.configuration,
@@ -384,6 +431,7 @@ impl Run {
                 recorded: &self.recorded,
                 unreadable: &self.unreadable,
                 secrets: secrets.is_ready().then_some(&usable),
+                interfaces: interfaces_known.then_some(&self.interfaces),
                 now: &now,
             },
             counters,

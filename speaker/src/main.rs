@@ -15,8 +15,9 @@ use ferrolb_speaker::inputs::{Scope, Stores};
 use ferrolb_speaker::layer2::{Layer2, load_excluded};
 use ferrolb_speaker::members::{Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
+use ferrolb_speaker::reports::Channels;
 use ferrolb_speaker::run::{Identity, Membership, Protocols, Run};
-use ferrolb_speaker::status::{L2Statuses, Reporter};
+use ferrolb_speaker::status::{ConfigurationReport, L2Statuses, Reporter};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -87,8 +88,11 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         node: flags.node_name.clone(),
         pod: flags.pod(),
     };
-    let statuses = L2Statuses::start(&client, reporter, shutdown.clone());
-    let events = EventPublisher::start(client, "metallb-speaker", flags.node_name.clone());
+    let channels = Channels {
+        statuses: L2Statuses::start(&client, reporter.clone(), shutdown.clone()),
+        configuration: ConfigurationReport::start(&client, reporter, shutdown.clone()),
+        events: EventPublisher::start(client, "metallb-speaker", flags.node_name.clone()),
+    };
     let identity = Identity {
         node: flags.node_name,
         namespace,
@@ -106,8 +110,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         identity,
         stores,
         protocols,
-        events,
-        statuses,
+        channels,
         decider,
         figures,
         telemetry.exports(),

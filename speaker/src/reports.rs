@@ -1,28 +1,39 @@
 //! What people are told of announcements: events on Services, ServiceL2Status objects, and lines in the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
 use ferrolb_announcement::Interfaces;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::conditions::reason;
-use ferrolb_cluster::{EventPublisher, EventType, Happening, Store, Subject};
+use ferrolb_api::usable_interfaces::UsableInterface;
+use ferrolb_cluster::{Broken, EventPublisher, EventType, Happening, Store, Subject};
+use ferrolb_rules::Refusal;
 use k8s_openapi::api::core::v1::Service;
 use tracing::info;
 
 use crate::decide::{Announced, Announcements, Change};
 use crate::layer2::{Conflict, Interface};
 use crate::project::Observed;
-use crate::status::L2Statuses;
+use crate::status::{ConfigurationReport, L2Statuses};
+
+/// Where it is told.
+pub struct Channels {
+    /// Events on Services.
+    pub events: EventPublisher,
+    /// Which Services are announced by layer 2.
+    pub statuses: L2Statuses,
+    /// Whether the configuration is of use, and which interfaces there are.
+    pub configuration: ConfigurationReport,
+}
 
 /// Tells, and remembers what was told.
 pub struct Reports {
     node: String,
     services: Store<Observed>,
     announcements: Announcements,
-    events: EventPublisher,
-    statuses: L2Statuses,
+    channels: Channels,
     /// Services for which no interface is there that their advertisements name.
     without_interface: BTreeSet<ObjectKey>,
 }
@@ -34,15 +45,13 @@ impl Reports {
         node: &str,
         services: Store<Observed>,
         announcements: Announcements,
-        events: EventPublisher,
-        statuses: L2Statuses,
+        channels: Channels,
     ) -> Self {
         Reports {
             node: node.to_owned(),
             services,
             announcements,
-            events,
-            statuses,
+            channels,
             without_interface: BTreeSet::new(),
         }
     }
@@ -103,12 +112,12 @@ impl Reports {
             announced.and_then(|announced| Some((announced, announced.layer2.as_ref().ok()?)));
         let Some((announced, layer2)) = layer2 else {
             self.without_interface.remove(key);
-            self.statuses.set(key, None);
+            self.channels.statuses.set(key, None);
             return;
         };
         let Interfaces::Only(names) = &layer2.interfaces else {
             self.without_interface.remove(key);
-            self.statuses.set(key, Some(Vec::new()));
+            self.channels.statuses.set(key, Some(Vec::new()));
             return;
         };
         let here: Vec<String> = usable
@@ -118,10 +127,10 @@ impl Reports {
             .collect();
         if !here.is_empty() {
             self.without_interface.remove(key);
-            self.statuses.set(key, Some(here));
+            self.channels.statuses.set(key, Some(here));
             return;
         }
-        self.statuses.set(key, None);
+        self.channels.statuses.set(key, None);
         if !self.without_interface.insert(key.clone()) {
             return;
         }
@@ -135,9 +144,36 @@ impl Reports {
         }
     }
 
+    /// These are the interfaces that addresses can be announced on.
+    pub fn usable(&self, usable: &[Interface]) {
+        let usable: Vec<UsableInterface> = usable
+            .iter()
+            .map(|interface| UsableInterface {
+                name: interface.name.clone(),
+                arp: interface.arp,
+                ndp: interface.ndp,
+            })
+            .collect();
+        self.channels.configuration.set_interfaces(&usable);
+    }
+
+    /// This is wrong with what people configured.
+    pub fn configuration(
+        &self,
+        refusals: &[Refusal],
+        unreadable: &BTreeMap<(&'static str, ObjectKey), Broken>,
+    ) {
+        let unreadable = unreadable.iter().map(|((kind, key), broken)| {
+            let reason = format!("cannot be read: {}", broken.error);
+            Refusal::new(kind, key.name(), "spec", reason)
+        });
+        let all: Vec<Refusal> = refusals.iter().cloned().chain(unreadable).collect();
+        self.channels.configuration.set_configuration(&all);
+    }
+
     /// It has been told of every Service what is announced.
     pub fn complete(&self) {
-        self.statuses.complete();
+        self.channels.statuses.complete();
     }
 
     /// Another station has an address of ours.
@@ -174,7 +210,7 @@ impl Reports {
     pub fn resolved(&self, ip: IpAddr) {
         let message = format!("no other host claims address {ip} any more");
         for service in self.services_with(ip) {
-            self.statuses.set_conflict(&service, None);
+            self.channels.statuses.set_conflict(&service, None);
             self.publish(
                 &service,
                 EventType::Normal,
@@ -200,7 +236,7 @@ impl Reports {
 
     fn publish(&self, service: &ObjectKey, event_type: EventType, reason: &str, message: String) {
         if let Some(observed) = self.services.get(service) {
-            self.events.publish(Happening {
+            self.channels.events.publish(Happening {
                 subject: Subject::of::<Service>(service, observed.uid.to_string()),
                 event_type,
                 reason: reason.to_owned(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ferrolb_announcement::{Layer2Round, Node, Ranks, View};
 use ferrolb_api::ObjectKey;
-use ferrolb_cluster::EventPublisher;
 use ferrolb_neighbor::Before;
 use ferrolb_rules::{Configuration, LastGood, Refusal};
 use tokio::sync::{mpsc, watch};
@@ -21,8 +20,7 @@ use crate::layer2::{Interface, Layer2, Layer2Event};
 use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::peers;
-use crate::reports::Reports;
-use crate::status::L2Statuses;
+use crate::reports::{Channels, Reports};
 use crate::traces::Traces;
 
 /// Changes are taken in at once after a rest, and at most this often under load: waking up has a price, and what comes in
@@ -127,8 +125,7 @@ impl Run {
         identity: Identity,
         stores: Stores,
         protocols: Protocols,
-        events: EventPublisher,
-        statuses: L2Statuses,
+        channels: Channels,
         decider: Decider,
         metrics: Metrics,
         traced: bool,
@@ -144,8 +141,7 @@ impl Run {
                 &identity.node,
                 stores.services.clone(),
                 decider.announcements(),
-                events,
-                statuses,
+                channels,
             ),
             ranks: Ranks::default(),
             interfaces: protocols.layer2.interfaces(),
@@ -213,6 +209,7 @@ impl Run {
                 Some(event) = self.protocols.bgp_events.recv() => self.traces.routes_sent(&event),
                 Ok(()) = self.interfaces.changed() => {
                     let usable = Arc::clone(&self.interfaces.borrow_and_update());
+                    self.reports.usable(&usable);
                     self.reports.interfaces(None, &usable);
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -307,6 +304,8 @@ impl Run {
         self.reports.interfaces(Some(&concerned), &usable);
         if self.settled && !self.began {
             self.reports.complete();
+            // A node without any has nothing that changes.
+            self.reports.usable(&usable);
         }
         self.began = self.settled;
         dirty.configuration || members.is_some() || !services.is_empty()
@@ -379,6 +378,8 @@ impl Run {
             warn!(%refusal, "an object is set aside");
         }
         self.metrics.configured(!refusals.is_empty());
+        let unreadable = self.stores.configuration.broken();
+        self.reports.configuration(&refusals, &unreadable);
         self.refusals = refusals;
         let nodes = self.stores.nodes.snapshot();
         let nodes = nodes

@@ -69,6 +69,14 @@ impl Configuration {
         })
     }
 
+    /// The layer 2 advertisement of this name.
+    #[must_use]
+    pub fn l2_advertisement(&self, name: &str) -> Option<&L2Advertisement> {
+        let all = &self.l2_advertisements;
+        let found = all.binary_search_by(|other| other.name.as_str().cmp(name));
+        found.ok().and_then(|at| all.get(at))
+    }
+
     /// The layer 2 advertisements that cover a pool.
     pub fn l2_advertisements_of<'a>(
         &'a self,

@@ -57,6 +57,14 @@ impl InterfaceNames {
         InterfaceNames(Arc::new(read))
     }
 
+    /// Reads entries of an object that may break a rule. Beside the names it returns those that cannot be used.
+    #[must_use]
+    pub fn of_entries(entries: &[String]) -> (Self, Vec<&str>) {
+        let mut unusable = Vec::new();
+        let names = Self::parse(entries, |index, _| unusable.extend(entries.get(index)));
+        (names, unusable.into_iter().map(String::as_str).collect())
+    }
+
     /// Whether none is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -89,7 +97,10 @@ impl InterfaceNames {
     }
 
     /// The entries that none of `there` is named by, as they are written: names, then patterns.
-    pub fn not_among<'a>(&'a self, there: &'a BTreeSet<String>) -> impl Iterator<Item = &'a str> {
+    pub fn not_among<'a, 'b>(
+        &'a self,
+        there: &'b BTreeSet<String>,
+    ) -> impl Iterator<Item = &'a str> + use<'a, 'b> {
         let names = self.0.names.iter().map(String::as_str);
         let names = names.filter(|name| !there.contains(*name));
         let patterns = self.0.patterns.iter();
@@ -253,6 +264,14 @@ mod tests {
                 "{entry}"
             );
         }
+    }
+
+    #[test]
+    fn what_can_be_used_is_read_beside_what_cannot() {
+        let entries = ["eth0", "/eth(/", "/br.*/"].map(str::to_owned);
+        let (names, unusable) = InterfaceNames::of_entries(&entries);
+        assert_eq!(names, named(&["eth0", "/br.*/"]));
+        assert_eq!(unusable, ["/eth(/"]);
     }
 
     #[test]

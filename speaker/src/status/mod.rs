@@ -1,13 +1,15 @@
-//! What a speaker tells people by objects of its own: which Services its node announces by layer 2.
+//! What a speaker tells people by objects of its own: which Services its node announces by layer 2 (`l2`), and whether it can
+//! use the configuration and which interfaces there are (`configuration`).
 //!
 //! ```text
-//! the loop --L2Statuses::set--> what shall be there --+
-//! API server --watch, this node's label--> what is --+--> step (pure) --> one write at a time for each object
+//! the loop --set--> what shall be there --+
+//! API server --watch--> what is there ----+--> what is different (pure) --> one write at a time for each object
 //! ```
 //!
 //! Architecture Invariant: nothing here is read by what announces, and whoever tells something here never waits. Objects follow
 //! when the API server can be reached.
 
+mod configuration;
 mod l2;
 
 use std::borrow::Cow;
@@ -15,6 +17,7 @@ use std::borrow::Cow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use sha2::{Digest, Sha256};
 
+pub use configuration::ConfigurationReport;
 pub use l2::L2Statuses;
 
 /// Who writes.
@@ -40,7 +43,7 @@ pub struct Pod {
 impl Reporter {
     /// The node as the value of a label.
     fn node_label(&self) -> Cow<'_, str> {
-        within(&self.node, 63)
+        ferrolb_api::node_label(&self.node)
     }
 
     /// The Pod as the owner, so that the garbage collector takes the objects of a speaker that is gone (reference 9, row 32).
@@ -65,21 +68,6 @@ impl Reporter {
     }
 }
 
-/// The text, or where it is longer than `most` bytes its beginning and its hash. The name of a node may have 253 characters, the
-/// value of a label 63.
-fn within(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
-        return Cow::Borrowed(text);
-    }
-    let hash = format!("{:016x}", hash(text));
-    // The name of a node is ASCII.
-    let start = text.get(..most.saturating_sub(hash.len() + 1));
-    let start = start
-        .unwrap_or_default()
-        .trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-    Cow::Owned(format!("{start}-{hash}"))
-}
-
 /// The first 64 bits of the SHA-256 of a text: nobody finds a second text for one.
 fn hash(text: &str) -> u64 {
     let digest = Sha256::digest(text);
@@ -92,17 +80,6 @@ fn hash(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_long_name_is_cut_and_stays_its_own() {
-        assert_eq!(within("node-1", 63), "node-1");
-        let long = |last: char| format!("{}{last}", "worker.".repeat(15));
-        let (one, other) = (long('1'), long('2'));
-        let (one, other) = (within(&one, 63), within(&other, 63));
-        assert!(one.len() <= 63 && one != other, "{one} {other}");
-        assert!(ferrolb_rules::names::is_label_value(&one), "{one}");
-        assert!(ferrolb_rules::names::is_dns_subdomain(&one), "{one}");
-    }
 
     #[test]
     fn a_hash_is_the_beginning_of_the_sha_256() {
