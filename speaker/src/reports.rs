@@ -189,7 +189,14 @@ impl Reports {
             "address {ip} is also claimed by the host with the hardware address {mac}, as seen on node {node:?}; {done}. Take the \
              address from that host, or exclude it from the pool"
         );
+        let reason = if withheld {
+            reason::WITHHELD
+        } else {
+            reason::ANNOUNCED_NEVERTHELESS
+        };
         for service in self.services_with(ip) {
+            self.statuses
+                .set_conflict(&service, Some((reason, &message)));
             self.publish(
                 &service,
                 EventType::Warning,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ferrolb_neighbor::{ARP, Frame, NEIGHBOR_DISCOVERY, Responder, SockFilter, Standing, Verdict};
+use ferrolb_neighbor::{
+    Frame, Responder, SockFilter, Standing, Verdict, arp_filter, neighbor_discovery_filter,
+};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};

@@ -44,8 +44,9 @@ impl Run {
         links: watch::Receiver<Links>,
         usable: watch::Sender<Arc<Vec<Interface>>>,
     ) -> Self {
+        let filters = Filters::of(&context.shared.entries());
         Self {
-            filters: Filters::of(&context.shared.entries()),
+            filters,
             context,
             failed,
             links,
