@@ -5,10 +5,12 @@
 
 mod bench;
 mod bgp_peer;
+mod capture;
 mod cluster;
 mod control_plane;
 mod credentials;
 mod demo;
+mod frames;
 mod growth;
 mod host;
 mod image;
@@ -25,6 +27,7 @@ mod programs;
 mod router;
 mod run;
 mod scenarios;
+mod segment;
 mod site;
 
 use std::io::Write;

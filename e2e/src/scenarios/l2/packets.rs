@@ -1,0 +1,520 @@
+//! What goes over the wire, frame by frame (reference 4.4): bursts, refreshes, and which questions are answered how.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use super::handles::{
+    LIMIT, Metrics, advertise, advertise_with, announced, announcer, created, dual_service, ip,
+    pool, service, settles_on,
+};
+use super::scenario;
+use super::watched::{mac_of, node_of};
+use crate::capture::{Capture, Heard};
+use crate::cluster::{Site, service_path};
+use crate::frames::{self, Arp, BROADCAST, Mac, Message, Ndp, NdpKind, OVERRIDE, SOLICITED};
+use crate::host;
+use crate::plan::{CLIENT_L2, ROUTER};
+use crate::scenarios::Scenario;
+use crate::{neighbors, objects, segment};
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "gratuitous-burst",
+        "a new announcement is told at once and five times in five seconds: ARP request and reply, unsolicited NA with override, each field as in reference 4.4",
+        burst,
+    ),
+    scenario(
+        "refresh-interval",
+        "after the burst an address is told again every ferrolb.io/refresh-interval (2 s, jittered)",
+        refresh,
+    ),
+    scenario(
+        "refresh-by-default-and-off",
+        "without the annotation an address is told again within a minute and a half; with 0 never",
+        refresh_default,
+    ),
+    scenario(
+        "unicast-solicitations",
+        "neighbour unreachability probes, with the source link-layer option and without, are answered to the one who asked",
+        unicast,
+    ),
+    scenario(
+        "duplicate-address-detection",
+        "a solicitation from the unspecified address is left alone",
+        duplicate_detection,
+    ),
+    scenario(
+        "arp-probe",
+        "a probe with the sender 0.0.0.0 is answered: the address is in use",
+        arp_probe,
+    ),
+    scenario(
+        "arp-answer",
+        "an ARP request is answered to the one who asked, with the NIC's MAC, also one that came by unicast",
+        arp_answer,
+    ),
+    scenario(
+        "tagged-frames",
+        "a request in a VLAN is not answered, and is counted",
+        tagged,
+    ),
+    scenario(
+        "not-for-us",
+        "replies, and requests for addresses that are not announced or for another station, are ignored",
+        not_for_us,
+    ),
+    scenario(
+        "icmp-echo",
+        "a ping of the address sees what kube-proxy makes of it, the same as without FerroLB",
+        icmp,
+    ),
+];
+
+/// How long a burst goes on, and the pause between its rounds (reference 4.4).
+const BURST: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_millis(1100);
+/// What this machine may be late.
+const LATE: Duration = Duration::from_millis(400);
+
+/// The capture goes on until this long after its beginning.
+fn listen_until(began: SystemTime, time: Duration) -> Result<()> {
+    host::wait_until("enough was heard", time * 2, || {
+        Ok(began.elapsed().unwrap_or_default() > time)
+    })
+}
+
+fn since(earlier: SystemTime, later: SystemTime) -> Duration {
+    later.duration_since(earlier).unwrap_or_default()
+}
+
+/// The claims of an address in rounds: frames that follow each other at once are one round.
+fn rounds(heard: &[Heard], address: IpAddr) -> Vec<Vec<Heard>> {
+    let mut rounds: Vec<Vec<Heard>> = Vec::new();
+    for claim in heard.iter().filter(|h| h.message.claims(address)) {
+        let follows = rounds
+            .last()
+            .and_then(|round| round.last())
+            .is_some_and(|last| since(last.at, claim.at) < ROUND / 3);
+        match rounds.last_mut() {
+            Some(round) if follows => round.push(*claim),
+            _ => rounds.push(vec![*claim]),
+        }
+    }
+    rounds
+}
+
+fn check_arp_round(round: &[Heard], mac: Mac, address: Ipv4Addr) -> Result<()> {
+    let expected = [frames::REQUEST, frames::REPLY].map(|operation| {
+        Message::Arp(Arp {
+            to: BROADCAST,
+            from: mac,
+            operation,
+            sender: (mac, address),
+            target: (BROADCAST, address),
+        })
+    });
+    let found: Vec<_> = round.iter().map(|h| h.message).collect();
+    ensure!(found == expected, "{found:?} instead of {expected:?}");
+    Ok(())
+}
+
+fn check_na_round(round: &[Heard], mac: Mac, address: Ipv6Addr) -> Result<()> {
+    let [
+        Heard {
+            message: Message::Ndp(found),
+            ..
+        },
+    ] = round
+    else {
+        bail!("{round:?} is not one advertisement")
+    };
+    ensure!(
+        found.source.is_unicast_link_local(),
+        "{} is not link-local",
+        found.source
+    );
+    let mut expected = Ndp::claim(mac, address);
+    expected.source = found.source;
+    expected.kind = NdpKind::Advertisement { flags: OVERRIDE };
+    ensure!(*found == expected, "{found:?} instead of {expected:?}");
+    Ok(())
+}
+
+fn burst(site: &Site) -> Result<String> {
+    pool(site, "burst")?;
+    let off = json!({"ferrolb.io/refresh-interval": "0"});
+    advertise_with(site, "burst", "burst", &json!({}), &off)?;
+    let capture = Capture::of_neighbours(&site.run)?;
+    let addresses = dual_service(site, "burst", "burst")?;
+    let first = capture.wait("the first gratuitous frame", LIMIT, |heard| {
+        ip(&addresses[0]).is_ok_and(|address| heard.message.claims(address))
+    })?;
+    let node = node_of(first.message.from()).context("it came from no node")?;
+    let mac = mac_of(node)?;
+    listen_until(first.at, BURST + ROUND * 2)?;
+    let heard = capture.finish()?;
+    let mut notes = Vec::new();
+    for address in &addresses {
+        let rounds = rounds(&heard, ip(address)?);
+        for round in &rounds {
+            match ip(address)? {
+                IpAddr::V4(address) => check_arp_round(round, mac, address)?,
+                IpAddr::V6(address) => check_na_round(round, mac, address)?,
+            }
+        }
+        let times: Vec<_> = rounds
+            .iter()
+            .filter_map(|round| Some(since(first.at, round.first()?.at)))
+            .collect();
+        let told: Vec<_> = times.iter().map(Duration::as_millis).collect();
+        let expected = (0..5).map(|n| ROUND * n);
+        let fits = times.len() == 5
+            && times
+                .iter()
+                .zip(expected)
+                .all(|(at, wanted)| at.abs_diff(wanted) < LATE);
+        ensure!(fits, "rounds for {address} after {told:?} ms");
+        notes.push(format!("{address} after {told:?} ms"));
+    }
+    Ok(format!("{node}: {}", notes.join(", ")))
+}
+
+fn refresh(site: &Site) -> Result<String> {
+    const INTERVAL: Duration = Duration::from_secs(2);
+    const LISTENED: Duration = Duration::from_secs(12);
+    pool(site, "refreshed")?;
+    let often = json!({"ferrolb.io/refresh-interval": "2s"});
+    advertise_with(site, "refreshed", "refreshed", &json!({}), &often)?;
+    let addresses = dual_service(site, "refreshed", "refreshed")?;
+    let node = announcer(site, &addresses[0])?;
+    let mac = mac_of(node)?;
+    listen_until(SystemTime::now(), BURST)?;
+    let capture = Capture::of_neighbours(&site.run)?;
+    let began = SystemTime::now();
+    listen_until(began, LISTENED)?;
+    let heard = capture.finish()?;
+    let mut notes = Vec::new();
+    for address in &addresses {
+        let rounds = rounds(&heard, ip(address)?);
+        for round in &rounds {
+            match ip(address)? {
+                IpAddr::V4(address) => check_arp_round(round, mac, address)?,
+                IpAddr::V6(address) => check_na_round(round, mac, address)?,
+            }
+        }
+        let times: Vec<_> = rounds
+            .iter()
+            .filter_map(|round| Some(since(began, round.first()?.at)))
+            .collect();
+        let told: Vec<_> = times.iter().map(Duration::as_millis).collect();
+        // Jittered, so that each pause may be half as long or half as long again.
+        let steady = times
+            .windows(2)
+            .all(|pair| (pair[1] - pair[0]).abs_diff(INTERVAL) <= INTERVAL / 2 + LATE);
+        ensure!(
+            (4..=10).contains(&times.len()) && steady,
+            "in {} s {address} was told after {told:?} ms",
+            LISTENED.as_secs()
+        );
+        notes.push(format!("{address} after {told:?} ms"));
+    }
+    Ok(notes.join(", "))
+}
+
+fn refresh_default(site: &Site) -> Result<String> {
+    // A minute, and half of it for the jitter.
+    const LISTENED: Duration = Duration::from_secs(90);
+    pool(site, "by-default")?;
+    advertise(site, "by-default", "by-default", &json!({}))?;
+    pool(site, "never")?;
+    let off = json!({"ferrolb.io/refresh-interval": "0"});
+    advertise_with(site, "never", "never", &json!({}), &off)?;
+    let by_default = service(site, "by-default", "by-default")?;
+    let never = service(site, "never", "never")?;
+    for address in [&by_default, &never] {
+        announcer(site, address)?;
+    }
+    listen_until(SystemTime::now(), BURST + ROUND)?;
+    let capture = Capture::of_neighbours(&site.run)?;
+    let began = SystemTime::now();
+    let address = ip(&by_default)?;
+    let first = capture.wait("a refresh by default", LISTENED, |heard| {
+        heard.message.claims(address)
+    })?;
+    let heard = capture.finish()?;
+    let unasked = rounds(&heard, ip(&never)?).len();
+    ensure!(unasked == 0, "{never} was told {unasked} times");
+    let count = rounds(&heard, address).len();
+    ensure!(count == 1, "{by_default} was told {count} times at once");
+    Ok(format!(
+        "{by_default} again {} s after its burst; {never} never",
+        since(began, first.at).as_secs()
+    ))
+}
+
+/// A Service of IPv6, with its address and the node that announces it.
+fn of_ipv6(site: &Site, name: &str) -> Result<(Ipv6Addr, &'static str)> {
+    let mut service = objects::service(name, "layer2");
+    service["spec"]["ipFamilies"] = json!(["IPv6"]);
+    let address = created(site, &service, 1)?.remove(0);
+    let node = announcer(site, &address)?;
+    Ok((address.parse()?, node))
+}
+
+fn client() -> Result<(Mac, Ipv4Addr, Ipv6Addr)> {
+    let mac = frames::mac(CLIENT_L2.mac)?;
+    Ok((mac, CLIENT_L2.v4.parse()?, CLIENT_L2.v6.parse()?))
+}
+
+/// Sends one question and returns the answers of the next half second.
+fn ask(site: &Site, question: Vec<u8>, address: IpAddr) -> Result<Vec<Message>> {
+    let capture = Capture::of_neighbours(&site.run)?;
+    let began = SystemTime::now();
+    neighbors::send_frames(&site.run, vec![question])?;
+    listen_until(began, Duration::from_millis(500))?;
+    let heard = capture.finish()?;
+    Ok(heard
+        .iter()
+        .map(|h| h.message)
+        .filter(|message| message.answers_for(address))
+        .collect())
+}
+
+fn unicast(site: &Site) -> Result<String> {
+    let (address, node) = of_ipv6(site, "unicast-solicitations")?;
+    let (mac, node_mac) = (client()?.0, mac_of(node)?);
+    let mut question = Ndp::solicitation(mac, client()?.2, address);
+    question.to = node_mac;
+    question.destination = address;
+    let mut notes = Vec::new();
+    for link_layer in [Some(mac), None] {
+        question.link_layer = link_layer;
+        let answers = ask(site, question.bytes(), address.into())?;
+        let [Message::Ndp(answer)] = answers[..] else {
+            bail!("{answers:?} for a unicast solicitation with the option {link_layer:?}")
+        };
+        ensure!(
+            answer.to == mac && answer.from == node_mac && answer.destination == question.source,
+            "{answer:?} does not go to the one who asked"
+        );
+        ensure!(
+            answer.kind == NdpKind::Advertisement { flags: SOLICITED },
+            "{answer:?} has other flags"
+        );
+        // RFC 4861 section 7.2.4 lets an answer to a unicast question leave it out.
+        let told = answer.link_layer.is_none_or(|told| told == node_mac);
+        ensure!(told, "{answer:?} tells another link-layer address");
+        notes.push(if link_layer.is_some() {
+            "with"
+        } else {
+            "without"
+        });
+    }
+    Ok(format!(
+        "{address} on {node}, {} the option",
+        notes.join(" and ")
+    ))
+}
+
+fn duplicate_detection(site: &Site) -> Result<String> {
+    let (address, node) = of_ipv6(site, "duplicate-detection")?;
+    let mut question = Ndp::solicitation(client()?.0, Ipv6Addr::UNSPECIFIED, address);
+    question.link_layer = None;
+    let capture = Capture::of_neighbours(&site.run)?;
+    listen_until(SystemTime::now(), BURST)?; // its own burst is no answer to the question
+    let began = SystemTime::now();
+    neighbors::send_frames(&site.run, vec![question.bytes()])?;
+    listen_until(began, Duration::from_secs(1))?;
+    let heard = capture.finish()?;
+    let mac = mac_of(node)?;
+    let said = heard.iter().find(|h| {
+        let speaks = h.message.answers_for(address.into()) || h.message.claims(address.into());
+        h.at > began && h.message.from() == mac && speaks
+    });
+    ensure!(said.is_none(), "{said:?}");
+    settles_on(site, &address.to_string(), node)?;
+    Ok(format!("{address} on {node} said nothing"))
+}
+
+fn arp_probe(site: &Site) -> Result<String> {
+    let (address, node) = announced(site, "arp-probe")?;
+    let target: Ipv4Addr = address.parse()?;
+    let mac = client()?.0;
+    let probe = Arp::request(mac, Ipv4Addr::UNSPECIFIED, target);
+    let answers = ask(site, probe.bytes(), target.into())?;
+    let node_mac = mac_of(node)?;
+    let expected = Message::Arp(Arp {
+        to: mac,
+        from: node_mac,
+        operation: frames::REPLY,
+        sender: (node_mac, target),
+        target: (mac, Ipv4Addr::UNSPECIFIED),
+    });
+    ensure!(answers == [expected], "{answers:?} instead of {expected:?}");
+    Ok(format!("{node} says that it has {address}"))
+}
+
+fn arp_answer(site: &Site) -> Result<String> {
+    let (address, node) = announced(site, "arp-answer")?;
+    let target: Ipv4Addr = address.parse()?;
+    let (mac, own, _) = client()?;
+    let node_mac = mac_of(node)?;
+    let expected = Message::Arp(Arp {
+        to: mac,
+        from: node_mac,
+        operation: frames::REPLY,
+        sender: (node_mac, target),
+        target: (mac, own),
+    });
+    let broadcast = Arp::request(mac, own, target);
+    let unicast = Arp {
+        to: node_mac,
+        ..broadcast
+    };
+    for question in [broadcast, unicast] {
+        let answers = ask(site, question.bytes(), target.into())?;
+        ensure!(answers == [expected], "{answers:?} instead of {expected:?}");
+    }
+    Ok(format!("{address} is at {}", frames::text(node_mac)))
+}
+
+fn tagged(site: &Site) -> Result<String> {
+    const TAG: [u8; 4] = [0x81, 0x00, 0x00, 0x0a]; // VLAN 10
+    let addresses = created(site, &objects::dual_stack("tagged", "layer2"), 2)?;
+    let node = announcer(site, &addresses[0])?;
+    let dropped = || -> Result<f64> {
+        let reason = ["reason=\"vlan_tagged\""];
+        Ok(Metrics::of(site, node)?.sum("ferrolb_layer2_dropped_total", &reason))
+    };
+    let before = dropped()?;
+    for address in &addresses {
+        let mut question = segment::question(ip(address)?)?;
+        question.splice(12..12, TAG);
+        let answers = ask(site, question, ip(address)?)?;
+        ensure!(answers.is_empty(), "{answers:?}");
+    }
+    // A tagged frame that concerns no address of ours is none of our affair, so that two are enough.
+    let mut counted = 0.0;
+    let all = site.wait_for("the tagged requests are counted", LIMIT / 4, || {
+        counted = dropped()? - before;
+        Ok(counted >= 2.0)
+    });
+    all.with_context(|| format!("{counted} of 2 are"))?;
+    settles_on(site, &addresses[0], node)?;
+    Ok(format!("2 sent to {node}, {counted} counted"))
+}
+
+fn not_for_us(site: &Site) -> Result<String> {
+    let addresses = created(site, &objects::dual_stack("not-for-us", "layer2"), 2)?;
+    let node = announcer(site, &addresses[0])?;
+    let (mac, own, own_v6) = client()?;
+    let node_mac = mac_of(node)?;
+    let (v4, v6): (Ipv4Addr, Ipv6Addr) = match (ip(&addresses[0])?, ip(&addresses[1])?) {
+        (IpAddr::V4(v4), IpAddr::V6(v6)) | (IpAddr::V6(v6), IpAddr::V4(v4)) => (v4, v6),
+        other => bail!("{other:?} is not one of each family"),
+    };
+    // Of the same pool, and given to nobody.
+    let (free_v4, free_v6): (Ipv4Addr, Ipv6Addr) =
+        ("10.10.1.201".parse()?, "fd00:10:0:0:1::c9".parse()?);
+    let another_station = [0x02, 0xfe, 0, 0, 0, 0xee];
+    let request = Arp::request(mac, own, v4);
+    let mut reply = request;
+    reply.operation = frames::REPLY;
+    reply.to = node_mac;
+    let solicitation = Ndp::solicitation(mac, own_v6, v6);
+    let silent = [
+        ("a reply", reply.bytes(), v4.into()),
+        (
+            "a request for an address that is not announced",
+            Arp::request(mac, own, free_v4).bytes(),
+            free_v4.into(),
+        ),
+        (
+            "a request to another station",
+            Arp {
+                to: another_station,
+                ..request
+            }
+            .bytes(),
+            v4.into(),
+        ),
+        (
+            "a solicitation for an address that is not announced",
+            Ndp::solicitation(mac, own_v6, free_v6).bytes(),
+            free_v6.into(),
+        ),
+        (
+            "a solicitation to another station",
+            Ndp {
+                to: another_station,
+                ..solicitation
+            }
+            .bytes(),
+            v6.into(),
+        ),
+    ];
+    let count = silent.len();
+    for (what, frame, address) in silent {
+        let answers = ask(site, frame, address)?;
+        ensure!(answers.is_empty(), "{what} got {answers:?}");
+    }
+    for (frame, address) in [
+        (request.bytes(), v4.into()),
+        (solicitation.bytes(), v6.into()),
+    ] {
+        let answers = ask(site, frame, address)?;
+        ensure!(answers.len() == 1, "a right question got {answers:?}");
+    }
+    Ok(format!("{count} kinds ignored, 2 right ones answered"))
+}
+
+/// What ping says of an address, without times.
+fn ping(site: &Site, address: &str) -> Result<String> {
+    // Ends unsuccessfully when nothing comes back, and tells why on its output.
+    let script = format!("ping -n -c 3 -i 0.2 -W 1 {address} 2>&1; true");
+    let text = host::run_in(&site.run.namespace(CLIENT_L2.name), "sh", &["-c", &script])?;
+    let line = text.lines().find(|l| l.contains("packets transmitted"));
+    let line = line.with_context(|| format!("ping said {text}"))?;
+    let reasons = [
+        "Time to live exceeded",
+        "Unreachable",
+        "Redirect",
+        "prohibited",
+    ];
+    let reasons: Vec<_> = reasons.into_iter().filter(|r| text.contains(r)).collect();
+    let answered = line.split(',').nth(1).unwrap_or_default().trim();
+    Ok(format!("{answered}, {reasons:?}"))
+}
+
+fn icmp(site: &Site) -> Result<String> {
+    let (address, node) = announced(site, "icmp")?;
+    let ours = ping(site, &address)?;
+    // The same with another's Service, whose address FerroLB leaves alone: who asks has been told by hand where it is.
+    let other = "10.10.1.223";
+    let mut service = objects::service("icmp-of-another", "layer2");
+    service["spec"]["loadBalancerClass"] = json!("example.com/another");
+    site.create("/api/v1/namespaces/default/services", &service)?;
+    site.patch(
+        &format!("{}/status", service_path("icmp-of-another")),
+        &json!({"status": {"loadBalancer": {"ingress": [{"ip": other}]}}}),
+    )?;
+    let lladdr = frames::text(mac_of(node)?);
+    let neighbour = |machine: &str, verb: &str| {
+        let line = format!("neighbor {verb} {other} dev eth0 lladdr {lladdr} nud permanent\n");
+        crate::network::batch(&site.run.namespace(machine), &line)
+    };
+    let machines = [CLIENT_L2.name, ROUTER.name];
+    for machine in machines {
+        neighbour(machine, "replace")?;
+    }
+    let theirs = super::handles::served_steadily(site, other).and_then(|()| ping(site, other));
+    for machine in machines {
+        neighbour(machine, "delete")?;
+    }
+    let theirs = theirs?;
+    ensure!(ours == theirs, "{ours} with FerroLB, {theirs} without");
+    Ok(format!("{ours}, with FerroLB and without"))
+}
