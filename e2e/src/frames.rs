@@ -13,7 +13,6 @@ pub const REQUEST: u16 = 1;
 pub const REPLY: u16 = 2;
 
 /// Flags of a neighbor advertisement (RFC 4861 section 4.4).
-pub const ROUTER: u8 = 0x80;
 pub const SOLICITED: u8 = 0x40;
 pub const OVERRIDE: u8 = 0x20;
 

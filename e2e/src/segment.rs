@@ -151,6 +151,16 @@ impl Nic {
         })
     }
 
+    /// The MAC that it has, or would have if it were plugged in.
+    pub fn mac_of(machine: &str, name: &str) -> Result<Mac> {
+        mac_of_second(machine, name)
+    }
+
+    /// What its cable is called at the switch.
+    pub fn port(&self) -> &str {
+        &self.port
+    }
+
     /// `ip link set` of it, on its machine.
     pub fn set(&self, words: &str) -> Result<()> {
         network::batch(
@@ -274,13 +284,13 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks from the client's interface to the segment, as often as [`prober::Prober`] does.
-    pub fn start(run: &Run, address: IpAddr) -> Result<Self> {
+    /// Asks from an interface of the client, as often as [`prober::Prober`] does.
+    pub fn start(run: &Run, interface: &'static str, address: IpAddr) -> Result<Self> {
         let question = question(address)?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let thread = prober::spawn_in(run, CLIENT_L2.name, move || {
-            let (mut sender, _receiver) = open("eth0")?;
+            let (mut sender, _receiver) = open(interface)?;
             let mut next = Instant::now();
             while !told.load(Ordering::Relaxed) {
                 send(&mut *sender, &question)?;

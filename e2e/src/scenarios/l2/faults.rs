@@ -165,7 +165,7 @@ fn speaker(site: &Site, node: &str) -> Result<Process> {
 }
 
 /// The path of the speaker's pod on a node.
-fn pod_on(site: &Site, node: &str) -> Result<Option<String>> {
+pub fn pod_on(site: &Site, node: &str) -> Result<Option<String>> {
     let pods = workloads::pods(site, "speaker")?;
     let pod = pods.iter().find(|pod| pod["spec"]["nodeName"] == node);
     Ok(pod.and_then(|pod| {
@@ -282,6 +282,7 @@ fn one_way(site: &Site, name: &str, way: network::Way) -> Result<String> {
     let (address, node) = announced(site, name)?;
     keep_servers_away(site, name, node)?;
     let watched = Watched::start(site, &address)?;
+    let began = SystemTime::now();
     let cut = network::OneWayCut::make(&site.run, node, way)?;
     let successor = watched.leaves(site, node, LIMIT)?;
     watched.settles_on(site, successor, LIMIT)?;
@@ -292,9 +293,10 @@ fn one_way(site: &Site, name: &str, way: network::Way) -> Result<String> {
     drop(cut);
     watched.settles_on(site, node, LIMIT)?;
     let record = watched.finish()?;
+    let claims = record.claims_between(node, began, healed)?;
     ensure!(
         meanwhile.lost == 0,
-        "while {node} was cut off and {successor} announced, the client lost {} of {}",
+        "while {node} was cut off and {successor} announced, the client lost {} of {}; {node} claimed the address in {claims} frames",
         meanwhile.lost,
         meanwhile.sent
     );

@@ -37,12 +37,16 @@
 //! | L33 | `speaker-deleted` |
 
 mod answering;
+mod conflicts;
 mod faults;
 mod handles;
+mod interfaces;
+mod moves;
 mod nodes;
 mod packets;
 mod pools;
 mod preferences;
+mod status;
 mod watched;
 
 use anyhow::Result;
@@ -54,12 +58,16 @@ pub use faults::lose_announcer;
 pub use handles::{announced, announcer};
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 6] = [
+pub const THEMES: [&[Scenario]; 10] = [
     answering::SCENARIOS,
     pools::SCENARIOS,
     nodes::SCENARIOS,
     preferences::SCENARIOS,
+    interfaces::SCENARIOS,
+    status::SCENARIOS,
     packets::SCENARIOS,
+    conflicts::SCENARIOS,
+    moves::SCENARIOS,
     faults::SCENARIOS,
 ];
 

@@ -1,5 +1,6 @@
 //! What goes over the wire, frame by frame (reference 4.4): bursts, refreshes, and which questions are answered how.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,7 @@ use crate::frames::{self, Arp, BROADCAST, Mac, Message, Ndp, NdpKind, OVERRIDE, 
 use crate::host;
 use crate::plan::{CLIENT_L2, ROUTER};
 use crate::scenarios::Scenario;
-use crate::{neighbors, objects, segment};
+use crate::{neighbors, objects, prober, segment};
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -471,22 +472,51 @@ fn not_for_us(site: &Site) -> Result<String> {
     Ok(format!("{count} kinds ignored, 2 right ones answered"))
 }
 
-/// What ping says of an address, without times.
-fn ping(site: &Site, address: &str) -> Result<String> {
-    // Ends unsuccessfully when nothing comes back, and tells why on its output.
-    let script = format!("ping -n -c 3 -i 0.2 -W 1 {address} 2>&1; true");
-    let text = host::run_in(&site.run.namespace(CLIENT_L2.name), "sh", &["-c", &script])?;
-    let line = text.lines().find(|l| l.contains("packets transmitted"));
-    let line = line.with_context(|| format!("ping said {text}"))?;
-    let reasons = [
-        "Time to live exceeded",
-        "Unreachable",
-        "Redirect",
-        "prohibited",
-    ];
-    let reasons: Vec<_> = reasons.into_iter().filter(|r| text.contains(r)).collect();
-    let answered = line.split(',').nth(1).unwrap_or_default().trim();
-    Ok(format!("{answered}, {reasons:?}"))
+/// The kinds of ICMP messages that come back to the client that pings an address, by their types.
+fn ping(site: &Site, address: &str) -> Result<BTreeSet<u8>> {
+    const ECHO_REQUEST: [u8; 8] = [8, 0, 0, 0, 0x4c, 0x42, 0, 1];
+    const TIMES: usize = 3;
+    let capture = Capture::start(&site.run, CLIENT_L2.name, "eth0", "icmp")?;
+    let target: Ipv4Addr = address.parse()?;
+    let mut message = ECHO_REQUEST;
+    // The one's complement of the sum of the words (RFC 792).
+    let sum: u16 = message
+        .chunks(2)
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        .sum();
+    message[2..4].copy_from_slice(&(!sum).to_be_bytes());
+    prober::run_in(&site.run, CLIENT_L2.name, move || {
+        let protocol = socket2::Protocol::ICMPV4;
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(protocol))?;
+        for _ in 0..TIMES {
+            socket.send_to(&message, &std::net::SocketAddr::from((target, 0)).into())?;
+        }
+        Ok(())
+    })?;
+    listen_until(SystemTime::now(), Duration::from_secs(2))?;
+    let own = client()?.0;
+    let frames = capture.frames()?;
+    let to_client = frames.iter().filter(|f| f.bytes.get(..6) == Some(&own[..]));
+    // The IPv4 header has no options here.
+    Ok(to_client.filter_map(|f| f.bytes.get(34).copied()).collect())
+}
+
+/// The types in words.
+fn told(types: &BTreeSet<u8>) -> String {
+    let name = |kind: &u8| match kind {
+        0 => "echo reply".to_owned(),
+        3 => "destination unreachable".to_owned(),
+        5 => "redirect".to_owned(),
+        11 => "time exceeded".to_owned(),
+        other => format!("type {other}"),
+    };
+    let names: Vec<_> = types.iter().map(name).collect();
+    if names.is_empty() {
+        "silence".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 fn icmp(site: &Site) -> Result<String> {
@@ -514,7 +544,7 @@ fn icmp(site: &Site) -> Result<String> {
     for machine in machines {
         neighbour(machine, "delete")?;
     }
-    let theirs = theirs?;
+    let (ours, theirs) = (told(&ours), told(&theirs?));
     ensure!(ours == theirs, "{ours} with FerroLB, {theirs} without");
     Ok(format!("{ours}, with FerroLB and without"))
 }

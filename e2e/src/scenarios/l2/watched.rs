@@ -46,7 +46,7 @@ impl Watched {
         let watched = Self {
             address,
             began: SystemTime::now(),
-            asker: Asker::start(&site.run, address)?,
+            asker: Asker::start(&site.run, "eth0", address)?,
             prober: Prober::start(&site.run, CLIENT_L2.name, address, 80)?,
             capture,
         };
@@ -152,6 +152,14 @@ impl Record {
         Ok(claims
             .find(|(at, from)| *from == mac && *at > since)
             .map(|(at, _)| *at))
+    }
+
+    /// How many frames a node sent in this time to say unasked that it has the address.
+    pub fn claims_between(&self, node: &str, from: SystemTime, to: SystemTime) -> Result<usize> {
+        let mac = mac_of(node)?;
+        let between = |at: &SystemTime| *at > from && *at < to;
+        let claims = self.claims.iter();
+        Ok(claims.filter(|(at, f)| *f == mac && between(at)).count())
     }
 
     pub fn last_answer(&self, node: &str) -> Result<Option<SystemTime>> {
