@@ -40,8 +40,6 @@ impl ForeignHost {
         };
         let mut arguments = vec!["-q", "-w"];
         arguments.extend(network::SYSCTLS);
-        // It answers for what it has and for nothing else.
-        arguments.push("net.ipv4.conf.all.arp_ignore=0");
         host::run_in(&run.namespace(place), "sysctl", &arguments)?;
         plug(run, place, place, "eth0", mac, FIRST)?;
         Ok(foreign)
@@ -111,9 +109,6 @@ fn plug(run: &Run, port: &str, place: &str, interface: &str, mac: Mac, bridge: &
             run.namespace(place)
         ),
     )?;
-    // The machine must not answer here for the addresses of its other interface.
-    let quiet = format!("net.ipv4.conf.{interface}.arp_ignore=1");
-    host::run_in(&run.namespace(place), "sysctl", &["-q", "-w", &quiet])?;
     network::batch(&run.namespace(place), &format!("link set {interface} up\n"))
 }
 
@@ -142,6 +137,9 @@ impl Nic {
             &["-n", &run.namespace(SWITCH), "link", "delete", &port],
         );
         plug(run, &port, machine, name, mac, bridge)?;
+        // The machine must not answer here for the addresses of its other interface.
+        let quiet = format!("net.ipv4.conf.{name}.arp_ignore=1");
+        host::run_in(&run.namespace(machine), "sysctl", &["-q", "-w", &quiet])?;
         Ok(Self {
             run: run.clone(),
             port,
@@ -262,7 +260,8 @@ pub fn send_from(run: &Run, place: &str, interface: &str, frames: Vec<Vec<u8>>) 
     })
 }
 
-fn send(sender: &mut dyn DataLinkSender, frame: &[u8]) -> io::Result<()> {
+/// Sends one frame.
+pub fn send(sender: &mut dyn DataLinkSender, frame: &[u8]) -> io::Result<()> {
     sender
         .send_to(frame, None)
         .unwrap_or_else(|| Err(io::Error::other("the frame does not fit")))

@@ -2,8 +2,11 @@
 //! token of their own service account, so that another implementation of the same API can be put in their place.
 
 mod admission;
+mod answers;
 mod audit;
 mod decisions;
+pub mod failover;
+mod flood;
 mod load;
 mod restart;
 mod rows;
@@ -19,27 +22,44 @@ use serde_json::json;
 use crate::cluster::{SYSTEM, Site};
 use crate::plan::NODES;
 use crate::run::Run;
-use crate::{host, site};
+use crate::{host, scenarios, site};
 use restart::End;
-use rows::{Rows, at_most};
+pub use rows::Rows;
+use rows::at_most;
 pub use subject::Options;
 use subject::Subjects;
 
 /// The Services that stay, beside those that are created one after the other.
 const MANY: &str = "many";
 
-/// Measures everything on a site that has a control plane but no kubelets: nothing else shall use the processors.
-pub fn run(run: &Run, options: &Options) -> Result<bool> {
+/// A part of the measurement, on a site that was prepared for it.
+pub type Part = fn(&Run, &Options, &mut Rows) -> Result<()>;
+
+/// Measures answers on a busy segment, and a speaker that announces everything, on a control plane without kubelets.
+pub fn answers(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
+    site::start_control_plane(run)?;
+    let site = Site::connect(run.clone())?;
+    set_up(&site, options)?;
+    answers::measure(&site, options, rows)
+}
+
+/// Measures what needs kubelets: FerroLB as it is installed, on three real nodes.
+pub fn on_nodes(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
+    site::start(run)?;
+    let site = Site::connect(run.clone())?;
+    scenarios::set_up(&site, crate::install::WITHOUT_WEBHOOK)?;
+    failover::measure(&site, options.runs, rows)
+}
+
+/// Measures everything else on a site that has a control plane but no kubelets: nothing else shall use the processors.
+pub fn run(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
     let decisions = options.decisions.as_deref().map(decisions::read);
     let decisions = decisions.transpose()?.unwrap_or_default();
     site::start_control_plane(run)?;
     let site = Site::connect(run.clone())?;
     set_up(&site, options)?;
-    let mut rows = Rows::default();
     if options.admission {
-        admission::measure(&site, &mut rows)?;
-        rows.print();
-        return Ok(rows.all_met());
+        return admission::measure(&site, rows);
     }
     let mut subjects = Subjects::new(&site, options)?;
     let wire = wire::Wire::watch(run)?;
@@ -78,7 +98,7 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     rows.restarts(&told, &crashed, services);
     let restarted = subjects.resident()?;
 
-    backlog(&site, options, &mut subjects, &statuses, &wire, &mut rows)?;
+    backlog(&site, options, &mut subjects, &statuses, &wire, rows)?;
     rows.memory("idle", &idle, Some(15.0), Some(15.0));
     rows.memory(
         &format!("{present} Services"),
@@ -98,10 +118,9 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     if options.measures_ferrolb() {
         subjects.stop_controller()?;
         subjects.stop_speakers()?;
-        admission::measure(&site, &mut rows)?;
+        admission::measure(&site, rows)?;
     }
-    rows.print();
-    rows.save()
+    Ok(())
 }
 
 /// Brings the Services that stay from `present` to `wanted`, with the controller at work.

@@ -12,7 +12,7 @@ pub mod l2;
 mod traces;
 mod validation;
 mod webhook;
-mod workloads;
+pub mod workloads;
 
 use std::time::Instant;
 

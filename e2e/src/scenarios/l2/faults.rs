@@ -158,7 +158,7 @@ fn node_returns(site: &Site) -> Result<String> {
 }
 
 /// The speaker's process on a node.
-fn speaker(site: &Site, node: &str) -> Result<Process> {
+pub fn speaker(site: &Site, node: &str) -> Result<Process> {
     let all = site.run.container_processes("/ferrolb-speaker", Some(node));
     let one = all.first().copied();
     one.with_context(|| format!("no speaker runs on {node}"))
@@ -175,7 +175,7 @@ pub fn pod_on(site: &Site, node: &str) -> Result<Option<String>> {
 }
 
 /// Has new pods made of speakers whose containers were killed: the kubelet lets such wait longer each time.
-fn fresh_speakers(site: &Site, nodes: &[&str]) -> Result<()> {
+pub fn fresh_speakers(site: &Site, nodes: &[&str]) -> Result<()> {
     for node in nodes {
         if let Some(path) = pod_on(site, node)? {
             site.delete(&path)?;

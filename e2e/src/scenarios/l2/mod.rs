@@ -38,8 +38,8 @@
 
 mod answering;
 mod conflicts;
-mod faults;
-mod handles;
+pub mod faults;
+pub mod handles;
 mod interfaces;
 mod moves;
 mod nodes;
@@ -47,7 +47,7 @@ mod packets;
 mod pools;
 mod preferences;
 mod status;
-mod watched;
+pub mod watched;
 
 use anyhow::Result;
 

@@ -101,6 +101,15 @@ impl Watched {
 }
 
 impl Record {
+    /// For how long the client that sends datagrams was not served: nothing, if none was lost.
+    pub fn outage(&self) -> Duration {
+        if self.served.lost == 0 {
+            Duration::ZERO
+        } else {
+            self.served.longest_gap
+        }
+    }
+
     /// The longest time without an answer to "who has", whoever gave it: the outage of a client with an empty cache.
     pub fn unanswered(&self) -> Duration {
         let mut moments = vec![self.began];
