@@ -39,6 +39,7 @@
 mod answering;
 mod conflicts;
 pub mod faults;
+mod gratuitous;
 pub mod handles;
 mod interfaces;
 mod moves;
@@ -58,13 +59,14 @@ pub use faults::lose_announcer;
 pub use handles::{announced, announcer};
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 10] = [
+pub const THEMES: [&[Scenario]; 11] = [
     answering::SCENARIOS,
     pools::SCENARIOS,
     nodes::SCENARIOS,
     preferences::SCENARIOS,
     interfaces::SCENARIOS,
     status::SCENARIOS,
+    gratuitous::SCENARIOS,
     packets::SCENARIOS,
     conflicts::SCENARIOS,
     moves::SCENARIOS,
