@@ -24,6 +24,7 @@ mod otlp;
 mod plan;
 mod prober;
 mod programs;
+mod raw;
 mod router;
 mod run;
 mod scenarios;

@@ -1,7 +1,6 @@
 //! What some scenarios put on the segment besides the machines of the plan: a foreign host, a second network interface,
 //! a second segment. Each is taken away when its handle is dropped, and with the run in any case.
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
 use crate::frames::{self, Arp, Mac, Ndp};
 use crate::plan::{self, CLIENT_L2, Machine, SWITCH};
 use crate::run::Run;
-use crate::{host, network, prober};
+use crate::{host, network, prober, raw};
 
 /// The bridge of the machines of the plan, and that of a second segment.
 pub const FIRST: &str = "br0";
@@ -252,19 +251,10 @@ pub fn open(interface: &str) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLin
 pub fn send_from(run: &Run, place: &str, interface: &str, frames: Vec<Vec<u8>>) -> Result<()> {
     let interface = interface.to_owned();
     prober::run_in(run, place, move || {
-        let (mut sender, _receiver) = open(&interface)?;
-        for frame in frames {
-            send(&mut *sender, &frame)?;
-        }
+        let sender = raw::Sender::open(&interface)?;
+        frames.iter().try_for_each(|frame| sender.send(frame))?;
         Ok(())
     })
-}
-
-/// Sends one frame.
-pub fn send(sender: &mut dyn DataLinkSender, frame: &[u8]) -> io::Result<()> {
-    sender
-        .send_to(frame, None)
-        .unwrap_or_else(|| Err(io::Error::other("the frame does not fit")))
 }
 
 /// The client's question who has an address, as its kernel would put it.
@@ -289,10 +279,10 @@ impl Asker {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let thread = prober::spawn_in(run, CLIENT_L2.name, move || {
-            let (mut sender, _receiver) = open(interface)?;
+            let sender = raw::Sender::open(interface)?;
             let mut next = Instant::now();
             while !told.load(Ordering::Relaxed) {
-                send(&mut *sender, &question)?;
+                sender.send(&question)?;
                 next += prober::INTERVAL;
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }

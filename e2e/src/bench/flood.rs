@@ -5,9 +5,7 @@
     reason = "many frames in one call of the kernel have no safe wrapper here"
 )]
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -18,17 +16,21 @@ use anyhow::{Context, Result};
 use crate::frames::{Arp, Mac, Ndp};
 use crate::run::Run;
 use crate::segment::ForeignHost;
-use crate::{host, prober};
+use crate::{host, prober, raw};
 
 /// Frames that one call hands to the kernel.
 const AT_A_TIME: usize = 64;
+/// Threads that send, because the one that sends a frame also carries it to every port of the switch.
+const THREADS: u32 = 2;
+/// How many frames it may be behind its rate before it gives them up.
+const MOST_BEHIND: u128 = 256;
 
 /// The generator at work.
 pub struct Flood {
     host: ForeignHost,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Result<()>>>,
+    threads: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Flood {
@@ -36,33 +38,19 @@ impl Flood {
     pub fn start(run: &Run, per_second: u32) -> Result<Self> {
         let host = ForeignHost::join(run, "generator", 9)?;
         let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let (told, count, frames) = (stop.clone(), sent.clone(), mixture(host.mac)?);
-        let thread = prober::spawn_in(run, host.place, move || {
-            let socket = open("eth0").context("open the generator's socket")?;
-            let began = Instant::now();
-            let mut next = 0;
-            while !told.load(Ordering::Relaxed) {
-                let due = began.elapsed().as_secs_f64() * f64::from(per_second);
-                // A frame counts of a few minutes are far from where a float loses whole numbers.
-                #[allow(clippy::cast_precision_loss)]
-                let behind = due - count.load(Ordering::Relaxed) as f64;
-                if behind < 1.0 {
-                    std::thread::sleep(Duration::from_micros(200));
-                    continue;
-                }
-                let end = (next + AT_A_TIME).min(frames.len());
-                let part = frames.get(next..end).unwrap_or_default();
-                let taken = send_many(&socket, part).context("send foreign frames")?;
-                count.fetch_add(u64::try_from(taken)?, Ordering::Relaxed);
-                next = (next + taken) % frames.len();
-            }
-            Ok(())
-        })?;
+        let frames = Arc::new(mixture(host.mac)?);
+        let mut threads = Vec::new();
+        for _ in 0..THREADS {
+            let (stop, sent, frames) = (stop.clone(), sent.clone(), frames.clone());
+            threads.push(prober::spawn_in(run, host.place, move || {
+                send_on(&frames, per_second / THREADS, &stop, &sent)
+            })?);
+        }
         Ok(Self {
             host,
             stop,
             sent,
-            thread: Some(thread),
+            threads,
         })
     }
 
@@ -72,12 +60,37 @@ impl Flood {
     }
 
     /// Ends it.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().map_or(Ok(()), prober::finish)?;
+        self.threads.into_iter().try_for_each(prober::finish)?;
         drop(self.host);
         Ok(())
     }
+}
+
+/// Sends the frames over and over at this rate, until it is told to stop.
+fn send_on(frames: &[Vec<u8>], per_second: u32, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+    let socket = raw::Sender::open("eth0").and_then(raw::Sender::bypass);
+    let socket = socket.context("open the generator's socket")?;
+    let (mut began, mut done, mut next) = (Instant::now(), 0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let due = began.elapsed().as_micros() * u128::from(per_second) / 1_000_000;
+        if due <= done {
+            std::thread::sleep(Duration::from_micros(200));
+            continue;
+        }
+        // What could not be sent in time is not made up for: no switch would send it in one burst.
+        if due - done > MOST_BEHIND {
+            (began, done) = (Instant::now(), 0);
+        }
+        let end = (next + AT_A_TIME).min(frames.len());
+        let part = frames.get(next..end).unwrap_or_default();
+        let taken = socket.send_many(part).context("send foreign frames")?;
+        sent.fetch_add(u64::try_from(taken)?, Ordering::Relaxed);
+        done += u128::try_from(taken)?;
+        next = (next + taken) % frames.len();
+    }
+    Ok(())
 }
 
 /// How many frames an interface of a machine has received, and how many of them it had to drop.
@@ -91,6 +104,16 @@ pub fn received(run: &Run, place: &str, interface: &str) -> Result<(u64, u64)> {
     figure("packets")
         .zip(figure("dropped"))
         .with_context(|| format!("{place} does not count what {interface} receives"))
+}
+
+/// How many frames this machine's kernel has dropped because more came than its processors took in: the second column
+/// of `/proc/net/softnet_stat`, one line for each processor.
+pub fn dropped_by_the_kernel() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/net/softnet_stat")?;
+    let dropped = text.lines().filter_map(|line| line.split(' ').nth(1));
+    Ok(dropped
+        .filter_map(|n| u64::from_str_radix(n, 16).ok())
+        .sum())
 }
 
 /// A mixture as a large segment has it: mostly questions for others by ARP, claims of others, solicitations to groups,
@@ -120,84 +143,4 @@ fn other_broadcast(mac: Mac) -> Vec<u8> {
     frame.extend([0x88, 0xb5]);
     frame.resize(60, 0);
     frame
-}
-
-/// A packet socket for sending only, which leaves the queueing discipline out.
-fn open(interface: &str) -> io::Result<OwnedFd> {
-    let name = std::ffi::CString::new(interface)?;
-    // SAFETY: the name ends with a zero; the result is checked.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a plain call; the result is checked before it is owned. Protocol 0 receives nothing.
-    let socket = unsafe {
-        let id = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
-        if id < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(id)
-    };
-    let address = libc::sockaddr_ll {
-        sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
-        sll_protocol: 0,
-        sll_ifindex: i32::try_from(index).unwrap_or_default(),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = |size: usize| libc::socklen_t::try_from(size).unwrap_or_default();
-    let on: libc::c_int = 1;
-    // SAFETY: both pointers are to values that live through the calls, with their own sizes.
-    let results = unsafe {
-        [
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                length(size_of_val(&address)),
-            ),
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const on).cast(),
-                length(size_of_val(&on)),
-            ),
-        ]
-    };
-    if results.contains(&-1) {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
-}
-
-/// Hands frames to the kernel and returns how many it took.
-fn send_many(socket: &OwnedFd, frames: &[Vec<u8>]) -> io::Result<usize> {
-    let mut parts: Vec<libc::iovec> = frames
-        .iter()
-        .map(|frame| libc::iovec {
-            iov_base: frame.as_ptr().cast_mut().cast(),
-            iov_len: frame.len(),
-        })
-        .collect();
-    let mut messages: Vec<libc::mmsghdr> = parts
-        .iter_mut()
-        .map(|part| {
-            // SAFETY: all zeros is a message header without anything in it.
-            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            message.msg_hdr.msg_iov = part;
-            message.msg_hdr.msg_iovlen = 1;
-            message
-        })
-        .collect();
-    let count = libc::c_uint::try_from(messages.len()).unwrap_or_default();
-    // SAFETY: headers, parts and frames live through the call, and the kernel only reads the frames.
-    let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
-    match usize::try_from(taken) {
-        Ok(taken) => Ok(taken),
-        // The interface's queue is full: what went is known, and the rest is tried again.
-        Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::ENOBUFS) => Ok(0),
-        Err(_) => Err(io::Error::last_os_error()),
-    }
 }

@@ -97,6 +97,11 @@ pub fn run(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
     let (told, crashed) = (restart(End::Told)?, restart(End::Crashed)?);
     rows.restarts(&told, &crashed, services);
     let restarted = subjects.resident()?;
+    // Others do not say in the same place what they announce.
+    let alone = options
+        .measures_ferrolb()
+        .then(|| speaker_alone(&mut subjects, &wire, services));
+    let alone = alone.transpose()?;
 
     backlog(&site, options, &mut subjects, &statuses, &wire, rows)?;
     rows.memory("idle", &idle, Some(15.0), Some(15.0));
@@ -107,6 +112,14 @@ pub fn run(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
         Some(25.0),
     );
     rows.memory(&format!("{services} Services"), &grown, Some(50.0), None);
+    if let Some(alone) = alone {
+        rows.add(
+            &format!("resident memory of a speaker that announces {services} addresses alone"),
+            alone,
+            "MB",
+            at_most(30.0),
+        );
+    }
     rows.add(
         &format!("resident memory of the operator, {services} Services, restarted"),
         restarted.operator,
@@ -121,6 +134,25 @@ pub fn run(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
         admission::measure(&site, rows)?;
     }
     Ok(())
+}
+
+/// What one speaker holds that announces every address by layer 2, in megabytes; then there are all of them again.
+fn speaker_alone(subjects: &mut Subjects<'_>, wire: &wire::Wire, services: usize) -> Result<f64> {
+    println!("leaving everything to one speaker");
+    subjects.leave_one_speaker(0)?;
+    // The others' addresses are told once it is certain that they are gone.
+    host::wait_until("the others are missed", Duration::from_secs(60), || {
+        wire.wait_quiet()?;
+        subjects
+            .announced_by_layer2(0)
+            .map(|count| count >= services)
+    })?;
+    let resident = subjects.resident_speaker(0)?;
+    subjects.stop_speakers()?;
+    subjects.start_speakers()?;
+    wire.wait_for_sessions(NODES.len())?;
+    wire.wait_quiet()?;
+    Ok(resident)
 }
 
 /// Brings the Services that stay from `present` to `wanted`, with the controller at work.

@@ -71,7 +71,7 @@ pub struct Options {
     /// How often each kind of loss and of move is tried.
     #[arg(long, default_value_t = 20)]
     pub runs: usize,
-    /// Measure only ARP answers on a busy segment, and the memory of a speaker that announces 10,000 addresses.
+    /// Measure only how soon ARP requests are answered on a busy segment.
     #[arg(long, conflicts_with_all = ["admission", "failover"])]
     pub answers: bool,
     /// Measure the webhook alone, in a few minutes.
@@ -226,6 +226,25 @@ impl<'a> Subjects<'a> {
     pub fn start_speaker(&mut self, index: usize) -> Result<()> {
         let speaker = self.speakers.get_mut(index);
         speaker.context("there is no such node")?.start()
+    }
+
+    /// Ends all speakers but that of one node, which announces everything from then on.
+    pub fn leave_one_speaker(&mut self, index: usize) -> Result<()> {
+        let others = self.speakers.iter_mut().enumerate();
+        others
+            .filter(|(other, _)| *other != index)
+            .try_for_each(|(_, speaker)| speaker.kill())
+    }
+
+    /// How many addresses one node's speaker says that it announces by layer 2.
+    pub fn announced_by_layer2(&self, index: usize) -> Result<usize> {
+        let node = NODES.get(index).context("there is no such node")?;
+        let arguments = ["-sS", "--max-time", "5", "http://127.0.0.1:9120/metrics"];
+        let text = host::run_in(&self.site.run.namespace(node.name), "curl", &arguments)?;
+        let series = |line: &&str| {
+            line.starts_with("metallb_speaker_announced{") && line.contains("protocol=\"layer2\"")
+        };
+        Ok(text.lines().filter(series).count())
     }
 
     /// The process of one node's speaker.

@@ -23,7 +23,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "L1: from kubectl apply to an ARP answer by exactly one node, and HTTP from the client",
         arp,
     ),
-    scenario("apply-to-ndp-answer", "L1: the same for IPv6 with NDP", ndp),
+    scenario(
+        "apply-to-ndp-answer",
+        "L1: from kubectl apply to an NDP answer by exactly one node, and HTTP over IPv6 from the client",
+        ndp,
+    ),
     scenario(
         "delete-withdraws",
         "nobody answers for the addresses of a deleted Service, and the withdrawal sends nothing",

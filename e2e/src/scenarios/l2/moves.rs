@@ -23,17 +23,17 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "moved-by-preference",
-        "another node comes to be preferred: the same",
+        "another node comes to be preferred: the new node announces first, and the client loses nothing",
         by_preference,
     ),
     scenario(
         "moved-by-exclusion",
-        "the announcing node is labelled to be excluded: the same",
+        "the announcing node is labelled to be excluded: the new node announces first, and the client loses nothing",
         by_exclusion,
     ),
     scenario(
         "moved-by-drain",
-        "the announcing speaker is deleted gracefully, and its node takes no new one: the same",
+        "the announcing speaker is deleted gracefully, and its node takes no new one: the new node announces first, and the client loses nothing",
         by_drain,
     ),
 ];
