@@ -32,8 +32,8 @@ const REST_AT_LEAST: Duration = Duration::from_millis(1);
 const REST: u32 = 4;
 /// The longest rest: the loss of a node must not wait for one.
 const REST_AT_MOST: Duration = Duration::from_millis(100);
-/// How long a speaker that starts waits to hear of the others before it takes itself for the only one. It hears of all
-/// of them with the first answer; only where some are dead does it wait this long.
+/// How long a speaker that starts waits to hear of the others before it takes itself for the only one. Mostly one of them
+/// tells of all within milliseconds; only where all start at once and some are dead does it wait this long.
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// The members while the others are not heard of yet: no node stands for an address of layer 2 then.
@@ -141,6 +141,11 @@ impl Run {
         let feeds = Feeds::of(&self.stores);
         let settle_by = Instant::now() + SETTLE;
         let mut members_changed = false;
+        let mut heard_all = self
+            .protocols
+            .members
+            .as_ref()
+            .map(|(members, _)| members.heard_all());
         loop {
             let round = Instant::now();
             let dirty = feeds.take();
@@ -148,8 +153,12 @@ impl Run {
             if dirty.seeds {
                 self.tell_seeds();
             }
-            let worked = if !self.settled && self.is_settled(settle_by) {
+            let worked = if !self.settled && self.is_settled(&heard_all, settle_by) {
                 self.settled = true;
+                // They changed before all were heard of, though that may be seen first.
+                if let Some((_, names)) = &mut self.protocols.members {
+                    self.members = Some(names.borrow_and_update().clone());
+                }
                 info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
                 self.look(
                     &Dirty {
@@ -171,6 +180,7 @@ impl Run {
                 }
                 Some(event) = self.protocols.layer2_events.recv() => self.traces.layer2_sent(&event),
                 Some(event) = self.protocols.bgp_events.recv() => self.traces.routes_sent(&event),
+                () = heard(&mut heard_all), if !self.settled => {}
                 () = tokio::time::sleep_until(settle_by), if !self.settled => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
@@ -186,7 +196,10 @@ impl Run {
         self.leave().await;
     }
 
-    fn is_settled(&self, settle_by: Instant) -> bool {
+    fn is_settled(&self, heard_all: &Option<watch::Receiver<bool>>, settle_by: Instant) -> bool {
+        if heard_all.as_ref().is_some_and(|all| *all.borrow()) {
+            return true;
+        }
         let heard = self.members.as_ref().map_or(0, |members| members.len());
         // The pod of a node that is lost stays listed, and nobody will hear of its speaker.
         let nodes = self.stores.nodes.snapshot();
@@ -380,6 +393,16 @@ async fn changed(members: &mut Option<Membership>) -> Option<Arc<BTreeSet<String
         && names.changed().await.is_ok()
     {
         return Some(names.borrow_and_update().clone());
+    }
+    std::future::pending().await
+}
+
+/// Waits until all members are heard of; never ends where membership is switched off.
+async fn heard(heard_all: &mut Option<watch::Receiver<bool>>) {
+    if let Some(heard_all) = heard_all
+        && heard_all.wait_for(|all| *all).await.is_ok()
+    {
+        return;
     }
     std::future::pending().await
 }
