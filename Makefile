@@ -83,8 +83,8 @@ generate-check:
 	cargo run --locked -p crd-gen -- --check
 
 SECONDS_TO_FUZZ ?= 600
-fuzz: ## Fuzz the webhook's review path for SECONDS_TO_FUZZ (600); no root
-	@scripts/fuzz.sh $(SECONDS_TO_FUZZ)
+fuzz: ## Fuzz TARGET (review: the webhook; datagrams: the membership; frames: ARP and NDP) for SECONDS_TO_FUZZ (600); no root
+	@scripts/fuzz.sh $(SECONDS_TO_FUZZ) $(or $(TARGET),review)
 
 deny: target/tools/bin/cargo-deny ## Licenses, sources and banned crates of all dependencies
 	cargo deny --locked check bans licenses sources

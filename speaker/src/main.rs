@@ -1,7 +1,6 @@
 //! FerroLB's speaker. See the library for what it does.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -13,7 +12,7 @@ use ferrolb_speaker::decide::Decider;
 use ferrolb_speaker::flags::Flags;
 use ferrolb_speaker::inputs::{Scope, Stores};
 use ferrolb_speaker::layer2::{Layer2, load_excluded};
-use ferrolb_speaker::members::{Members, MembersMetrics};
+use ferrolb_speaker::members::{KeyFile, Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
 use ferrolb_speaker::reports::Channels;
 use ferrolb_speaker::run::{Identity, Membership, Protocols, Run};
@@ -134,7 +133,7 @@ fn start_members(
     let key = flags
         .ml_secret_key_path
         .as_deref()
-        .map(read_key)
+        .map(KeyFile::open)
         .transpose()?;
     let bind = SocketAddr::new(address, flags.ml_bindport);
     let started = Members::start(
@@ -146,11 +145,4 @@ fn start_members(
     )
     .with_context(|| format!("open the membership socket on {bind}"))?;
     Ok(Some(started))
-}
-
-fn read_key(directory: &Path) -> anyhow::Result<Vec<u8>> {
-    let file = directory.join("secretkey");
-    let key = std::fs::read(&file)
-        .with_context(|| format!("read the membership key {}", file.display()))?;
-    Ok(key.trim_ascii_end().to_vec())
 }

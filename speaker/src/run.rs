@@ -31,12 +31,13 @@ const REST_AT_LEAST: Duration = Duration::from_millis(1);
 const REST: u32 = 4;
 /// The longest rest: the loss of a node must not wait for one.
 const REST_AT_MOST: Duration = Duration::from_millis(100);
-/// How long a speaker that starts waits to hear of the others before it takes itself for the only one. It hears of all
-/// of them with the first answer; only where some are dead does it wait this long.
+/// How long a speaker that starts waits to hear of the others before it takes itself for the only one. Mostly one of them
+/// tells of all within milliseconds; only where all start at once and some are dead does it wait this long.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How long a process that did not run for a while waits to hear who is alive before it goes on announcing.
-const RESUME: Duration = Duration::from_millis(700);
+/// How long a process that did not run for a while waits at least before it goes on announcing. The membership notices by then
+/// that it has to hear who is alive.
+const RESUME: Duration = Duration::from_millis(300);
 
 /// The members while the others are not heard of yet: no node stands for an address of layer 2 then.
 static NOBODY: BTreeSet<String> = BTreeSet::new();
@@ -64,7 +65,7 @@ pub struct Protocols {
     pub bgp_events: mpsc::Receiver<RoutesSent>,
     /// Membership, unless it is switched off.
     pub members: Option<Membership>,
-    /// Ends the membership, with a farewell.
+    /// Ends the membership.
     pub farewell: CancellationToken,
 }
 
@@ -100,7 +101,9 @@ pub struct Run {
     decider: Decider,
     ranks: Ranks,
     interfaces: watch::Receiver<Arc<Vec<Interface>>>,
-    /// When to go on announcing after this process did not run for a while.
+    /// Whether all members are heard of; `None` where membership is switched off.
+    heard_all: Option<watch::Receiver<bool>>,
+    /// When to go on announcing at the earliest, while this process is quiet because it did not run for a while.
     resume_at: Option<Instant>,
     slices: SliceIndex,
     configuration: Configuration,
@@ -145,6 +148,10 @@ impl Run {
             ),
             ranks: Ranks::default(),
             interfaces: protocols.layer2.interfaces(),
+            heard_all: protocols
+                .members
+                .as_ref()
+                .map(|(members, _)| members.heard_all()),
             resume_at: None,
             identity,
             stores,
@@ -184,6 +191,10 @@ impl Run {
             }
             let worked = if !self.settled && self.is_settled(settle_by) {
                 self.settled = true;
+                // They changed before all were heard of, though that may be seen first.
+                if let Some((_, names)) = &mut self.protocols.members {
+                    self.members = Some(names.borrow_and_update().clone());
+                }
                 info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
                 self.look(
                     &Dirty {
@@ -197,7 +208,8 @@ impl Run {
             };
             let took = round.elapsed();
             let wake = (!self.settled).then_some(settle_by);
-            let wake = wake.into_iter().chain(self.resume_at).min();
+            let resume_at = self.resume_at.filter(|_| self.has_heard_all());
+            let wake = wake.into_iter().chain(resume_at).min();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
@@ -212,15 +224,13 @@ impl Run {
                     self.reports.usable(&usable);
                     self.reports.interfaces(None, &usable);
                 }
+                () = hearing_changed(&mut self.heard_all) => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
                 self.layer2_happened(&event);
             }
-            if self.resume_at.is_some_and(|at| at <= Instant::now()) {
-                self.resume_at = None;
-                self.protocols.layer2.resume();
-            }
+            self.mind_lapses();
             while let Ok(event) = self.protocols.bgp_events.try_recv() {
                 self.traces.routes_sent(&event);
             }
@@ -232,6 +242,9 @@ impl Run {
     }
 
     fn is_settled(&self, settle_by: Instant) -> bool {
+        if self.heard_all.is_some() && self.has_heard_all() {
+            return true;
+        }
         let heard = self.members.as_ref().map_or(0, |members| members.len());
         // The pod of a node that is lost stays listed, and nobody will hear of its speaker.
         let nodes = self.stores.nodes.snapshot();
@@ -404,20 +417,47 @@ impl Run {
             Layer2Event::FirstGratuitousSent { .. } => {}
             Layer2Event::Conflict { ip, conflict } => self.reports.conflict(ip, conflict),
             Layer2Event::Resolved { ip } => self.reports.resolved(ip),
+            // Layer 2 may have noticed before the membership did.
             Layer2Event::Lapsed => self.resume_at = Some(Instant::now() + RESUME),
+        }
+    }
+
+    fn has_heard_all(&self) -> bool {
+        self.heard_all.as_ref().is_none_or(|all| *all.borrow())
+    }
+
+    /// Keeps quiet on the segment from when this process is found to have been stopped until it has heard who is alive:
+    /// another node may have taken over what it announces.
+    fn mind_lapses(&mut self) {
+        if !self.settled {
+            return;
+        }
+        let heard = self.has_heard_all();
+        match self.resume_at {
+            None if !heard => {
+                self.protocols.layer2.suspend();
+                self.resume_at = Some(Instant::now());
+            }
+            Some(at) if heard && at <= Instant::now() => {
+                self.resume_at = None;
+                info!("the other speakers are heard of again; going on");
+                self.protocols.layer2.resume();
+            }
+            _ => {}
         }
     }
 
     /// Says goodbye: first to the other speakers, so that they take over while this one still answers; then to routers.
     async fn leave(self) {
-        self.protocols.farewell.cancel();
         if let Some((members, names)) = self.protocols.members {
             let alone = names.borrow().len() <= 1;
-            members.stopped().await;
+            members.leave().await;
             if !alone {
                 self.protocols.layer2.hand_over().await;
                 info!("every address is handed over");
             }
+            self.protocols.farewell.cancel();
+            members.stopped().await;
         }
         self.protocols.bgp.closed().await;
         info!("every session is closed");
@@ -430,6 +470,16 @@ async fn changed(members: &mut Option<Membership>) -> Option<Arc<BTreeSet<String
         && names.changed().await.is_ok()
     {
         return Some(names.borrow_and_update().clone());
+    }
+    std::future::pending().await
+}
+
+/// Waits until it is another whether all members are heard of; never ends where membership is switched off.
+async fn hearing_changed(heard_all: &mut Option<watch::Receiver<bool>>) {
+    if let Some(heard_all) = heard_all
+        && heard_all.changed().await.is_ok()
+    {
+        return;
     }
     std::future::pending().await
 }

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_speaker::members::{Members, MembersMetrics};
+use ferrolb_speaker::members::{KeyFile, Members, MembersMetrics};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -27,11 +28,32 @@ fn address(host: u8) -> SocketAddr {
     SocketAddr::from(([127, 77, 46, host], 17_946))
 }
 
-fn start(name: &str, host: u8, key: Option<&[u8]>) -> Speaker {
+/// A directory as the kubelet mounts it, for the test of this name.
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// Puts a key into a directory in one step, as the kubelet does it.
+fn mount(directory: &Path, key: &str) {
+    std::fs::create_dir_all(directory).unwrap();
+    let new = directory.join("new");
+    std::fs::write(&new, key).unwrap();
+    std::fs::rename(new, directory.join("secretkey")).unwrap();
+}
+
+fn start(name: &str, host: u8, key: Option<&str>) -> Speaker {
+    let key = key.map(|key| {
+        let directory = directory(&format!("key-{host}"));
+        mount(&directory, key);
+        KeyFile::open(&directory).unwrap()
+    });
+    start_with(name, host, key)
+}
+
+fn start_with(name: &str, host: u8, key: Option<KeyFile>) -> Speaker {
     let mut registry = Registry::default();
     let metrics = MembersMetrics::new(&mut registry);
     let shutdown = CancellationToken::new();
-    let key = key.map(<[u8]>::to_vec);
     let (members, names) =
         Members::start(name, address(host), key, metrics, shutdown.clone()).unwrap();
     Speaker {
@@ -40,6 +62,30 @@ fn start(name: &str, host: u8, key: Option<&[u8]>) -> Speaker {
         shutdown,
         registry,
     }
+}
+
+/// The value of a counter.
+fn count(speaker: &Speaker, series: &str) -> u64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &speaker.registry).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(series));
+    value.unwrap().trim().parse().unwrap()
+}
+
+/// Waits until a counter is no longer zero.
+async fn counts(speaker: &Speaker, series: &str) {
+    let counted = timeout(Duration::from_secs(10), async {
+        while count(speaker, series) == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    counted.await.unwrap();
+}
+
+async fn has_heard_all(speaker: &Speaker, within: Duration) {
+    let mut heard_all = speaker.members.heard_all();
+    let heard = timeout(within, heard_all.wait_for(|all| *all));
+    assert!(heard.await.is_ok(), "not all heard of within {within:?}");
 }
 
 async fn sees(names: &mut Names, expected: &[&str], within: Duration) {
@@ -52,17 +98,19 @@ async fn sees(names: &mut Names, expected: &[&str], within: Duration) {
 
 #[tokio::test]
 async fn speakers_meet_notice_a_loss_and_part() {
-    let key = Some(&b"c2VjcmV0"[..]);
+    let key = Some("c2VjcmV0");
     let seeds: BTreeSet<_> = (1..4).map(address).collect();
     let mut one = start("one", 1, key);
     let mut two = start("two", 2, key);
-    let three = start("three", 3, key);
+    let mut three = start("three", 3, key);
     for speaker in [&one, &two, &three] {
         speaker.members.set_seeds(seeds.clone());
     }
     let soon = Duration::from_secs(5);
     sees(&mut one.names, &["one", "three", "two"], soon).await;
     sees(&mut two.names, &["one", "three", "two"], soon).await;
+
+    sees(&mut three.names, &["one", "three", "two"], soon).await;
 
     // A farewell is heard at once; nothing has to be missed for it.
     three.shutdown.cancel();
@@ -71,33 +119,125 @@ async fn speakers_meet_notice_a_loss_and_part() {
     sees(&mut one.names, &["one", "two"], at_once).await;
     sees(&mut two.names, &["one", "two"], at_once).await;
 
+    // Who has heard of all can tell it, also when a seed does not answer.
+    has_heard_all(&one, soon).await;
+
     // It comes back at the same address.
     let mut three = start("three", 3, key);
     three.members.set_seeds(seeds);
     sees(&mut three.names, &["one", "three", "two"], soon).await;
     sees(&mut one.names, &["one", "three", "two"], soon).await;
+    has_heard_all(&three, at_once).await;
+}
+
+#[tokio::test]
+async fn a_speaker_that_leaves_is_missed_at_once_while_it_runs_on() {
+    let seeds: BTreeSet<_> = (21..24).map(address).collect();
+    let mut one = start("one", 21, Some("secret"));
+    let mut two = start("two", 22, Some("secret"));
+    let mut three = start("three", 23, Some("secret"));
+    for speaker in [&one, &two, &three] {
+        speaker.members.set_seeds(seeds.clone());
+    }
+    let soon = Duration::from_secs(5);
+    sees(&mut one.names, &["one", "three", "two"], soon).await;
+    sees(&mut two.names, &["one", "three", "two"], soon).await;
+    sees(&mut three.names, &["one", "three", "two"], soon).await;
+    two.members.leave().await;
+    two.members.leave().await;
+    let at_once = Duration::from_millis(500);
+    sees(&mut one.names, &["one", "three"], at_once).await;
+    sees(&mut three.names, &["one", "three"], at_once).await;
+    // What it stood for it may go on answering for by what it knew.
+    sees(&mut two.names, &["one", "three", "two"], at_once).await;
+    // It is not asked back, though its pod is still listed: one hears of the next farewell and of nothing else.
+    three.shutdown.cancel();
+    three.members.stopped().await;
+    sees(&mut one.names, &["one"], at_once).await;
+    two.shutdown.cancel();
+    two.members.stopped().await;
+}
+
+#[tokio::test]
+async fn a_key_that_changes_file_by_file_parts_nobody() {
+    let seeds: BTreeSet<_> = (31..34).map(address).collect();
+    let mut one = start("one", 31, Some("former"));
+    let mut two = start("two", 32, Some("former"));
+    one.members.set_seeds(seeds.clone());
+    two.members.set_seeds(seeds.clone());
+    let soon = Duration::from_secs(5);
+    sees(&mut one.names, &["one", "two"], soon).await;
+    sees(&mut two.names, &["one", "two"], soon).await;
+
+    // One reads the new key; the third has never seen another one. Two still knows only the former.
+    mount(&directory("key-31"), "new");
+    let mut three = start("three", 33, Some("new"));
+    three.members.set_seeds(seeds);
+    let looked = Duration::from_secs(12);
+    sees(&mut three.names, &["one", "three", "two"], looked).await;
+    sees(&mut two.names, &["one", "three", "two"], soon).await;
+    let refused = "ferrolb_members_datagrams_dropped_total{reason=\"authentication\"} ";
+    assert!(count(&two, refused) > 0, "it has not read the new key yet");
+    mount(&directory("key-32"), "new");
+    // Only with the new key two can be greeted by three, so it is no longer refused.
+    let understood = timeout(looked, async {
+        loop {
+            let before = count(&two, refused);
+            let quiet = timeout(Duration::from_secs(1), two.names.changed()).await;
+            assert!(quiet.is_err(), "nobody comes or goes");
+            if count(&two, refused) == before {
+                return;
+            }
+        }
+    });
+    understood.await.unwrap();
+    assert_eq!(three.names.borrow().len(), 3);
+    assert_eq!(one.names.borrow().len(), 3);
+}
+
+/// The thread of the runtime is what SIGSTOP stops.
+#[tokio::test]
+async fn a_process_that_is_stopped_notices_it_and_hears_of_all_again() {
+    let seeds: BTreeSet<_> = (41..43).map(address).collect();
+    let (mut one, two) = (start("one", 41, None), start("two", 42, None));
+    one.members.set_seeds(seeds.clone());
+    two.members.set_seeds(seeds);
+    let soon = Duration::from_secs(5);
+    sees(&mut one.names, &["one", "two"], soon).await;
+    has_heard_all(&one, soon).await;
+    let mut heard_all = one.members.heard_all();
+    let stopped = Duration::from_millis(1500);
+    std::thread::sleep(stopped);
+    let lapsed = timeout(soon, heard_all.wait_for(|all| !all));
+    assert!(lapsed.await.is_ok(), "it says that time went on without it");
+    has_heard_all(&one, soon).await;
+    counts(&one, "ferrolb_members_lapses_total ").await;
+    sees(&mut one.names, &["one", "two"], soon).await;
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_counted() {
+    let one = start("one", 51, Some("secret"));
+    let socket = tokio::net::UdpSocket::bind(address(52)).await.unwrap();
+    let too_long = vec![1; ferrolb_membership::LONGEST_DATAGRAM + 1];
+    socket.send_to(&too_long, address(51)).await.unwrap();
+    counts(
+        &one,
+        "ferrolb_members_datagrams_dropped_total{reason=\"oversized\"} ",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_speaker_with_another_secret_is_counted_and_kept_out() {
-    let mut one = start("one", 11, Some(b"secret"));
-    let stranger = start("stranger", 12, Some(b"other"));
+    let mut one = start("one", 11, Some("secret"));
+    let stranger = start("stranger", 12, Some("other"));
     stranger.members.set_seeds([address(11)].into());
-    let refused = "ferrolb_members_datagrams_dropped_total{reason=\"authentication\"} ";
-    let counted = timeout(Duration::from_secs(10), async {
-        loop {
-            let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, &one.registry).unwrap();
-            if text
-                .lines()
-                .any(|line| line.strip_prefix(refused).is_some_and(|count| count != "0"))
-            {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
-    counted.await.unwrap();
+    counts(
+        &one,
+        "ferrolb_members_datagrams_dropped_total{reason=\"authentication\"} ",
+    )
+    .await;
     sees(&mut one.names, &["one"], Duration::from_secs(1)).await;
 }
 

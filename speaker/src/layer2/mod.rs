@@ -133,7 +133,12 @@ impl Layer2 {
             .update(|ownership, now| ownership.announce_all_again(now));
     }
 
-    /// What is announced is right again, after [`Layer2Event::Lapsed`].
+    /// Neither answers nor says anything until [`Self::resume`]: what is announced may be wrong.
+    pub fn suspend(&self) {
+        self.shared.suspend();
+    }
+
+    /// What is announced is right again, after [`Layer2Event::Lapsed`] or [`Self::suspend`].
     pub fn resume(&self) {
         self.shared.resume();
         self.announce_again();

@@ -264,6 +264,11 @@ impl Shared {
         !self.suspended.load(Ordering::Relaxed)
     }
 
+    /// What we know may be wrong.
+    pub(super) fn suspend(&self) {
+        self.suspended.store(true, Ordering::Relaxed);
+    }
+
     /// What we know is right again.
     pub(super) fn resume(&self) {
         self.suspended.store(false, Ordering::Relaxed);

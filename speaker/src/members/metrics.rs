@@ -13,6 +13,7 @@ pub struct MembersMetrics {
     pub(super) alive: Gauge,
     pub(super) received: Counter,
     pub(super) sent: Counter,
+    pub(super) lapses: Counter,
     dropped: Family<Reason, Counter>,
 }
 
@@ -28,6 +29,7 @@ impl MembersMetrics {
             alive: Gauge::default(),
             received: Counter::default(),
             sent: Counter::default(),
+            lapses: Counter::default(),
             dropped: Family::default(),
         };
         registry.register(
@@ -44,6 +46,11 @@ impl MembersMetrics {
             "ferrolb_members_datagrams_sent",
             "Membership datagrams sent",
             metrics.sent.clone(),
+        );
+        registry.register(
+            "ferrolb_members_lapses",
+            "Times that this process was stopped or starved for so long that others may have given it up",
+            metrics.lapses.clone(),
         );
         registry.register(
             "ferrolb_members_datagrams_dropped",

@@ -1,5 +1,6 @@
 //! Which speakers are alive: a UDP socket and a clock around `ferrolb_membership`.
 
+mod key;
 mod metrics;
 mod run;
 
@@ -14,28 +15,33 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use key::{KeyError, KeyFile};
 pub use metrics::MembersMetrics;
 
-/// How long [`Members::stopped`] waits for the farewell to be sent.
+/// How long [`Members::leave`] and [`Members::stopped`] wait for the farewell to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// This node's part in the membership.
 pub struct Members {
     seeds: watch::Sender<BTreeSet<SocketAddr>>,
+    heard_all: watch::Receiver<bool>,
+    leaving: CancellationToken,
+    left: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Members {
     /// Starts as a cluster of one: `node_name` at `bind`, which must be the address at which the others reach us. `key`
-    /// is the shared secret; without one, whoever reaches the port is believed. The receiver always holds the names of
-    /// all nodes that are alive, our own among them. Ends with `shutdown`. To be called within a tokio runtime.
+    /// is the shared secret, which is read again every few seconds; without one, whoever reaches the port is believed. The
+    /// receiver always holds the names of all nodes that are alive, our own among them. Ends with `shutdown`, after a farewell.
+    /// To be called within a tokio runtime.
     ///
     /// # Errors
     /// The address cannot be bound, or is unspecified.
     pub fn start(
         node_name: &str,
         bind: SocketAddr,
-        key: Option<Vec<u8>>,
+        key: Option<KeyFile>,
         metrics: MembersMetrics,
         shutdown: CancellationToken,
     ) -> io::Result<(Self, watch::Receiver<Arc<BTreeSet<String>>>)> {
@@ -59,29 +65,36 @@ impl Members {
         let node = Node::new(node_name, own, since_epoch.as_millis() as u64);
         let membership = Membership::new(
             node,
-            key.as_deref(),
+            key.as_ref().map(KeyFile::key),
             rand::random(),
             Timing::default(),
             Instant::now(),
         );
         let (names_sender, names) = watch::channel(Arc::new(membership.names().clone()));
         let (seeds, seeds_receiver) = watch::channel(BTreeSet::new());
+        let (heard_all_sender, heard_all) = watch::channel(false);
+        let (leaving, left) = (CancellationToken::new(), CancellationToken::new());
         let run = run::Run {
             socket,
             own,
             membership,
+            key,
             seeds: seeds_receiver,
             names: names_sender,
+            heard_all: heard_all_sender,
+            leaving: leaving.clone(),
+            left: left.clone(),
             metrics,
             warned: None,
         };
-        Ok((
-            Self {
-                seeds,
-                task: tokio::spawn(run.until(shutdown)),
-            },
-            names,
-        ))
+        let members = Self {
+            seeds,
+            heard_all,
+            leaving,
+            left,
+            task: tokio::spawn(run.until(shutdown)),
+        };
+        Ok((members, names))
     }
 
     /// Sets the addresses at which speakers should be. Those that are not members are asked to let us join, now and
@@ -92,6 +105,34 @@ impl Members {
             *current = seeds;
             changed
         });
+    }
+
+    /// Whether the names that the receiver of [`Self::start`] holds are all there are. False
+    ///
+    /// - from the start, until a member has told its whole list or, 3 s after the first seeds, until nobody has;
+    /// - again when time has gone on without this process (it was stopped, or starved of processor for about a second):
+    ///   the others may have given it up and act for it. It mostly takes some milliseconds until it is true again, and 3 s
+    ///   if nobody answers.
+    ///
+    /// Who is false should claim nothing that another member may have by now. The names are always changed before this
+    /// becomes true.
+    #[must_use]
+    pub fn heard_all(&self) -> watch::Receiver<bool> {
+        self.heard_all.clone()
+    }
+
+    /// Says farewell to the others and returns when it is said: three times within 40 ms, since it may get lost. They
+    /// take over what this node stood for from the first one on, so this node should go on answering for a moment. They
+    /// tell it nothing any more: the names stay as they are, its own among them. Calling it again waits for the same
+    /// farewell.
+    pub async fn leave(&self) {
+        self.leaving.cancel();
+        if tokio::time::timeout(FAREWELL, self.left.cancelled())
+            .await
+            .is_err()
+        {
+            tracing::warn!("no farewell: the membership socket takes nothing");
+        }
     }
 
     /// Waits, after shutdown, until the others have been told, but not for long.

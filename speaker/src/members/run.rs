@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ferrolb_membership::{DropReason, Membership, Output};
+use ferrolb_membership::{ACCEPT_FORMER, DropReason, LONGEST_DATAGRAM, Membership, Output};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tokio::net::UdpSocket;
@@ -14,10 +14,9 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::key::KeyFile;
 use super::metrics::MembersMetrics;
 
-/// Longer than any datagram that we send.
-const LONGEST_DATAGRAM: usize = 2048;
 /// Datagrams that are taken in before time goes on, see [`Membership::tick`]. More are a flood.
 const AT_A_TIME: usize = 1024;
 /// Seeds that are asked per round; each answer tells of others.
@@ -26,6 +25,11 @@ const SEEDS_AT_A_TIME: usize = 16;
 const ROUND_MILLISECONDS: std::ops::Range<u64> = 2000..4000;
 /// A socket that takes nothing for this long loses the datagram.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Between two looks at the file of the key.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often the farewell is said, and how soon again.
+const FAREWELLS: u32 = 3;
+const FAREWELL_AGAIN: Duration = Duration::from_millis(20);
 /// Between two warnings of one kind.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -33,8 +37,13 @@ pub(super) struct Run {
     pub(super) socket: UdpSocket,
     pub(super) own: SocketAddr,
     pub(super) membership: Membership,
+    pub(super) key: Option<KeyFile>,
     pub(super) seeds: watch::Receiver<BTreeSet<SocketAddr>>,
     pub(super) names: watch::Sender<Arc<BTreeSet<String>>>,
+    pub(super) heard_all: watch::Sender<bool>,
+    /// The farewell is wished for, and said.
+    pub(super) leaving: CancellationToken,
+    pub(super) left: CancellationToken,
     pub(super) metrics: MembersMetrics,
     /// When it was last said that a speaker has another key.
     pub(super) warned: Option<Instant>,
@@ -42,16 +51,16 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) async fn until(mut self, shutdown: CancellationToken) {
-        let mut buffer = vec![0; LONGEST_DATAGRAM];
+        // One byte more than is taken, or a longer one would pass for one that fits.
+        let mut buffer = vec![0; LONGEST_DATAGRAM + 1];
         let mut next_round = Instant::now();
+        let mut next_look = next_round + LOOK_EVERY;
         loop {
             self.carry_out().await;
-            let deadline = self
-                .membership
-                .deadline()
-                .map_or(next_round, |deadline| deadline.min(next_round));
+            let deadline = self.membership.deadline().min(next_round).min(next_look);
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = self.leaving.cancelled(), if !self.left.is_cancelled() => self.say_farewell(&mut buffer).await,
                 received = self.socket.recv_from(&mut buffer) => match received {
                     Ok((length, from)) => self.take_in(buffer.get(..length).unwrap_or_default(), from),
                     Err(error) => debug!(%error, "cannot receive a membership datagram"),
@@ -60,16 +69,18 @@ impl Run {
                 () = sleep_until(deadline.into()) => {}
             }
             let now = Instant::now();
-            if next_round <= now {
+            if next_look <= now {
+                self.look_at_key(now);
+                next_look = now + LOOK_EVERY;
+            }
+            if next_round <= now && !self.left.is_cancelled() {
                 self.ask_seeds(now);
+            }
+            if next_round <= now {
                 let pause = rand::rng().random_range(ROUND_MILLISECONDS);
                 next_round = now + Duration::from_millis(pause);
             }
-            if self
-                .membership
-                .deadline()
-                .is_some_and(|deadline| deadline <= now)
-            {
+            if self.membership.deadline() <= now {
                 self.take_in_what_waits(&mut buffer);
                 if let Err(fault) = self.membership.tick(now) {
                     warn!(
@@ -79,13 +90,40 @@ impl Run {
                 }
             }
         }
-        if let Err(fault) = self.membership.leave(Instant::now()) {
-            warn!(
-                error = &fault as &dyn std::error::Error,
-                "no farewell to the other speakers"
+        if !self.left.is_cancelled() {
+            self.say_farewell(&mut buffer).await;
+        }
+    }
+
+    async fn say_farewell(&mut self, buffer: &mut [u8]) {
+        for said in 0..FAREWELLS {
+            if said > 0 {
+                tokio::time::sleep(FAREWELL_AGAIN).await;
+            }
+            // Who has joined a moment ago may yet have to learn of whom to part.
+            self.take_in_what_waits(buffer);
+            if let Err(fault) = self.membership.leave(Instant::now()) {
+                warn!(
+                    error = &fault as &dyn std::error::Error,
+                    "no farewell to the other speakers"
+                );
+            }
+            self.carry_out().await;
+        }
+        info!("said farewell to the other speakers");
+        self.left.cancel();
+    }
+
+    fn look_at_key(&mut self, now: Instant) {
+        let Some(key) = &mut self.key else {
+            return;
+        };
+        if key.look_again() && self.membership.change_secret(now, key.key()) {
+            info!(
+                former_for_seconds = ACCEPT_FORMER.as_secs(),
+                "the membership key has changed; the former one stays valid for speakers that have not read the new one"
             );
         }
-        self.carry_out().await;
     }
 
     fn take_in_what_waits(&mut self, buffer: &mut [u8]) {
@@ -112,13 +150,17 @@ impl Run {
                 warn!(
                     %from,
                     "a speaker of this cluster has another membership key, so each takes the other for lost and both may \
-                     announce the same addresses; restart all speakers: kubectl rollout restart daemonset ferrolb-speaker"
+                     announce the same addresses; a changed key reaches every node within about two minutes, and if this \
+                     goes on, restart all speakers: kubectl rollout restart daemonset ferrolb-speaker"
                 );
             }
         }
     }
 
     fn ask_seeds(&mut self, now: Instant) {
+        if !self.seeds.borrow().is_empty() {
+            self.membership.expect_answers(now);
+        }
         let members: BTreeSet<_> = self.membership.addresses().chain([self.own]).collect();
         let missing: Vec<_> = self
             .seeds
@@ -137,7 +179,7 @@ impl Run {
     }
 
     async fn carry_out(&mut self) {
-        let mut changed = false;
+        let (mut changed, mut heard_all) = (false, None);
         while let Some(output) = self.membership.poll_output() {
             match output {
                 Output::Send { to, bytes } => {
@@ -157,12 +199,26 @@ impl Run {
                     info!(node = name, "a speaker has left or is lost");
                     changed = true;
                 }
+                Output::HeardAll => heard_all = Some(true),
+                Output::Lapsed { late } => {
+                    warn!(
+                        late_milliseconds = late.as_millis(),
+                        "this process was stopped or starved for a while; asking the other speakers who is alive"
+                    );
+                    self.metrics.lapses.inc();
+                    heard_all = Some(false);
+                    // Not after the datagrams that follow: whoever looks meanwhile must not rely on what was.
+                    self.heard_all.send_replace(false);
+                }
             }
         }
         if changed {
             self.metrics.alive.set(self.membership.names().len() as i64);
             self.names
                 .send_replace(Arc::new(self.membership.names().clone()));
+        }
+        if let Some(heard_all) = heard_all {
+            self.heard_all.send_replace(heard_all);
         }
     }
 }
