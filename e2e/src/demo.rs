@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cluster::{SYSTEM, Site, condition};
 use crate::plan::{self, CLIENT, CLIENT_L2, NODES};
-use crate::scenarios::{bgp, layer2};
+use crate::scenarios::{bgp, l2};
 use crate::{install, objects, prober, router};
 
 /// The two Services that the demo is about.
@@ -196,7 +196,7 @@ fn reach(site: &Site, place: &str, address: &str) -> Result<String> {
 fn reach_by_layer2(site: &Site) -> Result<String> {
     let mut announcers = Vec::new();
     for address in site.addresses_now(LAYER2)? {
-        let node = layer2::announcer(site, &address)?;
+        let node = l2::announcer(site, &address)?;
         reach(site, CLIENT_L2.name, &address)?;
         announcers.push(format!("{address} on {node}"));
     }
@@ -258,14 +258,14 @@ fn spread(site: &Site, address: &str) -> Result<String> {
 
 fn failover(site: &Site) -> Result<String> {
     let address = address(site, LAYER2)?;
-    let node = layer2::announcer(site, &address)?;
+    let node = l2::announcer(site, &address)?;
     println!("    {address} is announced by {node}");
-    let (seen, successor) = layer2::lose_announcer(site, LAYER2, &address, node)?;
+    let (seen, successor) = l2::lose_announcer(site, LAYER2, &address, node)?;
     println!(
         "    {successor} answers for {address} now; of {} packets {} got no answer",
         seen.sent, seen.lost
     );
-    layer2::announcer(site, &address)?;
+    l2::announcer(site, &address)?;
     Ok(format!(
         "{successor} took over from {node}; outage {} ms",
         seen.longest_gap.as_millis()

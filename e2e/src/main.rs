@@ -5,10 +5,12 @@
 
 mod bench;
 mod bgp_peer;
+mod capture;
 mod cluster;
 mod control_plane;
 mod credentials;
 mod demo;
+mod frames;
 mod growth;
 mod host;
 mod image;
@@ -22,9 +24,11 @@ mod otlp;
 mod plan;
 mod prober;
 mod programs;
+mod raw;
 mod router;
 mod run;
 mod scenarios;
+mod segment;
 mod site;
 
 use std::io::Write;
@@ -223,10 +227,18 @@ fn show(keep: bool) -> Result<ExitCode> {
 
 /// A missed target is told in the table and does not fail the command: the machine may be slow.
 fn measure(options: &bench::Options, keep: bool) -> Result<ExitCode> {
-    let run = site::prepare()?;
-    let result = bench::run(&run, options);
-    leave(&run, keep, result.is_ok())?;
-    if !result? {
+    let mut rows = bench::Rows::default();
+    for part in options.parts() {
+        let run = site::prepare()?;
+        let result = part(&run, options, &mut rows);
+        leave(&run, keep, result.is_ok())?;
+        result?;
+    }
+    rows.print();
+    if options.is_whole() {
+        rows.save()?;
+    }
+    if !rows.all_met() {
         println!("not every target was met");
     }
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ use crate::plan::{self, CLIENT, CLIENT_L2, CONTROL_PLANE, NODES, ROUTER, SWITCH}
 use crate::run::Run;
 
 /// What every host of the site has set. Duplicate address detection would only delay each interface by a second.
-const SYSCTLS: [&str; 4] = [
+pub const SYSCTLS: [&str; 4] = [
     "net.ipv6.conf.all.accept_dad=0",
     "net.ipv6.conf.default.accept_dad=0",
     "net.ipv6.conf.default.accept_ra=0",
@@ -116,7 +116,8 @@ pub fn build(run: &Run) -> Result<()> {
     )
 }
 
-fn batch(namespace: &str, lines: &str) -> Result<()> {
+/// Carries out lines of `ip -batch` in a namespace.
+pub fn batch(namespace: &str, lines: &str) -> Result<()> {
     host::run_with_input("ip", &["-n", namespace, "-batch", "-"], lines).map(drop)
 }
 
@@ -146,4 +147,49 @@ pub fn set_link(run: &Run, machine: &str, up: bool) -> Result<()> {
         ],
     )
     .map(drop)
+}
+
+/// Which way is cut.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// What the switch would hand to the machine.
+    ToMachine,
+    /// What the machine sends.
+    FromMachine,
+}
+
+/// A cable that carries one way only, until this is dropped.
+pub struct OneWayCut {
+    namespace: String,
+}
+
+/// The table of nftables, in the switch's namespace, that drops.
+const CUT: &str = "one-way";
+
+impl OneWayCut {
+    pub fn make(run: &Run, machine: &str, way: Way) -> Result<Self> {
+        let cut = Self {
+            namespace: run.namespace(SWITCH),
+        };
+        let hook = match way {
+            Way::ToMachine => "egress",
+            Way::FromMachine => "ingress",
+        };
+        let net = format!("--net=/var/run/netns/{}", cut.namespace);
+        let table = format!(
+            "table netdev {CUT} {{\n chain frames {{\n type filter hook {hook} device \"{machine}\" priority 0; policy drop;\n }}\n}}\n"
+        );
+        host::run_with_input("nsenter", &[net.as_str(), "nft", "-f", "-"], &table)?;
+        Ok(cut)
+    }
+}
+
+impl Drop for OneWayCut {
+    fn drop(&mut self) {
+        let net = format!("--net=/var/run/netns/{}", self.namespace);
+        let words = [net.as_str(), "nft", "delete", "table", "netdev", CUT];
+        if let Err(error) = host::run_always("nsenter", &words) {
+            println!("the cut stays: {error:#}");
+        }
+    }
 }

@@ -338,6 +338,30 @@ impl Run {
         found.into_iter().filter_map(Process::running).collect()
     }
 
+    /// Every process of a node: those in its namespace, its container shims, and those in its containers.
+    pub fn node_processes(&self, node: &str) -> Vec<Process> {
+        let namespace = fs::metadata(Path::new(NAMESPACES).join(self.namespace(node)));
+        let namespace = namespace.map(|m| m.ino()).ok();
+        let marker = format!("{}/{node}/", self.registry.display());
+        let is_of_node = |id: i32| {
+            let net = fs::metadata(format!("/proc/{id}/ns/net")).map(|m| m.ino());
+            let line = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            net.ok() == namespace || line.contains("containerd-shim") && line.contains(&marker)
+        };
+        let of_node = |process: &Process| {
+            // A process in a container of the pod network has neither, but the shim above it.
+            let mut ancestor = Some(process.id);
+            while let Some(id) = ancestor.filter(|id| *id > 1) {
+                if is_of_node(id) {
+                    return true;
+                }
+                ancestor = parent_of(id);
+            }
+            false
+        };
+        self.processes().into_iter().filter(of_node).collect()
+    }
+
     /// The processes in this run's containers that run this program, perhaps only those on one node.
     pub fn container_processes(&self, program: &str, node: Option<&str>) -> Vec<Process> {
         let root = |id: i32| fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();

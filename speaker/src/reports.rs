@@ -195,7 +195,8 @@ impl Reports {
             reason::ANNOUNCED_NEVERTHELESS
         };
         for service in self.services_with(ip) {
-            self.statuses
+            self.channels
+                .statuses
                 .set_conflict(&service, Some((reason, &message)));
             self.publish(
                 &service,

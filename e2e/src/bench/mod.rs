@@ -2,8 +2,11 @@
 //! token of their own service account, so that another implementation of the same API can be put in their place.
 
 mod admission;
+mod answers;
 mod audit;
 mod decisions;
+pub mod failover;
+mod flood;
 mod load;
 mod restart;
 mod rows;
@@ -19,27 +22,44 @@ use serde_json::json;
 use crate::cluster::{SYSTEM, Site};
 use crate::plan::NODES;
 use crate::run::Run;
-use crate::{host, site};
+use crate::{host, scenarios, site};
 use restart::End;
-use rows::{Rows, at_most};
+pub use rows::Rows;
+use rows::at_most;
 pub use subject::Options;
 use subject::Subjects;
 
 /// The Services that stay, beside those that are created one after the other.
 const MANY: &str = "many";
 
-/// Measures everything on a site that has a control plane but no kubelets: nothing else shall use the processors.
-pub fn run(run: &Run, options: &Options) -> Result<bool> {
+/// A part of the measurement, on a site that was prepared for it.
+pub type Part = fn(&Run, &Options, &mut Rows) -> Result<()>;
+
+/// Measures answers on a busy segment, and a speaker that announces everything, on a control plane without kubelets.
+pub fn answers(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
+    site::start_control_plane(run)?;
+    let site = Site::connect(run.clone())?;
+    set_up(&site, options)?;
+    answers::measure(&site, options, rows)
+}
+
+/// Measures what needs kubelets: FerroLB as it is installed, on three real nodes.
+pub fn on_nodes(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
+    site::start(run)?;
+    let site = Site::connect(run.clone())?;
+    scenarios::set_up(&site, crate::install::WITHOUT_WEBHOOK)?;
+    failover::measure(&site, options.runs, rows)
+}
+
+/// Measures everything else on a site that has a control plane but no kubelets: nothing else shall use the processors.
+pub fn run(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
     let decisions = options.decisions.as_deref().map(decisions::read);
     let decisions = decisions.transpose()?.unwrap_or_default();
     site::start_control_plane(run)?;
     let site = Site::connect(run.clone())?;
     set_up(&site, options)?;
-    let mut rows = Rows::default();
     if options.admission {
-        admission::measure(&site, &mut rows)?;
-        rows.print();
-        return Ok(rows.all_met());
+        return admission::measure(&site, rows);
     }
     let mut subjects = Subjects::new(&site, options)?;
     let wire = wire::Wire::watch(run)?;
@@ -77,8 +97,13 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     let (told, crashed) = (restart(End::Told)?, restart(End::Crashed)?);
     rows.restarts(&told, &crashed, services);
     let restarted = subjects.resident()?;
+    // Others do not say in the same place what they announce.
+    let alone = options
+        .measures_ferrolb()
+        .then(|| speaker_alone(&mut subjects, &wire, services));
+    let alone = alone.transpose()?;
 
-    backlog(&site, options, &mut subjects, &statuses, &wire, &mut rows)?;
+    backlog(&site, options, &mut subjects, &statuses, &wire, rows)?;
     rows.memory("idle", &idle, Some(15.0), Some(15.0));
     rows.memory(
         &format!("{present} Services"),
@@ -87,6 +112,14 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
         Some(25.0),
     );
     rows.memory(&format!("{services} Services"), &grown, Some(50.0), None);
+    if let Some(alone) = alone {
+        rows.add(
+            &format!("resident memory of a speaker that announces {services} addresses alone"),
+            alone,
+            "MB",
+            at_most(30.0),
+        );
+    }
     rows.add(
         &format!("resident memory of the operator, {services} Services, restarted"),
         restarted.operator,
@@ -98,10 +131,28 @@ pub fn run(run: &Run, options: &Options) -> Result<bool> {
     if options.measures_ferrolb() {
         subjects.stop_controller()?;
         subjects.stop_speakers()?;
-        admission::measure(&site, &mut rows)?;
+        admission::measure(&site, rows)?;
     }
-    rows.print();
-    rows.save()
+    Ok(())
+}
+
+/// What one speaker holds that announces every address by layer 2, in megabytes; then there are all of them again.
+fn speaker_alone(subjects: &mut Subjects<'_>, wire: &wire::Wire, services: usize) -> Result<f64> {
+    println!("leaving everything to one speaker");
+    subjects.leave_one_speaker(0)?;
+    // The others' addresses are told once it is certain that they are gone.
+    host::wait_until("the others are missed", Duration::from_secs(60), || {
+        wire.wait_quiet()?;
+        subjects
+            .announced_by_layer2(0)
+            .map(|count| count >= services)
+    })?;
+    let resident = subjects.resident_speaker(0)?;
+    subjects.stop_speakers()?;
+    subjects.start_speakers()?;
+    wire.wait_for_sessions(NODES.len())?;
+    wire.wait_quiet()?;
+    Ok(resident)
 }
 
 /// Brings the Services that stay from `present` to `wanted`, with the controller at work.

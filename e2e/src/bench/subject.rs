@@ -65,6 +65,15 @@ pub struct Options {
     /// For how many seconds the cluster is left alone to count writes.
     #[arg(long, default_value_t = 60)]
     pub rest: u64,
+    /// Measure only how long addresses are not served when their node is lost or they are moved, on a site with kubelets.
+    #[arg(long, conflicts_with = "admission")]
+    pub failover: bool,
+    /// How often each kind of loss and of move is tried.
+    #[arg(long, default_value_t = 20)]
+    pub runs: usize,
+    /// Measure only how soon ARP requests are answered on a busy segment.
+    #[arg(long, conflicts_with_all = ["admission", "failover"])]
+    pub answers: bool,
     /// Measure the webhook alone, in a few minutes.
     #[arg(long)]
     pub admission: bool,
@@ -77,6 +86,24 @@ impl Options {
     /// Whether it is FerroLB whose programs are measured.
     pub fn measures_ferrolb(&self) -> bool {
         self.controller == product_binaries().join("ferrolb-operator")
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_whole(&self) -> bool {
+        !(self.admission || self.failover || self.answers)
+    }
+
+    /// What is measured one after the other, each on a site of its own.
+    pub fn parts(&self) -> Vec<super::Part> {
+        if self.failover {
+            vec![super::on_nodes]
+        } else if self.is_whole() && self.measures_ferrolb() {
+            vec![super::run, super::answers, super::on_nodes]
+        } else if self.answers {
+            vec![super::answers]
+        } else {
+            vec![super::run]
+        }
     }
 
     /// The controller as the API server names it.
@@ -193,6 +220,44 @@ impl<'a> Subjects<'a> {
 
     pub fn start_speakers(&mut self) -> Result<()> {
         self.speakers.iter_mut().try_for_each(Daemon::start)
+    }
+
+    /// Starts the speaker of one node.
+    pub fn start_speaker(&mut self, index: usize) -> Result<()> {
+        let speaker = self.speakers.get_mut(index);
+        speaker.context("there is no such node")?.start()
+    }
+
+    /// Ends all speakers but that of one node, which announces everything from then on.
+    pub fn leave_one_speaker(&mut self, index: usize) -> Result<()> {
+        let others = self.speakers.iter_mut().enumerate();
+        others
+            .filter(|(other, _)| *other != index)
+            .try_for_each(|(_, speaker)| speaker.kill())
+    }
+
+    /// How many addresses one node's speaker says that it announces by layer 2.
+    pub fn announced_by_layer2(&self, index: usize) -> Result<usize> {
+        let node = NODES.get(index).context("there is no such node")?;
+        let arguments = ["-sS", "--max-time", "5", "http://127.0.0.1:9120/metrics"];
+        let text = host::run_in(&self.site.run.namespace(node.name), "curl", &arguments)?;
+        let series = |line: &&str| {
+            line.starts_with("metallb_speaker_announced{") && line.contains("protocol=\"layer2\"")
+        };
+        Ok(text.lines().filter(series).count())
+    }
+
+    /// The process of one node's speaker.
+    pub fn speaker_process(&self, index: usize) -> Result<host::Process> {
+        let speaker = self.speakers.get(index);
+        speaker
+            .and_then(|s| s.process)
+            .context("no speaker runs there")
+    }
+
+    /// What one node's speaker holds, in megabytes of a million bytes.
+    pub fn resident_speaker(&self, index: usize) -> Result<f64> {
+        resident(self.speakers.get(index).context("there is no such node")?)
     }
 
     pub fn stop_speakers(&mut self) -> Result<()> {

@@ -147,7 +147,7 @@ fn got_in_earlier(site: &Site) -> Result<String> {
 }
 
 fn breaks_in_use(site: &Site) -> Result<String> {
-    let (address, node) = super::layer2::announced(site, "in-use")?;
+    let (address, node) = super::l2::announced(site, "in-use")?;
     take_webhook_away(site)?;
     let path = format!("/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools/layer2");
     let good = site
@@ -183,7 +183,7 @@ fn breaks_in_use(site: &Site) -> Result<String> {
             "the Service has lost {address}"
         );
         ensure!(
-            super::layer2::announcer(site, &address)? == node,
+            super::l2::announcer(site, &address)? == node,
             "{address} is announced by another node"
         );
         // What is in force serves new Services too.

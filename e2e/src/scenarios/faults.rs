@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::{Scenario, bgp, layer2, workloads};
+use super::{Scenario, bgp, l2, workloads};
 use crate::cluster::Site;
 use crate::plan::{CLIENT, CLIENT_L2};
 use crate::prober::{Prober, Seen};
@@ -48,7 +48,7 @@ struct Watched {
 }
 
 fn watch(site: &Site) -> Result<Watched> {
-    let (layer2, announcer) = layer2::announced(site, "steady-layer2")?;
+    let (layer2, announcer) = l2::announced(site, "steady-layer2")?;
     site.create(
         "/api/v1/namespaces/default/services",
         &objects::service("steady-bgp", "bgp"),
@@ -189,7 +189,7 @@ fn api_server(site: &Site) -> Result<String> {
 fn speaker(site: &Site) -> Result<String> {
     let watched = watch(site)?;
     kill_containers(site, "speaker", Some(watched.announcer))?;
-    layer2::announcer(site, &watched.layer2)?;
+    l2::announcer(site, &watched.layer2)?;
     bgp::spread_over_all(site, &watched.bgp)?;
     let [layer2, bgp] = watched.finish(site)?;
     ensure!(
@@ -214,7 +214,7 @@ fn all_speakers(site: &Site) -> Result<String> {
     let killed = kill_containers(site, "speaker", None)?;
     install::sessions_established(site)?;
     bgp::spread_over_all(site, &watched.bgp)?;
-    layer2::announcer(site, &watched.layer2)?;
+    l2::announcer(site, &watched.layer2)?;
     let [layer2, bgp] = watched.finish(site)?;
     for (client, seen) in [("layer 2", &layer2), ("BGP", &bgp)] {
         ensure!(

@@ -88,7 +88,7 @@ fn kill_speakers(site: &Site) -> Result<()> {
 }
 
 fn killed_while_broken(site: &Site) -> Result<String> {
-    let (address, _) = super::layer2::announced(site, "in-use")?;
+    let (address, _) = super::l2::announced(site, "in-use")?;
     site.create(
         "/api/v1/namespaces/default/services",
         &objects::service("routed-on", "bgp"),
@@ -139,7 +139,7 @@ fn killed(site: &Site, address: &str, routed: &str) -> Result<String> {
         site.addresses_now("in-use")?.contains(&address.to_owned()),
         "the Service has lost {address}"
     );
-    super::layer2::announcer(site, address)?;
+    super::l2::announcer(site, address)?;
     super::bgp::spread_over_all(site, routed)?;
     // The webhook that comes back has seen none of it, and knows whose the addresses are.
     bring_webhook_back(site)?;
@@ -154,7 +154,7 @@ fn killed(site: &Site, address: &str, routed: &str) -> Result<String> {
 }
 
 fn broken_while_away(site: &Site) -> Result<String> {
-    let (address, _) = super::layer2::announced(site, "in-use")?;
+    let (address, _) = super::l2::announced(site, "in-use")?;
     take_webhook_away(site)?;
     let looked = without_operator(site, || {
         edit(site, &pool_path(), &excluding(&json!("nonsense")))

@@ -8,11 +8,11 @@ mod certificates;
 mod compatibility;
 mod faults;
 mod in_force;
-pub mod layer2;
+pub mod l2;
 mod traces;
 mod validation;
 mod webhook;
-mod workloads;
+pub mod workloads;
 
 use std::time::Instant;
 
@@ -50,15 +50,11 @@ pub fn all() -> Vec<Scenario> {
         certificates::SCENARIOS,
         webhook::SCENARIOS,
     ];
-    let last: [&[Scenario]; 4] = [
-        layer2::SCENARIOS,
-        bgp::SCENARIOS,
-        traces::SCENARIOS,
-        faults::SCENARIOS,
-    ];
+    let last: [&[Scenario]; 3] = [bgp::SCENARIOS, traces::SCENARIOS, faults::SCENARIOS];
     first
         .into_iter()
         .chain(allocation::THEMES)
+        .chain(l2::THEMES)
         .chain(last)
         .flatten()
         .map(|s| Scenario { ..*s })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Scenario, bgp, layer2};
+use super::{Scenario, bgp, l2};
 use crate::cluster::{SYSTEM, Site};
 use crate::otlp::{PORT, Receiver, Span};
 use crate::plan::CONTROL_PLANE;
@@ -71,7 +71,7 @@ fn one_trace(site: &Site) -> Result<String> {
 
 /// One Service that is announced by layer 2 and one by BGP.
 fn traced(site: &Site, receiver: &Receiver) -> Result<String> {
-    layer2::announced(site, "traced")?;
+    l2::announced(site, "traced")?;
     site.create(
         "/api/v1/namespaces/default/services",
         &objects::service("traced-by-bgp", "bgp"),

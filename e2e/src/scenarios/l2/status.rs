@@ -1,0 +1,129 @@
+//! What the objects ServiceL2Status say: who announces, and on which interfaces (L2, L14).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::handles::{
+    LIMIT, advertise, all_nodes, announcer, only, path, pool, readvertise, service, settles_on,
+};
+use super::scenario;
+use crate::cluster::{Site, service_path};
+use crate::host;
+use crate::plan::NODES;
+use crate::scenarios::Scenario;
+use crate::segment::SecondSegment;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "status-follows-the-announcer",
+        "L2: one ServiceL2Status names the node whose MAC answers, follows a move, is put back after an edit, rests, and goes with the Service",
+        follows,
+    ),
+    scenario(
+        "status-names-the-interfaces",
+        "L14: ServiceL2Status lists the interfaces that the advertisements name, and none where they name none",
+        interfaces,
+    ),
+];
+
+/// The objects about a Service.
+pub fn statuses(site: &Site, service: &str) -> Result<Vec<Value>> {
+    let list = format!(
+        "{}?labelSelector=metallb.io/service-name%3D{service},metallb.io/service-namespace%3Ddefault",
+        path("servicel2statuses", "")
+    );
+    let list = site.get(&list)?.unwrap_or_default();
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// Waits until there is exactly one and it names this node; returns it.
+fn names(site: &Site, service: &str, node: &str) -> Result<Value> {
+    let mut last = Vec::new();
+    let found = site.wait(&format!("one ServiceL2Status names {node}"), LIMIT, || {
+        last = statuses(site, service)?;
+        Ok(match last.as_slice() {
+            [one] if one["status"]["node"] == node => Some(one.clone()),
+            _ => None,
+        })
+    });
+    let status = found.with_context(|| format!("there is {last:?}"))?;
+    let labels = &status["metadata"]["labels"];
+    ensure!(labels["metallb.io/node"] == node, "its labels are {labels}");
+    let named = status["metadata"]["name"].as_str().unwrap_or_default();
+    ensure!(named.starts_with("l2-"), "it is called {named}");
+    let says = &status["status"];
+    ensure!(
+        says["serviceName"] == service && says["serviceNamespace"] == "default",
+        "it is about {says}"
+    );
+    let owner = &status["metadata"]["ownerReferences"][0];
+    ensure!(owner["kind"] == "Pod", "its owner is {owner}");
+    Ok(status)
+}
+
+fn follows(site: &Site) -> Result<String> {
+    pool(site, "status")?;
+    advertise(site, "status", "status", &json!({}))?;
+    let address = service(site, "status", "status")?;
+    let node = announcer(site, &address)?;
+    let status = names(site, "status", node)?;
+    // It rests while nothing happens.
+    let began = Instant::now();
+    host::wait_until("a rest", LIMIT, || {
+        let now = names(site, "status", node)?;
+        let version = |s: &Value| s["metadata"]["resourceVersion"].clone();
+        ensure!(version(&now) == version(&status), "it was written at rest");
+        Ok(began.elapsed() > Duration::from_secs(5))
+    })?;
+    for node in all_nodes() {
+        readvertise(site, "status", &json!({"nodeSelectors": [only(node)]}))?;
+        settles_on(site, &address, node)?;
+        names(site, "status", node)?;
+    }
+    let last = NODES[2].name;
+    let status = names(site, "status", last)?;
+    let named = status["metadata"]["name"].as_str().unwrap_or_default();
+    let object = path("servicel2statuses", named);
+    site.patch(
+        &format!("{object}/status"),
+        &json!({"status": {"interfaces": [{"name": "eth9"}]}}),
+    )?;
+    site.wait_for("an edit is put back", LIMIT, || {
+        let status = names(site, "status", last)?;
+        Ok(status["status"]["interfaces"]
+            .as_array()
+            .is_none_or(Vec::is_empty))
+    })?;
+    site.delete(&object)?;
+    names(site, "status", last)?;
+    site.delete(&service_path("status"))?;
+    site.wait_for("it goes with the Service", LIMIT, || {
+        Ok(statuses(site, "status")?.is_empty())
+    })?;
+    Ok(format!("{address}: {node}, then each node in turn"))
+}
+
+fn interfaces(site: &Site) -> Result<String> {
+    pool(site, "status-nics")?;
+    let _segment = SecondSegment::build(&site.run, &NODES)?;
+    advertise(
+        site,
+        "status-nics",
+        "status-nics",
+        &json!({"nodeSelectors": [only("node-1")]}),
+    )?;
+    service(site, "status-nics", "status-nics")?;
+    for named in [&[][..], &["eth1"], &["eth0", "eth1"], &["eth0"], &[]] {
+        readvertise(site, "status-nics", &json!({"interfaces": named}))?;
+        let expected: Vec<Value> = named.iter().map(|name| json!({"name": name})).collect();
+        let mut last = Value::Null;
+        let listed = site.wait_for(&format!("the status lists {named:?}"), LIMIT, || {
+            last = names(site, "status-nics", "node-1")?["status"]["interfaces"].clone();
+            Ok(last.as_array().cloned().unwrap_or_default() == expected)
+        });
+        listed.with_context(|| format!("it lists {last}"))?;
+    }
+    Ok("none, eth1, both, eth0, none".into())
+}
