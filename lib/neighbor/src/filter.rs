@@ -26,6 +26,7 @@ const LOAD_LENGTH: u16 = 0x80;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_AT_LEAST: u16 = 0x35;
 const JUMP_IF_GREATER: u16 = 0x25;
+const JUMP_IF_ANY_BIT: u16 = 0x45;
 const JUMP: u16 = 0x05;
 const RETURN: u16 = 0x06;
 
@@ -131,10 +132,14 @@ impl Program {
         let judge = self.instructions.len();
         self.instructions.extend([
             load(LOAD_WORD, VLAN_TAG),
-            jump(JUMP_IF_EQUAL, 0, 0, 3),
+            jump(JUMP_IF_EQUAL, 0, 0, 5),
             load(LOAD_WORD, PACKET_TYPE),
-            jump(JUMP_IF_AT_LEAST, OTHER_HOST, 2, 0),
+            jump(JUMP_IF_AT_LEAST, OTHER_HOST, 1, 0),
             keep(WHOLE_FRAME),
+            // Broadcast or multicast, and yet for another: of a VLAN that this interface does not have. The kernel says so and
+            // takes the tag away before such a socket sees the frame.
+            load(LOAD_BYTE, 0),
+            jump(JUMP_IF_ANY_BIT, 1, 0, 1),
             keep(TAGGED),
             keep(0),
         ]);
@@ -276,6 +281,10 @@ mod tests {
                     at += usize::from(if accumulator > k { jt } else { jf });
                     continue;
                 }
+                JUMP_IF_ANY_BIT => {
+                    at += usize::from(if accumulator & k > 0 { jt } else { jf });
+                    continue;
+                }
                 JUMP => {
                     at += k as usize;
                     continue;
@@ -309,17 +318,6 @@ mod tests {
 
     const ARP_TYPE: [u8; 2] = [0x08, 0x06];
     const IPV6: [u8; 2] = [0x86, 0xdd];
-
-    fn kept(program: &[SockFilter], frame: &[u8], packet_type: u32, tagged: bool) -> u32 {
-        run(
-            program,
-            &Received {
-                frame,
-                packet_type,
-                tagged,
-            },
-        )
-    }
 
     const OURS: u8 = 7;
 
@@ -458,6 +456,21 @@ mod tests {
         // What is not even known to be of the protocol is none of ours.
         assert!(!pass(&ndp_program(), &icmp[..20]));
         assert!(!pass(&arp_program(), &[0; 13]));
+    }
+
+    /// So the kernel shows them to a socket of one protocol: broadcast or multicast, for another station, without the tag.
+    #[test]
+    fn a_frame_of_a_vlan_that_is_not_configured_is_told_from_one_for_another_station() {
+        for (program, mut frame) in [
+            (arp_program(), arp_frame(1, OURS, 1)),
+            (ndp_program(), ndp_frame(58, 135, OURS)),
+        ] {
+            assert_eq!(kept(&program, &frame, OTHER_HOST, false), 0);
+            for group in [0xff, 0x33] {
+                frame[0] = group;
+                assert_eq!(kept(&program, &frame, OTHER_HOST, false), TAGGED);
+            }
+        }
     }
 
     #[test]

@@ -330,7 +330,7 @@ impl Work<'_> {
     }
 
     async fn show(&self, wanted: &Wanted, version: &str) -> Ended {
-        let change = object::status(wanted, self.reporter, jiff::Timestamp::now());
+        let change = object::status(wanted, self.reporter);
         let patched = self
             .writer
             .patch_status::<ServiceL2Status>(self.key, version, change)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::Client;
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -84,18 +85,23 @@ impl L2Statuses {
     /// Another host has an address of a Service that this node announces, or none has (any more): the reason and message of
     /// the condition.
     pub fn set_conflict(&self, service: &ObjectKey, conflict: Option<(&str, &str)>) {
-        let conflict = conflict.map(|(reason, message)| {
+        let id = id_of(service);
+        let mut told = self.0.told();
+        let Some(wanted) = told.wanted.get_mut(&id) else {
+            return;
+        };
+        let known = wanted.conflict.as_deref();
+        if known.map(|known| (known.reason.as_str(), known.message.as_str())) == conflict {
+            return;
+        }
+        let since = known.map(|known| known.since);
+        wanted.conflict = conflict.map(|(reason, message)| {
             Box::new(Conflict {
                 reason: reason.to_owned(),
                 message: message.to_owned(),
+                since: since.unwrap_or_else(this_second),
             })
         });
-        let id = id_of(service);
-        let mut told = self.0.told();
-        match told.wanted.get_mut(&id) {
-            Some(wanted) if wanted.conflict != conflict => wanted.conflict = conflict,
-            _ => return,
-        }
         told.changed.insert(id);
         drop(told);
         self.0.notify.notify_one();
@@ -111,6 +117,11 @@ impl L2Statuses {
             self.0.notify.notify_one();
         }
     }
+}
+
+/// Now, as objects have it.
+fn this_second() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 impl Shared {

@@ -37,6 +37,8 @@ pub(super) struct Wanted {
 pub(super) struct Conflict {
     pub(super) reason: String,
     pub(super) message: String,
+    /// In whole seconds, as objects have it.
+    pub(super) since: Timestamp,
 }
 
 /// What is there, of an object that is labelled with this node.
@@ -145,6 +147,7 @@ pub(super) fn project(object: &ServiceL2Status, reporter: &Reporter, sets: &Node
             Box::new(Conflict {
                 reason: condition.reason,
                 message: condition.message,
+                since: condition.last_transition_time.0,
             })
         });
     Seen {
@@ -174,8 +177,8 @@ pub(super) fn ownership(service: &ObjectKey, reporter: &Reporter) -> Value {
     json!({"metadata": metadata})
 }
 
-/// The merge patch that says it. A condition that is written is a new one, `now`.
-pub(super) fn status(wanted: &Wanted, reporter: &Reporter, now: Timestamp) -> Value {
+/// The merge patch that says it.
+pub(super) fn status(wanted: &Wanted, reporter: &Reporter) -> Value {
     let conditions = wanted.conflict.as_ref().map(|conflict| {
         json!([Condition {
             type_: ADDRESS_IN_USE.to_owned(),
@@ -183,7 +186,7 @@ pub(super) fn status(wanted: &Wanted, reporter: &Reporter, now: Timestamp) -> Va
             reason: conflict.reason.clone(),
             message: conflict.message.clone(),
             observed_generation: None,
-            last_transition_time: Time(now),
+            last_transition_time: Time(conflict.since),
         }])
     });
     let interfaces: Vec<Value> = wanted
@@ -240,8 +243,7 @@ mod tests {
         let mut object = json!(object(&key, &wanted.service, &reporter));
         object["metadata"]["namespace"] = json!("metallb-system");
         object["metadata"]["uid"] = json!("u");
-        let now = Timestamp::from_second(1_700_000_000).unwrap();
-        json_patch::merge(&mut object, &super::status(wanted, &reporter, now));
+        json_patch::merge(&mut object, &super::status(wanted, &reporter));
         object
     }
 
@@ -353,6 +355,7 @@ mod tests {
             conflict: Some(Box::new(Conflict {
                 reason: "Withheld".to_owned(),
                 message: "10.0.0.1 is also claimed".to_owned(),
+                since: Timestamp::from_second(1_700_000_000).unwrap(),
             })),
             ..quiet.clone()
         };
@@ -368,8 +371,7 @@ mod tests {
         assert_eq!(step(Some(&told), Some(&seen), true), None);
         assert_eq!(step(Some(&quiet), Some(&seen), true), Some(Step::Show));
         let mut resolved = written(&told);
-        let now = Timestamp::from_second(1_700_000_000).unwrap();
-        json_patch::merge(&mut resolved, &super::status(&quiet, &reporter(), now));
+        json_patch::merge(&mut resolved, &super::status(&quiet, &reporter()));
         assert_eq!(step(Some(&quiet), Some(&self::seen(resolved)), true), None);
     }
 
