@@ -241,6 +241,18 @@ impl Run {
         self.leave().await;
     }
 
+    /// No other speaker is heard although there should be some.
+    fn is_alone(&self) -> bool {
+        let Some(members) = &self.members else {
+            return false;
+        };
+        let others = self.stores.seeds.snapshot();
+        let others = others
+            .values()
+            .any(|seed| *seed.node != *self.identity.node);
+        members.len() <= 1 && others
+    }
+
     fn is_settled(&self, settle_by: Instant) -> bool {
         if self.heard_all.is_some() && self.has_heard_all() {
             return true;
@@ -282,6 +294,9 @@ impl Run {
         if everything || dirty.services.all || members.is_some() {
             services.extend(self.stores.services.snapshot().keys().cloned());
             services.extend(self.decider.services());
+        }
+        if members.is_some() || dirty.seeds {
+            self.protocols.layer2.set_alone(self.is_alone());
         }
         let (changes, touched) = self.decide(&services);
         if dirty.configuration {

@@ -14,6 +14,9 @@
 //! The pauses of RFC 5227 between probes, seconds, are for hosts that settle down for hours. Here a Service waits, so a
 //! probe is a matter of milliseconds, and an answer that comes later is noticed all the same, as a claim.
 //!
+//! **Alone**: a node that hears no other node of its cluster although there should be some is more likely cut off than the
+//! last one. While that is so ([`Ownership::set_alone`]) it leaves an address to whoever is heard to claim it.
+//!
 //! **Handing over**: a node that is no longer the one to announce an address answers on until it hears the other one's
 //! claim, but not longer than [`HAND_OVER`]. So there is no moment without an answer in a planned move.
 
@@ -112,6 +115,8 @@ pub struct Ownership {
     /// When an address needs attention for another reason than its gratuitous frames.
     timers: BTreeSet<(Instant, IpAddr)>,
     effects: VecDeque<Effect>,
+    /// No other node of the cluster is heard although there should be some.
+    alone: bool,
 }
 
 #[derive(Debug)]
@@ -251,6 +256,29 @@ impl Ownership {
         }
     }
 
+    /// Whether this node hears no other of its cluster although there should be some.
+    pub fn set_alone(&mut self, alone: bool, now: Instant) {
+        if !std::mem::replace(&mut self.alone, alone) || alone {
+            return;
+        }
+        // What was left to others only for this is a matter of the cluster again.
+        let left: Vec<IpAddr> = self
+            .addresses
+            .iter()
+            .filter(|(_, address)| address.phase == Phase::Withheld)
+            .filter(|(_, address)| address.terms.on_conflict == OnConflict::Warn)
+            .map(|(ip, _)| *ip)
+            .collect();
+        for ip in left {
+            if let Some(address) = self.addresses.get_mut(&ip) {
+                address.conflict = None;
+                address.moved = Some(now);
+            }
+            self.effects.push_back(Effect::Resolved(ip));
+            self.hold(ip, now);
+        }
+    }
+
     /// Hands over every address, for a node that leaves.
     pub fn hand_over_all(&mut self, now: Instant) {
         let all: Vec<IpAddr> = self.addresses.keys().copied().collect();
@@ -282,7 +310,7 @@ impl Ownership {
         }
         let known = address.conflict.is_some();
         let moves = address.moved.is_some_and(|at| now < at + CONFIRM);
-        if address.phase == Phase::Held && !known && moves {
+        if address.phase == Phase::Held && !known && moves && !self.alone {
             return;
         }
         let conflict = address.conflict.get_or_insert_with(|| {
@@ -307,6 +335,7 @@ impl Ownership {
                         .push_back(Effect::Conflict { ip, mac, withheld });
                 }
             }
+            Phase::Held if self.alone => self.withhold(ip, now),
             Phase::Held if !conflict.told => {
                 if !known {
                     self.set_wake(ip, Some(now + CONFIRM));

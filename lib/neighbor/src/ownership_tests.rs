@@ -278,8 +278,30 @@ fn a_withheld_address_is_announced_when_that_is_wanted_from_now_on() {
     assert_eq!(bench.standing(), Some(Standing::Held));
 }
 
+#[test]
+fn a_node_that_hears_no_other_leaves_an_address_to_whoever_claims_it() {
+    let mut bench = Bench::with(OnConflict::Warn, Before::TheCluster);
+    bench.ownership.set_alone(true, bench.now);
+    bench.pass(millis(100));
+    assert_eq!(
+        bench.standing(),
+        Some(Standing::Held),
+        "nobody else claims it"
+    );
+    bench.claim();
+    let done = bench.pass(millis(1));
+    assert!(done.iter().any(|(_, e)| *e == conflict(true)), "{done:?}");
+    assert_eq!(bench.standing(), Some(Standing::Watched));
+    bench.ownership.set_alone(false, bench.now);
+    let done = bench.pass(millis(100));
+    assert!(done.iter().any(|(_, e)| *e == Effect::Resolved(ip())));
+    assert_eq!(bench.standing(), Some(Standing::Held));
+    assert!(done.iter().any(|(_, e)| *e == Effect::Announce(ip())));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
+    Alone(bool),
     Announce(OnConflict, Before, bool),
     HandOver,
     Withdraw,
@@ -293,6 +315,7 @@ fn step() -> impl Strategy<Value = Step> {
     let before = prop_oneof![Just(Before::Nobody), Just(Before::TheCluster)];
     prop_oneof![
         (on_conflict, before, any::<bool>()).prop_map(|(c, b, r)| Step::Announce(c, b, r)),
+        any::<bool>().prop_map(Step::Alone),
         Just(Step::HandOver),
         Just(Step::Withdraw),
         Just(Step::Claim),
@@ -340,6 +363,7 @@ proptest! {
                         withheld = false;
                     }
                 }
+                Step::Alone(alone) => bench.ownership.set_alone(alone, bench.now),
                 Step::HandOver => bench.ownership.hand_over(ip(), bench.now),
                 Step::Withdraw => {
                     bench.ownership.withdraw(ip());

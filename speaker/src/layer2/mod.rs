@@ -9,6 +9,7 @@
 //! Architecture invariant: no more than `CAP_NET_RAW` is needed.
 
 mod excluded;
+mod hearing;
 mod links;
 mod metrics;
 mod multicast;
@@ -131,6 +132,13 @@ impl Layer2 {
     pub fn announce_again(&self) {
         self.shared
             .update(|ownership, now| ownership.announce_all_again(now));
+    }
+
+    /// Whether this node hears no other of its cluster although there should be some, and is more likely cut off than the
+    /// last one. While it is, it leaves addresses to whoever claims them, and says nothing unasked on an interface on which
+    /// it hears nothing at all: clients would follow it into the void.
+    pub fn set_alone(&self, alone: bool) {
+        self.shared.set_alone(alone);
     }
 
     /// Neither answers nor says anything until [`Self::resume`]: what is announced may be wrong.

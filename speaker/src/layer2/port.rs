@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrolb_neighbor::{
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
+use super::hearing::Hearing;
 use super::links::Link;
 use super::metrics::Layer2Metrics;
 use super::multicast::Groups;
@@ -33,6 +34,7 @@ pub(super) struct Port {
     ndp: Option<Side>,
     arp: Option<Side>,
     groups: Groups,
+    hearing: Hearing,
     out: mpsc::Sender<Out>,
     _announcing: AbortOnDropHandle<()>,
 }
@@ -124,9 +126,11 @@ impl Port {
             .link_local
             .map(|_| side(libc::ETH_P_IPV6, &filters.ndp))
             .transpose()?;
+        let hearing = Hearing::of(&link.name, Instant::now());
         let (out, waiting) = mpsc::channel(WAITING);
         let speaker = Speaker {
             name: link.name.clone(),
+            deaf: hearing.deaf(),
             responder,
             arp: arp.as_ref().map(|side| Arc::clone(&side.socket)),
             ndp: ndp.as_ref().map(|side| Arc::clone(&side.socket)),
@@ -137,6 +141,7 @@ impl Port {
             arp,
             ndp,
             groups: Groups::new(index),
+            hearing,
             out,
             _announcing: AbortOnDropHandle::new(tokio::spawn(speaker.announce(waiting))),
         })
@@ -184,6 +189,11 @@ impl Port {
             .is_none_or(|ndp| self.groups.settle(&ndp.socket))
     }
 
+    /// Looks whether the interface receives anything. True if it does again after a silence.
+    pub(super) fn hears_again(&mut self) -> bool {
+        self.hearing.look(Instant::now())
+    }
+
     /// Has something said on this interface, in the order of the calls, without waiting for it.
     pub(super) fn say(&self, out: Out, metrics: &Layer2Metrics) {
         if self.out.try_send(out).is_err() {
@@ -195,6 +205,7 @@ impl Port {
 /// What speaks unasked on one interface. Each has its own, so that one whose link takes nothing holds up no other.
 struct Speaker {
     name: String,
+    deaf: Arc<AtomicBool>,
     responder: Responder,
     arp: Option<Arc<PacketSocket>>,
     ndp: Option<Arc<PacketSocket>>,
@@ -227,7 +238,8 @@ impl Speaker {
     /// Looked up anew for each frame: the address may have been withdrawn while others were sent.
     fn may_say<T>(&self, ip: IpAddr, read: impl FnOnce(&Entry) -> Option<T>) -> Option<T> {
         let shared = &self.context.shared;
-        if !shared.is_awake() {
+        let cut_off = shared.is_alone() && self.deaf.load(Ordering::Relaxed);
+        if cut_off || !shared.is_awake() {
             return None;
         }
         let entries = shared.entries();

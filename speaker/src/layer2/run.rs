@@ -70,7 +70,7 @@ impl Run {
                 () = shared.notify.notified() => {}
                 Ok(()) = self.links.changed() => self.take_links(),
                 Some(index) = self.failed.recv() => self.close(index),
-                _ = heartbeat.tick() => {}
+                _ = heartbeat.tick() => self.listen(),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
             }
             if self.again.is_some_and(|again| again <= Instant::now()) {
@@ -89,6 +89,17 @@ impl Run {
             self.tell(Layer2Event::Lapsed);
         }
         self.lapsed = !awake;
+    }
+
+    /// What was not said on an interface while it was deaf is said when it is not any more.
+    fn listen(&mut self) {
+        let mut woken = Vec::new();
+        for port in self.ports.values_mut() {
+            if port.hears_again() && self.context.shared.is_alone() {
+                woken.push(port.link.name.clone());
+            }
+        }
+        self.announce_on(&woken);
     }
 
     fn tell(&self, event: Layer2Event) {

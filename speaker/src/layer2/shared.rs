@@ -70,6 +70,8 @@ pub(super) struct Shared {
     started: Instant,
     /// Milliseconds since `started` until which this process may answer, see [`LEASE`].
     awake_until: AtomicU64,
+    /// No other node of the cluster is heard although there should be some.
+    alone: AtomicBool,
     /// The lease ran out, and nobody has said yet that all is well.
     suspended: AtomicBool,
 }
@@ -105,6 +107,7 @@ impl Shared {
             empty: Notify::new(),
             started: Instant::now(),
             awake_until: AtomicU64::new(LEASE.as_millis() as u64),
+            alone: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
         }
     }
@@ -262,6 +265,15 @@ impl Shared {
         let until = now + LEASE.as_millis() as u64;
         self.awake_until.store(until, Ordering::Relaxed);
         !self.suspended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
+        self.update(|ownership, now| ownership.set_alone(alone, now));
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
     }
 
     /// What we know may be wrong.
