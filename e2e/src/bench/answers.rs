@@ -156,14 +156,16 @@ fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Vec<Option<Duration>>> {
     Ok(pair(&capture.finish()?))
 }
 
-/// Each question with its answer. An address that is asked for again before the answer came is answered once for both.
+/// Each question with its answer. An address that is asked for again has not been answered for: that would have been
+/// long ago.
 fn pair(heard: &[Heard]) -> Vec<Option<Duration>> {
     let mut open: HashMap<Ipv4Addr, SystemTime> = HashMap::new();
     let mut answers = Vec::new();
     for Heard { at, message } in heard {
         let Message::Arp(arp) = message else { continue };
         if arp.operation == frames::REQUEST {
-            open.entry(arp.target.1).or_insert(*at);
+            let unanswered = open.insert(arp.target.1, *at).is_some();
+            answers.extend(unanswered.then_some(None));
         } else if let Some(asked) = open.remove(&arp.sender.1) {
             answers.push(at.duration_since(asked).ok());
         }
@@ -177,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_paired_with_its_answer_and_one_without_is_kept() {
+    fn a_question_is_paired_with_its_answer_and_one_without_is_counted() {
         let (client, node) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let own: Ipv4Addr = "10.10.0.100".parse().unwrap();
         let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
@@ -195,12 +197,14 @@ mod tests {
             (7, answer(1)),
             (9, question(3)),
             (10, answer(3)),
+            (800, question(2)),
+            (801, answer(2)),
         ]
         .map(|(ms, arp)| Heard {
             at: at(ms),
             message: Message::Arp(arp),
         });
         let ms = Duration::from_millis;
-        assert_eq!(pair(&heard), [Some(ms(7)), Some(ms(1)), None]);
+        assert_eq!(pair(&heard), [Some(ms(7)), Some(ms(1)), None, Some(ms(1))]);
     }
 }
