@@ -309,12 +309,12 @@ fn another_cluster(site: &Site) -> Result<String> {
     let own = dual_service(site, "beside-another", "beside-another")?;
     let node = announcer(site, &own[0])?;
     let foreign = ForeignHost::join(&site.run, "foreign", 4)?;
-    foreign.answer_for("10.10.90.0/24")?;
-    foreign.take("10.10.90.1")?;
+    foreign.answer_for("10.10.200.0/24")?;
+    foreign.take("10.10.200.1")?;
     let before = conflicts(site)?;
     let capture = Capture::of_neighbours(&site.run)?;
     let addresses: Vec<IpAddr> = (1..=ADDRESSES)
-        .map(|last| ip(&format!("10.10.90.{last}")))
+        .map(|last| ip(&format!("10.10.200.{last}")))
         .collect::<Result<_>>()?;
     // It tells of each, and the client asks for each.
     foreign.send(addresses.iter().map(|a| foreign.claim(*a)).collect())?;
