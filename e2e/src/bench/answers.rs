@@ -1,6 +1,6 @@
 //! How soon an ARP request is answered on a busy segment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -114,13 +114,19 @@ fn on_a_busy_segment(
         "1/s",
         None,
     );
-    let lost = loud.iter().filter(|answer| answer.is_none()).count();
-    rows.add(
-        "ARP requests without an answer, a busy segment",
-        u32::try_from(lost).map_or(f64::NAN, f64::from),
-        "",
-        at_most(0.0),
-    );
+    for (when, answers) in [("a quiet segment", &quiet), ("a busy segment", &loud)] {
+        let lost = answers.iter().filter(|answer| answer.is_none()).count();
+        println!(
+            "  {lost} of {} questions on {when} were not answered",
+            answers.len()
+        );
+        rows.add(
+            &format!("ARP requests without an answer, {when}"),
+            u32::try_from(lost).map_or(f64::NAN, f64::from),
+            "",
+            at_most(0.0),
+        );
+    }
     rows.add(
         "processor time of the speaker, a busy segment",
         100.0 * spent / seconds,
@@ -138,6 +144,7 @@ fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Vec<Option<Duration>>> {
     let capture = Capture::start(&site.run, CLIENT_L2.name, "eth0", &expression)?;
     let (mac, own): (_, Ipv4Addr) = (frames::mac(client)?, CLIENT_L2.v4.parse()?);
     let addresses = addresses.to_vec();
+    let asked_for: HashSet<Ipv4Addr> = addresses.iter().copied().collect();
     prober::run_in(&site.run, CLIENT_L2.name, move || {
         let sender = raw::Sender::open("eth0")?;
         let (began, mut next) = (Instant::now(), Instant::now());
@@ -153,17 +160,24 @@ fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Vec<Option<Duration>>> {
     host::wait_until("the last answers are there", PATIENCE * 2, || {
         Ok(Instant::now() > end)
     })?;
-    Ok(pair(&capture.finish()?))
+    Ok(pair(&capture.finish()?, &asked_for))
 }
 
-/// Each question with its answer. An address that is asked for again before the answer came is answered once for both.
-fn pair(heard: &[Heard]) -> Vec<Option<Duration>> {
+/// Each question with its answer. An address that is asked for again has not been answered for: that would have been
+/// long ago.
+fn pair(heard: &[Heard], addresses: &HashSet<Ipv4Addr>) -> Vec<Option<Duration>> {
     let mut open: HashMap<Ipv4Addr, SystemTime> = HashMap::new();
     let mut answers = Vec::new();
     for Heard { at, message } in heard {
         let Message::Arp(arp) = message else { continue };
+        // Others ask the client where it is, and its own kernel asks for others.
+        let is_about_one = addresses.contains(&arp.target.1) || addresses.contains(&arp.sender.1);
+        if !is_about_one {
+            continue;
+        }
         if arp.operation == frames::REQUEST {
-            open.entry(arp.target.1).or_insert(*at);
+            let unanswered = open.insert(arp.target.1, *at).is_some();
+            answers.extend(unanswered.then_some(None));
         } else if let Some(asked) = open.remove(&arp.sender.1) {
             answers.push(at.duration_since(asked).ok());
         }
@@ -177,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_paired_with_its_answer_and_one_without_is_kept() {
+    fn a_question_is_paired_with_its_answer_and_one_without_is_counted() {
         let (client, node) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let own: Ipv4Addr = "10.10.0.100".parse().unwrap();
         let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
@@ -189,18 +203,27 @@ mod tests {
             sender: (node, Ipv4Addr::new(10, 10, 1, last)),
             target: (client, own),
         };
+        let addresses = [1, 2, 3].map(|last| Ipv4Addr::new(10, 10, 1, last));
+        let others = Arp::request(node, Ipv4Addr::new(10, 10, 0, 11), own);
         let heard = [
+            (0, others),
             (0, question(1)),
             (5, question(2)),
             (7, answer(1)),
             (9, question(3)),
             (10, answer(3)),
+            (20, others),
+            (800, question(2)),
+            (801, answer(2)),
         ]
         .map(|(ms, arp)| Heard {
             at: at(ms),
             message: Message::Arp(arp),
         });
         let ms = Duration::from_millis;
-        assert_eq!(pair(&heard), [Some(ms(7)), Some(ms(1)), None]);
+        assert_eq!(
+            pair(&heard, &addresses.into()),
+            [Some(ms(7)), Some(ms(1)), None, Some(ms(1))]
+        );
     }
 }

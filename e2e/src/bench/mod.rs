@@ -148,6 +148,7 @@ fn speaker_alone(subjects: &mut Subjects<'_>, wire: &wire::Wire, services: usize
             .map(|count| count >= services)
     })?;
     let resident = subjects.resident_speaker(0)?;
+    println!("  it holds {resident:.1} MB");
     subjects.stop_speakers()?;
     subjects.start_speakers()?;
     wire.wait_for_sessions(NODES.len())?;

@@ -50,7 +50,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "metrics",
-        "L9: each address counts requests, answers and gratuitous frames, the gauge names the node, and all of it goes with the Service",
+        "L9: the pool counts its addresses, each address its requests, answers and gratuitous frames, the gauge names the node, and all of it goes with the Service",
         metrics,
     ),
     scenario(
@@ -260,6 +260,17 @@ fn metrics(site: &Site) -> Result<String> {
         ensure!(announced == 1.0, "{gauge} of {address} is {announced}");
         notes.push(format!("{address}: {asked} asked, {gratuitous} gratuitous"));
     }
+    // What the leader publishes of the pool: 16 addresses of each family, one of each in use.
+    let pool = ["pool=\"counted\""];
+    let families = [("ipv4_", 16.0, 1.0), ("ipv6_", 16.0, 1.0), ("", 32.0, 2.0)];
+    site.wait_for("the pool's figures are right", LIMIT, || {
+        let leader = Metrics::of_leader(site)?;
+        let value = |name: String| leader.sum(&name, &pool);
+        Ok(families.iter().all(|(family, total, in_use)| {
+            value(format!("metallb_allocator_{family}addresses_total")) == *total
+                && value(format!("metallb_allocator_{family}addresses_in_use_total")) == *in_use
+        }))
+    })?;
     for other in others(node) {
         let lines = Metrics::of(site, other)?.sum(gauge, &labels);
         ensure!(lines == 0.0, "{other} says that it announces the Service");

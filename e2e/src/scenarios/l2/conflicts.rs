@@ -112,7 +112,7 @@ fn probe(site: &Site) -> Result<String> {
     ))
 }
 
-/// Waits until the Service is told of the conflict with this host: event, metric, condition.
+/// Waits until the Service is told of the conflict with this host, and the conflict is counted.
 fn is_told(site: &Site, service: &str, host: &ForeignHost, before: f64) -> Result<String> {
     let mac = frames::text(host.mac);
     let mut events = Vec::new();
@@ -126,6 +126,11 @@ fn is_told(site: &Site, service: &str, host: &ForeignHost, before: f64) -> Resul
     site.wait_for("the conflict is counted", LIMIT, || {
         Ok(conflicts(site)? > before)
     })?;
+    Ok(event)
+}
+
+/// Waits until the status of the announced Service has the condition.
+fn is_in_the_status(site: &Site, service: &str) -> Result<()> {
     let mut last = Vec::new();
     let said = site.wait_for("the condition AddressConflict", LIMIT, || {
         last = statuses(site, service)?;
@@ -133,8 +138,7 @@ fn is_told(site: &Site, service: &str, host: &ForeignHost, before: f64) -> Resul
             |s: &Value| condition(s, "AddressConflict").is_some_and(|c| c["status"] == "True");
         Ok(last.iter().any(conflict))
     });
-    said.with_context(|| format!("its status is {last:?}"))?;
-    Ok(event)
+    said.with_context(|| format!("its status is {last:?}"))
 }
 
 /// The address that a Service of this pool will ask for, one for each family.
@@ -169,6 +173,7 @@ fn warn(site: &Site) -> Result<String> {
         })?;
     }
     let event = is_told(site, "warned", &foreign, before)?;
+    is_in_the_status(site, "warned")?;
     // It is over when the host gives the address up.
     for address in &addresses {
         foreign.give_up(address)?;
@@ -309,12 +314,12 @@ fn another_cluster(site: &Site) -> Result<String> {
     let own = dual_service(site, "beside-another", "beside-another")?;
     let node = announcer(site, &own[0])?;
     let foreign = ForeignHost::join(&site.run, "foreign", 4)?;
-    foreign.answer_for("10.10.90.0/24")?;
-    foreign.take("10.10.90.1")?;
+    foreign.answer_for("10.10.200.0/24")?;
+    foreign.take("10.10.200.1")?;
     let before = conflicts(site)?;
     let capture = Capture::of_neighbours(&site.run)?;
     let addresses: Vec<IpAddr> = (1..=ADDRESSES)
-        .map(|last| ip(&format!("10.10.90.{last}")))
+        .map(|last| ip(&format!("10.10.200.{last}")))
         .collect::<Result<_>>()?;
     // It tells of each, and the client asks for each.
     foreign.send(addresses.iter().map(|a| foreign.claim(*a)).collect())?;

@@ -243,13 +243,46 @@ pub fn keep_servers_away(site: &Site, service: &str, node: &str) -> Result<()> {
     })
 }
 
-/// What the speaker of a node publishes at /metrics.
+/// Where each process publishes its figures, to its own machine or pod.
+const METRICS: &str = "http://127.0.0.1:9120/metrics";
+
+/// What a process publishes.
 pub struct Metrics(String);
 
 impl Metrics {
+    /// What the speaker of a node publishes.
     pub fn of(site: &Site, node: &str) -> Result<Self> {
-        let arguments = ["-sS", "--max-time", "2", "http://127.0.0.1:9120/metrics"];
+        let arguments = ["-sS", "--max-time", "2", METRICS];
         host::run_in(&site.run.namespace(node), "curl", &arguments).map(Self)
+    }
+
+    /// What the operator that leads publishes, read within its pod: it listens there only.
+    pub fn of_leader(site: &Site) -> Result<Self> {
+        let lease =
+            format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/ferrolb-operator");
+        let lease = site.get(&lease)?.context("there is no lease")?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        // The identity is the pod's name and something that is new with each process.
+        let pod = holder.split('_').next().unwrap_or_default();
+        let pod = site.get(&format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}"))?;
+        let node = pod.unwrap_or_default()["spec"]["nodeName"].clone();
+        let node = node.as_str().context("the leader runs nowhere")?;
+        let processes = site
+            .run
+            .container_processes("/ferrolb-operator", Some(node));
+        let process = processes.first().context("no operator runs there")?;
+        let target = process.id.to_string();
+        let words = [
+            "--net",
+            "--target",
+            &target,
+            "curl",
+            "-sS",
+            "--max-time",
+            "2",
+        ];
+        let words: Vec<_> = words.into_iter().chain([METRICS]).collect();
+        host::run("nsenter", &words).map(Self)
     }
 
     /// The series of a metric whose labels all contain these texts, with their values.

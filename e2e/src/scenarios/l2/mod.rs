@@ -11,7 +11,7 @@
 //! | L6 | `excluded-by-label` |
 //! | L7 | `addresses-of-ranges-and-prefixes` |
 //! | L8 | `shared-addresses` |
-//! | L9 | `metrics`; the pool's figures: `allocation/pool-status-counts` |
+//! | L9 | `metrics` |
 //! | L10 | `a-pool-that-is-asked-for` |
 //! | L11 | `one-selected-node` |
 //! | L12 | `several-selected-nodes` |
@@ -35,6 +35,9 @@
 //! | L31 | `no-advertisement-for-service-and-node` |
 //! | L32 | `several-service-selectors` |
 //! | L33 | `speaker-deleted` |
+//!
+//! Packets (reference 4.4): `gratuitous` what is told unasked, `packets` what is answered. `conflicts`: foreign hosts
+//! (RFC 5227). `moves`: planned ones. `faults`: the others.
 
 mod answering;
 mod conflicts;
