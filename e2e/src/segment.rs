@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
@@ -269,7 +269,7 @@ pub fn question(address: IpAddr) -> Result<Vec<u8>> {
 /// The client asks on and on who has an address, as if it kept nothing in its cache. What is answered, a capture shows.
 pub struct Asker {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<Result<Vec<SystemTime>>>>,
 }
 
 impl Asker {
@@ -281,12 +281,14 @@ impl Asker {
         let thread = prober::spawn_in(run, CLIENT_L2.name, move || {
             let sender = raw::Sender::open(interface)?;
             let mut next = Instant::now();
+            let mut asked = Vec::new();
             while !told.load(Ordering::Relaxed) {
+                asked.push(SystemTime::now());
                 sender.send(&question)?;
                 next += prober::INTERVAL;
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }
-            Ok(())
+            Ok(asked)
         })?;
         Ok(Self {
             stop,
@@ -294,10 +296,11 @@ impl Asker {
         })
     }
 
-    /// Stops asking.
-    pub fn finish(mut self) -> Result<()> {
+    /// Stops asking, and says when it asked.
+    pub fn finish(mut self) -> Result<Vec<SystemTime>> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().map_or(Ok(()), prober::finish)
+        let asked = self.thread.take().map(prober::finish);
+        asked.unwrap_or_else(|| Ok(Vec::new()))
     }
 }
 

@@ -338,10 +338,8 @@ fn restarted_fast(site: &Site) -> Result<String> {
     watched.settles_on(site, node, LIMIT)?;
     let record = watched.finish()?;
     fresh_speakers(site, &[node])?;
-    let back = record.first_answer(node, killed + Duration::from_millis(20))?;
-    let away = back
-        .and_then(|at| at.duration_since(killed).ok())
-        .context("it never answered again")?;
+    let away = record.away(node, killed - Duration::from_millis(100))?;
+    let away = away.context("it never answered again")?;
     // Another may take over only once the members can have noticed, which takes them longer than this.
     let others = record.others_than(&[node]);
     ensure!(

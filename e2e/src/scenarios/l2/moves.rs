@@ -63,10 +63,11 @@ fn moves<'a, T>(
     let claimed = claimed.with_context(|| format!("{new} announced nothing"))?;
     let fell_silent = record.last_answer(old)?;
     let fell_silent = fell_silent.with_context(|| format!("{old} never answered"))?;
-    let overlap = fell_silent.duration_since(claimed);
+    // The old node falls silent when it hears the new one. A question that was on its way just then is nobody's.
+    let nobody = record.asked_between(fell_silent, claimed);
     ensure!(
-        overlap.is_ok(),
-        "{new} announced only {} ms after the last answer of {old}; {}",
+        nobody <= 1,
+        "{new} announced only {} ms after the last answer of {old}, which {nobody} questions fell into; {}",
         claimed
             .duration_since(fell_silent)
             .unwrap_or_default()
@@ -85,8 +86,8 @@ fn moves<'a, T>(
         record.told()
     );
     Ok(format!(
-        "from {old} to {new}, which announced {} ms before {old} fell silent; {}",
-        overlap.unwrap_or_default().as_millis(),
+        "from {old} to {new}, which announced with {nobody} questions unanswered; both answered for {} ms; {}",
+        both.as_millis(),
         record.told()
     ))
 }

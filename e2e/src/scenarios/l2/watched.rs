@@ -30,6 +30,8 @@ pub struct Record {
     pub answers: Vec<(SystemTime, Mac)>,
     /// Who said unasked that it has the address, and when.
     pub claims: Vec<(SystemTime, Mac)>,
+    /// When "who has" was asked.
+    pub asked: Vec<SystemTime>,
     began: SystemTime,
     ended: SystemTime,
 }
@@ -87,13 +89,14 @@ impl Watched {
     /// Ends the clients and says what they saw.
     pub fn finish(self) -> Result<Record> {
         let ended = SystemTime::now();
-        self.asker.finish()?;
+        let asked = self.asker.finish()?;
         let served = self.prober.finish()?;
         let heard = self.capture.finish()?;
         Ok(Record {
             served,
             answers: capture::answers(&heard, self.address),
             claims: capture::claims(&heard, self.address),
+            asked,
             began: self.began,
             ended,
         })
@@ -171,6 +174,27 @@ impl Record {
         Ok(claims.filter(|(at, f)| *f == mac && between(at)).count())
     }
 
+    /// How often "who has" was asked in this time.
+    pub fn asked_between(&self, from: SystemTime, to: SystemTime) -> usize {
+        let asked = self.asked.iter();
+        asked.filter(|at| **at > from && **at < to).count()
+    }
+
+    /// The longest time for which a node did not answer after this moment: one that did not answer again was away for good.
+    pub fn away(&self, node: &str, since: SystemTime) -> Result<Option<Duration>> {
+        let mac = mac_of(node)?;
+        let after: Vec<SystemTime> = self
+            .answers
+            .iter()
+            .filter(|(at, from)| *from == mac && *at > since)
+            .map(|(at, _)| *at)
+            .collect();
+        let gaps = after
+            .windows(2)
+            .filter_map(|pair| pair.last()?.duration_since(*pair.first()?).ok());
+        Ok(gaps.max())
+    }
+
     pub fn last_answer(&self, node: &str) -> Result<Option<SystemTime>> {
         let mac = mac_of(node)?;
         let mut answers = self.answers.iter().rev();
@@ -242,6 +266,7 @@ mod tests {
             },
             answers: answers.iter().map(|(ms, mac)| (at(*ms), *mac)).collect(),
             claims: Vec::new(),
+            asked: Vec::new(),
             began: at(0),
             ended: at(1000),
         }
