@@ -201,14 +201,6 @@ impl Record {
         Ok(answers.find(|(_, from)| *from == mac).map(|(at, _)| *at))
     }
 
-    pub fn first_answer(&self, node: &str, since: SystemTime) -> Result<Option<SystemTime>> {
-        let mac = mac_of(node)?;
-        let mut answers = self.answers.iter();
-        Ok(answers
-            .find(|(at, from)| *from == mac && *at > since)
-            .map(|(at, _)| *at))
-    }
-
     /// Nodes that claimed or answered, other than these.
     pub fn others_than(&self, nodes: &[&str]) -> Vec<String> {
         let known: Vec<Mac> = nodes.iter().filter_map(|n| mac_of(n).ok()).collect();
