@@ -76,7 +76,9 @@ fn on_a_busy_segment(
     let (began, sent, busy) = (Instant::now(), flood.sent(), process.processor_time());
     let arrived = flood::received(&site.run, node, "eth0")?;
     let dropped = flood::dropped_by_the_kernel()?;
+    let read = subjects.requests_received(0)?;
     let loud = ask(site, addresses)?;
+    let read = subjects.requests_received(0)? - read;
     let seconds = began.elapsed().as_secs_f64();
     let spent = process.processor_time().saturating_sub(busy).as_secs_f64();
     let (sent, now) = (
@@ -127,6 +129,12 @@ fn on_a_busy_segment(
             at_most(0.0),
         );
     }
+    rows.add(
+        "ARP requests that the speaker read, a busy segment",
+        read,
+        "",
+        None,
+    );
     rows.add(
         "processor time of the speaker, a busy segment",
         100.0 * spent / seconds,

@@ -238,13 +238,27 @@ impl<'a> Subjects<'a> {
 
     /// How many addresses one node's speaker says that it announces by layer 2.
     pub fn announced_by_layer2(&self, index: usize) -> Result<usize> {
+        let series = self.figures(index, "metallb_speaker_announced{")?;
+        let of_layer2 = |(labels, _): &&(String, f64)| labels.contains("protocol=\"layer2\"");
+        Ok(series.iter().filter(of_layer2).count())
+    }
+
+    /// How many requests for announced addresses one node's speaker says that it received.
+    pub fn requests_received(&self, index: usize) -> Result<f64> {
+        let series = self.figures(index, "metallb_layer2_requests_received{")?;
+        Ok(series.iter().map(|(_, value)| value).sum())
+    }
+
+    /// The series of one metric that a node's speaker publishes, with their values.
+    fn figures(&self, index: usize, metric: &str) -> Result<Vec<(String, f64)>> {
         let node = NODES.get(index).context("there is no such node")?;
         let arguments = ["-sS", "--max-time", "5", "http://127.0.0.1:9120/metrics"];
         let text = host::run_in(&self.site.run.namespace(node.name), "curl", &arguments)?;
-        let series = |line: &&str| {
-            line.starts_with("metallb_speaker_announced{") && line.contains("protocol=\"layer2\"")
-        };
-        Ok(text.lines().filter(series).count())
+        let series = text.lines().filter_map(|line| {
+            let (labels, value) = line.strip_prefix(metric)?.rsplit_once(' ')?;
+            Some((labels.to_owned(), value.parse().ok()?))
+        });
+        Ok(series.collect())
     }
 
     /// The process of one node's speaker.
