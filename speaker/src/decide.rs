@@ -69,9 +69,9 @@ pub type Announcements = Arc<RwLock<BTreeMap<ObjectKey, Announced>>>;
 pub struct Decider {
     services: Announcements,
     addresses: Tally<IpAddr, Arc<Layer2Announcement>>,
-    /// The Services that another node announces by layer 2, with their first address: who takes one over does not ask the
-    /// segment for what that node has.
-    elsewhere: BTreeMap<ObjectKey, IpAddr>,
+    /// The Services that some node has announced by layer 2, with their first address: who takes one over does not ask the
+    /// segment for what that node has, or had until a moment ago.
+    claimed: BTreeMap<ObjectKey, IpAddr>,
     prefixes: Tally<IpNet, Arc<Terms>>,
     /// The terms in use: thousands of Services mostly share a handful, and each is held once.
     terms: BTreeSet<Arc<Terms>>,
@@ -89,7 +89,7 @@ pub struct Touched {
 /// What other nodes have to do with an address that is touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Others {
-    /// One of them announced it.
+    /// One of them announced it, or this one did before.
     pub did: bool,
     /// One of them does now.
     pub do_now: bool,
@@ -106,22 +106,28 @@ impl Decider {
         round: &mut Layer2Round<'_>,
         touched: &mut Touched,
     ) -> Vec<Change> {
-        let mut owner_elsewhere = None;
+        let (mut owned, mut elsewhere) = (false, false);
         let now = observed.map(|observed| {
             let service = &observed.service;
             let decision = round.decide(service, endpoints);
-            if decision.owner.is_some() && decision.here.is_err() {
-                owner_elsewhere = service.ingress.first().copied();
-            }
+            owned = decision.owner.is_some();
+            elsewhere = owned && decision.here.is_err();
             Announced {
                 ingress: service.ingress.clone(),
                 layer2: decision.here,
                 bgp: bgp(round.view(), service, endpoints),
             }
         });
-        let was_elsewhere = match owner_elsewhere {
-            Some(first) => self.elsewhere.insert(key.clone(), first),
-            None => self.elsewhere.remove(key),
+        let first = now.as_ref().and_then(|now| now.ingress.first()).copied();
+        let claimed = self.claimed.get(key).copied();
+        match first {
+            Some(first) if owned => drop(self.claimed.insert(key.clone(), first)),
+            Some(first) if claimed == Some(first) => {}
+            _ => drop(self.claimed.remove(key)),
+        }
+        let left_to_others: Vec<IpAddr> = match &now {
+            Some(now) if elsewhere => now.ingress.clone(),
+            _ => Vec::new(),
         };
         // Most Services of a cluster are announced elsewhere or not yet: those take no room.
         let mut now = now.filter(|now| now.layer2.is_ok() || now.bgp.is_ok());
@@ -135,15 +141,14 @@ impl Decider {
         }
         if let Some(now) = &mut now {
             self.share_terms(now);
-            let did = was_elsewhere.is_some() && was_elsewhere == now.ingress.first().copied();
-            self.say(now, did, touched);
+            self.say(now, claimed.is_some() && claimed == first, touched);
         }
         let before = match now {
             Some(now) => services.insert(key.clone(), now),
             None => services.remove(key),
         };
         if let Some(before) = before {
-            self.take_back(before, owner_elsewhere.is_some(), touched);
+            self.take_back(before, &left_to_others, touched);
         }
         changes
     }
@@ -212,11 +217,11 @@ impl Decider {
         }
     }
 
-    fn say(&mut self, announced: &Announced, others_did: bool, touched: &mut Touched) {
+    fn say(&mut self, announced: &Announced, claimed: bool, touched: &mut Touched) {
         if let Ok(announcement) = &announced.layer2 {
             for address in &announced.ingress {
                 self.addresses.add(*address, Arc::clone(announcement));
-                touched.addresses.entry(*address).or_default().did |= others_did;
+                touched.addresses.entry(*address).or_default().did |= claimed;
             }
         }
         for route in announced.bgp.iter().flatten() {
@@ -225,11 +230,17 @@ impl Decider {
         }
     }
 
-    fn take_back(&mut self, announced: Announced, others_do_now: bool, touched: &mut Touched) {
+    fn take_back(
+        &mut self,
+        announced: Announced,
+        left_to_others: &[IpAddr],
+        touched: &mut Touched,
+    ) {
         if let Ok(announcement) = &announced.layer2 {
             for address in &announced.ingress {
                 self.addresses.remove(address, announcement);
-                touched.addresses.entry(*address).or_default().do_now |= others_do_now;
+                touched.addresses.entry(*address).or_default().do_now |=
+                    left_to_others.contains(address);
             }
         }
         for Route { prefix, terms } in announced.bgp.into_iter().flatten() {

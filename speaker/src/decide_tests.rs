@@ -248,5 +248,5 @@ fn an_address_is_handed_over_to_a_node_that_takes_it_and_else_withdrawn() {
     watcher.wish("10.0.0.1", ALONE, true);
     let gone = watcher.wish("10.0.0.1", ALONE, false);
     assert_eq!(gone, Some(Wish::Withdraw));
-    assert!(watcher.decider.elsewhere.is_empty());
+    assert!(watcher.decider.claimed.is_empty());
 }

@@ -13,6 +13,7 @@
 pub mod bgp;
 pub mod decide;
 pub mod flags;
+pub mod gate;
 pub mod inputs;
 pub mod layer2;
 pub mod members;

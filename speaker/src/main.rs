@@ -12,10 +12,10 @@ use ferrolb_speaker::decide::Decider;
 use ferrolb_speaker::flags::Flags;
 use ferrolb_speaker::inputs::{Scope, Stores};
 use ferrolb_speaker::layer2::{Layer2, load_excluded};
-use ferrolb_speaker::members::{KeyFile, Members, MembersMetrics};
+use ferrolb_speaker::members::{Joining, KeyFile, Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
 use ferrolb_speaker::reports::Channels;
-use ferrolb_speaker::run::{Identity, Membership, Protocols, Run};
+use ferrolb_speaker::run::{Identity, Protocols, Run};
 use ferrolb_speaker::status::{ConfigurationReport, L2Statuses, Reporter};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     );
     // Not with the rest: the others shall hear the farewell while this node still answers.
     let farewell = CancellationToken::new();
-    let members = start_members(&flags, &mut registry, &farewell)?;
+    let joining = bind_members(&flags, &mut registry, &farewell)?;
 
     let client = connect(flags.common.kubeconfig.as_deref()).await?;
     let stores = Stores::watch(
@@ -102,7 +102,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         layer2_events,
         bgp,
         bgp_events,
-        members,
+        joining,
+        members: None,
         farewell,
     };
     Run::new(
@@ -120,23 +121,29 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Membership, unless no address is given for it.
-fn start_members(
+/// The socket of the membership, unless it is switched off (reference 4.5).
+fn bind_members(
     flags: &Flags,
     registry: &mut Registry,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Option<Membership>> {
-    let Some(address) = flags.ml_bindaddr.0 else {
-        warn!("membership is off (no --ml-bindaddr): the speaker of every node counts as alive");
-        return Ok(None);
+) -> anyhow::Result<Option<Joining>> {
+    let off = |flag: &str| {
+        warn!("membership is off ({flag} is empty): the speaker of every node counts as alive");
+        Ok(None)
     };
+    let Some(address) = flags.ml_bindaddr.0 else {
+        return off("--ml-bindaddr");
+    };
+    if flags.ml_labels.trim().is_empty() {
+        return off("--ml-labels");
+    }
     let key = flags
         .ml_secret_key_path
         .as_deref()
         .map(KeyFile::open)
         .transpose()?;
     let bind = SocketAddr::new(address, flags.ml_bindport);
-    let started = Members::start(
+    let joining = Members::bind(
         &flags.node_name,
         bind,
         key,
@@ -144,5 +151,5 @@ fn start_members(
         shutdown.clone(),
     )
     .with_context(|| format!("open the membership socket on {bind}"))?;
-    Ok(Some(started))
+    Ok(Some(joining))
 }

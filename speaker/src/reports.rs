@@ -36,6 +36,8 @@ pub struct Reports {
     channels: Channels,
     /// Services for which no interface is there that their advertisements name.
     without_interface: BTreeSet<ObjectKey>,
+    /// The addresses that another station has too.
+    conflicts: BTreeMap<IpAddr, Conflict>,
 }
 
 impl Reports {
@@ -53,6 +55,7 @@ impl Reports {
             announcements,
             channels,
             without_interface: BTreeSet::new(),
+            conflicts: BTreeMap::new(),
         }
     }
 
@@ -118,6 +121,7 @@ impl Reports {
         let Interfaces::Only(names) = &layer2.interfaces else {
             self.without_interface.remove(key);
             self.channels.statuses.set(key, Some(Vec::new()));
+            self.tell_conflict(key, announced);
             return;
         };
         let here: Vec<String> = usable
@@ -128,6 +132,7 @@ impl Reports {
         if !here.is_empty() {
             self.without_interface.remove(key);
             self.channels.statuses.set(key, Some(here));
+            self.tell_conflict(key, announced);
             return;
         }
         self.channels.statuses.set(key, None);
@@ -176,8 +181,68 @@ impl Reports {
         self.channels.statuses.complete();
     }
 
-    /// Another station has an address of ours.
-    pub fn conflict(&self, ip: IpAddr, conflict: Conflict) {
+    /// Addresses that another station has now, or no longer.
+    pub fn conflicts(&mut self, news: Vec<(IpAddr, Option<Conflict>)>) {
+        if news.is_empty() {
+            return;
+        }
+        for (ip, conflict) in &news {
+            match conflict {
+                Some(conflict) => drop(self.conflicts.insert(*ip, *conflict)),
+                None => drop(self.conflicts.remove(ip)),
+            }
+        }
+        let news: BTreeMap<_, _> = news.into_iter().collect();
+        // One look at all for however many there are: whoever forges claims can make many.
+        let announcements = Arc::clone(&self.announcements);
+        let announcements = announcements.read().unwrap_or_else(PoisonError::into_inner);
+        for (key, announced) in announcements.iter() {
+            let concerned = announced.ingress.iter().filter(|ip| news.contains_key(ip));
+            let mut concerned = concerned.peekable();
+            if announced.layer2.is_err() || concerned.peek().is_none() {
+                continue;
+            }
+            for ip in concerned {
+                let (event_type, reason, message) = match self.conflicts.get(ip) {
+                    Some(conflict) => (
+                        EventType::Warning,
+                        "AddressConflict",
+                        self.sentence(*ip, *conflict),
+                    ),
+                    None => (
+                        EventType::Normal,
+                        "AddressConflictResolved",
+                        format!("no other host claims address {ip} any more"),
+                    ),
+                };
+                self.publish(key, event_type, reason, message);
+            }
+            self.tell_conflict(key, announced);
+        }
+    }
+
+    /// The condition of a Service, from all its addresses.
+    fn tell_conflict(&self, key: &ObjectKey, announced: &Announced) {
+        let those = announced
+            .ingress
+            .iter()
+            .filter_map(|ip| Some((*ip, *self.conflicts.get(ip)?)));
+        let those: Vec<_> = those.collect();
+        let reason = if those.iter().any(|(_, conflict)| conflict.withheld) {
+            reason::WITHHELD
+        } else {
+            reason::ANNOUNCED_NEVERTHELESS
+        };
+        let sentences: Vec<String> = those
+            .iter()
+            .map(|(ip, conflict)| self.sentence(*ip, *conflict))
+            .collect();
+        let message = sentences.join("\n");
+        let told = (!those.is_empty()).then_some((reason, message.as_str()));
+        self.channels.statuses.set_conflict(key, told);
+    }
+
+    fn sentence(&self, ip: IpAddr, conflict: Conflict) -> String {
         let Conflict { mac, withheld } = conflict;
         let node = &self.node;
         let done = if withheld {
@@ -185,54 +250,10 @@ impl Reports {
         } else {
             "it is announced all the same, and clients may reach either"
         };
-        let message = format!(
+        format!(
             "address {ip} is also claimed by the host with the hardware address {mac}, as seen on node {node:?}; {done}. Take the \
              address from that host, or exclude it from the pool"
-        );
-        let reason = if withheld {
-            reason::WITHHELD
-        } else {
-            reason::ANNOUNCED_NEVERTHELESS
-        };
-        for service in self.services_with(ip) {
-            self.channels
-                .statuses
-                .set_conflict(&service, Some((reason, &message)));
-            self.publish(
-                &service,
-                EventType::Warning,
-                "AddressConflict",
-                message.clone(),
-            );
-        }
-    }
-
-    /// That station has not been heard for a while.
-    pub fn resolved(&self, ip: IpAddr) {
-        let message = format!("no other host claims address {ip} any more");
-        for service in self.services_with(ip) {
-            self.channels.statuses.set_conflict(&service, None);
-            self.publish(
-                &service,
-                EventType::Normal,
-                "AddressConflictResolved",
-                message.clone(),
-            );
-        }
-    }
-
-    /// The Services that are announced here by layer 2 with an address. Looked for only when there is something to tell.
-    #[must_use]
-    pub fn services_with(&self, ip: IpAddr) -> Vec<ObjectKey> {
-        let announcements = self
-            .announcements
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        announcements
-            .iter()
-            .filter(|(_, announced)| announced.layer2.is_ok() && announced.ingress.contains(&ip))
-            .map(|(key, _)| key.clone())
-            .collect()
+        )
     }
 
     fn publish(&self, service: &ObjectKey, event_type: EventType, reason: &str, message: String) {

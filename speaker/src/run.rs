@@ -1,6 +1,7 @@
 //! The loop: what changed, what follows, say it on the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use tracing::{info, warn};
 
 use crate::bgp::{Bgp, RoutesSent};
 use crate::decide::{Change, Decider, Touched};
+use crate::gate::{Gate, Heard, Step};
 use crate::inputs::{Dirty, Feeds, SliceIndex, Stores};
-use crate::layer2::{Interface, Layer2, Layer2Event};
-use crate::members::Members;
+use crate::layer2::{Conflict, Interface, Layer2, Layer2Event};
+use crate::members::{Joining, Members};
 use crate::metrics::Metrics;
 use crate::peers;
 use crate::reports::{Channels, Reports};
@@ -31,14 +33,6 @@ const REST_AT_LEAST: Duration = Duration::from_millis(1);
 const REST: u32 = 4;
 /// The longest rest: the loss of a node must not wait for one.
 const REST_AT_MOST: Duration = Duration::from_millis(100);
-/// How long a speaker that starts waits to hear of the others before it takes itself for the only one. Mostly one of them
-/// tells of all within milliseconds; only where all start at once and some are dead does it wait this long.
-const SETTLE: Duration = Duration::from_secs(3);
-
-/// How long a process that did not run for a while waits at least before it goes on announcing. The membership notices by then
-/// that it has to hear who is alive.
-const RESUME: Duration = Duration::from_millis(300);
-
 /// The members while the others are not heard of yet: no node stands for an address of layer 2 then.
 static NOBODY: BTreeSet<String> = BTreeSet::new();
 
@@ -63,7 +57,10 @@ pub struct Protocols {
     pub bgp: Bgp,
     /// What BGP sent.
     pub bgp_events: mpsc::Receiver<RoutesSent>,
-    /// Membership, unless it is switched off.
+    /// The membership's socket, unless it is switched off. This node joins once it can announce: the others count on it from
+    /// the moment they hear of it.
+    pub joining: Option<Joining>,
+    /// The membership, once joined.
     pub members: Option<Membership>,
     /// Ends the membership.
     pub farewell: CancellationToken,
@@ -75,7 +72,9 @@ pub type Membership = (Members, watch::Receiver<Arc<BTreeSet<String>>>);
 /// How the members changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum News {
-    /// Some are alive that were not.
+    /// This node heard nobody and hears others now.
+    ThisOneReturned,
+    /// Some others are alive that were not.
     SomeReturned,
     /// Some are not alive that were.
     SomeLost,
@@ -85,6 +84,7 @@ impl News {
     fn of(before: Option<&BTreeSet<String>>, now: Option<&BTreeSet<String>>) -> Self {
         match (before, now) {
             (Some(before), Some(now)) if now.is_subset(before) => News::SomeLost,
+            (Some(before), _) if before.len() <= 1 => News::ThisOneReturned,
             _ => News::SomeReturned,
         }
     }
@@ -103,8 +103,11 @@ pub struct Run {
     interfaces: watch::Receiver<Arc<Vec<Interface>>>,
     /// Whether all members are heard of; `None` where membership is switched off.
     heard_all: Option<watch::Receiver<bool>>,
-    /// When to go on announcing at the earliest, while this process is quiet because it did not run for a while.
-    resume_at: Option<Instant>,
+    /// Says when this node may announce by layer 2.
+    gate: Gate,
+    lapses: watch::Receiver<u64>,
+    /// Conflicts that began or ended and are not told yet.
+    conflicts: Vec<(IpAddr, Option<Conflict>)>,
     slices: SliceIndex,
     configuration: Configuration,
     /// What objects that break a rule said before.
@@ -114,8 +117,6 @@ pub struct Run {
     no_session: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
     members: Option<Arc<BTreeSet<String>>>,
-    /// False until the other speakers are heard of: until then this one may be wrong about who stands first.
-    settled: bool,
     /// False during the first round: what a restarted speaker goes on with is no news.
     began: bool,
 }
@@ -133,13 +134,8 @@ impl Run {
         metrics: Metrics,
         traced: bool,
     ) -> Self {
-        let members = protocols
-            .members
-            .as_ref()
-            .map(|(_, names)| names.borrow().clone());
         Run {
             traces: Traces::new(traced, &identity.node),
-            settled: members.is_none(),
             reports: Reports::new(
                 &identity.node,
                 stores.services.clone(),
@@ -148,11 +144,10 @@ impl Run {
             ),
             ranks: Ranks::default(),
             interfaces: protocols.layer2.interfaces(),
-            heard_all: protocols
-                .members
-                .as_ref()
-                .map(|(members, _)| members.heard_all()),
-            resume_at: None,
+            heard_all: None,
+            gate: Gate::new(std::time::Instant::now()),
+            lapses: protocols.layer2.lapses(),
+            conflicts: Vec::new(),
             identity,
             stores,
             protocols,
@@ -164,7 +159,7 @@ impl Run {
             refusals: Vec::new(),
             no_session: BTreeSet::new(),
             nodes: BTreeMap::new(),
-            members,
+            members: None,
             began: false,
         }
     }
@@ -180,36 +175,35 @@ impl Run {
             "every store is complete"
         );
         let feeds = Feeds::of(&self.stores);
-        let settle_by = Instant::now() + SETTLE;
+        self.join();
         let mut news = None;
         loop {
             let round = Instant::now();
             let dirty = feeds.take();
-            let members = news.take();
             if dirty.seeds {
                 self.tell_seeds();
             }
-            let worked = if !self.settled && self.is_settled(settle_by) {
-                self.settled = true;
-                // They changed before all were heard of, though that may be seen first.
-                if let Some((_, names)) = &mut self.protocols.members {
-                    self.members = Some(names.borrow_and_update().clone());
+            let worked = match self.gate.step(self.heard(), round.into_std()) {
+                Some(Step::Begin) => {
+                    self.take_members();
+                    info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
+                    self.look_at_all(dirty)
                 }
-                info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
-                self.look(
-                    &Dirty {
-                        everything: true,
-                        ..dirty
-                    },
-                    Some(News::SomeReturned),
-                )
-            } else {
-                self.look(&dirty, members)
+                Some(Step::Suspend) => {
+                    self.protocols.layer2.suspend();
+                    self.look(&dirty, news.take())
+                }
+                Some(Step::Resume) => {
+                    self.take_members();
+                    info!(members = ?self.members, "the other speakers are heard of again; going on");
+                    let worked = self.look_at_all(dirty);
+                    self.protocols.layer2.resume();
+                    worked
+                }
+                None => self.look(&dirty, news.take()),
             };
             let took = round.elapsed();
-            let wake = (!self.settled).then_some(settle_by);
-            let resume_at = self.resume_at.filter(|_| self.has_heard_all());
-            let wake = wake.into_iter().chain(resume_at).min();
+            let wake = self.gate.deadline().map(Instant::from_std);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
@@ -224,13 +218,14 @@ impl Run {
                     self.reports.usable(&usable);
                     self.reports.interfaces(None, &usable);
                 }
+                Ok(()) = self.lapses.changed() => self.gate.lapsed(Instant::now().into_std()),
                 () = hearing_changed(&mut self.heard_all) => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
                 self.layer2_happened(&event);
             }
-            self.mind_lapses();
+            self.reports.conflicts(std::mem::take(&mut self.conflicts));
             while let Ok(event) = self.protocols.bgp_events.try_recv() {
                 self.traces.routes_sent(&event);
             }
@@ -241,33 +236,68 @@ impl Run {
         self.leave().await;
     }
 
+    /// Joins the membership, now that this node can announce what falls to it.
+    fn join(&mut self) {
+        if let Some(joining) = self.protocols.joining.take() {
+            let (members, names) = joining.join();
+            self.heard_all = Some(members.heard_all());
+            self.members = Some(names.borrow().clone());
+            self.protocols.members = Some((members, names));
+            self.tell_seeds();
+            if self.nodes_of_speakers().is_empty() {
+                warn!(
+                    "no pod carries the labels of --ml-labels, so no other speaker is looked for and this one announces everything"
+                );
+            }
+        }
+        self.gate = Gate::new(std::time::Instant::now());
+    }
+
+    /// The names are right before all are heard of, though that may be seen first.
+    fn take_members(&mut self) {
+        if let Some((_, names)) = &mut self.protocols.members {
+            self.members = Some(names.borrow_and_update().clone());
+        }
+    }
+
+    fn look_at_all(&mut self, dirty: Dirty) -> bool {
+        let all = Dirty {
+            everything: true,
+            ..dirty
+        };
+        self.look(&all, Some(News::ThisOneReturned))
+    }
+
+    fn heard(&self) -> Heard {
+        Heard {
+            all: self.heard_all.as_ref().map(|all| *all.borrow()),
+            members: self.members.as_ref().map_or(0, |members| members.len()),
+            expected: self.nodes_of_speakers().len(),
+        }
+    }
+
+    /// The nodes that are Ready and run a speaker. The pod of a node that is lost stays listed, and nobody will hear of it.
+    fn nodes_of_speakers(&self) -> BTreeSet<Box<str>> {
+        let nodes = self.stores.nodes.snapshot();
+        let seeds = self.stores.seeds.snapshot();
+        let names = seeds.values().map(|seed| &seed.node);
+        names
+            .filter(|name| {
+                nodes
+                    .get(&ObjectKey::new("", name))
+                    .is_some_and(|node| node.ready)
+            })
+            .cloned()
+            .collect()
+    }
+
     /// No other speaker is heard although there should be some.
     fn is_alone(&self) -> bool {
         let Some(members) = &self.members else {
             return false;
         };
-        let others = self.stores.seeds.snapshot();
-        let others = others
-            .values()
-            .any(|seed| *seed.node != *self.identity.node);
-        members.len() <= 1 && others
-    }
-
-    fn is_settled(&self, settle_by: Instant) -> bool {
-        if self.heard_all.is_some() && self.has_heard_all() {
-            return true;
-        }
-        let heard = self.members.as_ref().map_or(0, |members| members.len());
-        // The pod of a node that is lost stays listed, and nobody will hear of its speaker.
-        let nodes = self.stores.nodes.snapshot();
-        let is_ready = |name: &str| {
-            nodes
-                .get(&ObjectKey::new("", name))
-                .is_some_and(|node| node.ready)
-        };
-        let seeds = self.stores.seeds.snapshot();
-        let expected = seeds.values().filter(|seed| is_ready(&seed.node)).count();
-        heard >= expected.max(1) || Instant::now() >= settle_by
+        let me = self.identity.node.as_str();
+        members.len() <= 1 && self.nodes_of_speakers().iter().any(|node| **node != *me)
     }
 
     /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.
@@ -295,8 +325,10 @@ impl Run {
             services.extend(self.stores.services.snapshot().keys().cloned());
             services.extend(self.decider.services());
         }
-        if members.is_some() || dirty.seeds {
-            self.protocols.layer2.set_alone(self.is_alone());
+        // Before what is taken over from those who are not heard, and after what is left to those who are heard again.
+        let alone = self.is_alone();
+        if alone {
+            self.protocols.layer2.set_alone(true);
         }
         let (changes, touched) = self.decide(&services);
         if dirty.configuration {
@@ -308,12 +340,16 @@ impl Run {
         } else {
             Before::TheCluster
         };
-        let layer2 = touched.addresses.iter();
-        self.protocols
-            .layer2
-            .change(layer2.map(|(address, others)| {
-                (*address, self.decider.layer2(address, *others, before))
-            }));
+        // Worked out before it is handed over: no request is answered meanwhile.
+        let wishes: Vec<_> = touched
+            .addresses
+            .iter()
+            .map(|(address, others)| (*address, self.decider.layer2(address, *others, before)))
+            .collect();
+        self.protocols.layer2.change(wishes);
+        if !alone {
+            self.protocols.layer2.set_alone(false);
+        }
         self.protocols
             .bgp
             .change_routes(&touched.prefixes, |peer, prefix| {
@@ -321,8 +357,10 @@ impl Run {
                 Some(peers::attributes(&route))
             });
         // One that was cut off may have claimed the same addresses meanwhile.
-        if members == Some(News::SomeReturned) {
-            self.protocols.layer2.announce_again();
+        match members {
+            Some(News::ThisOneReturned) => self.protocols.layer2.announce_again(),
+            Some(News::SomeReturned) => self.protocols.layer2.refresh(),
+            Some(News::SomeLost) | None => {}
         }
         for change in &changes {
             self.reports.changed(change, self.began);
@@ -330,12 +368,12 @@ impl Run {
         let concerned = changes.into_iter().map(|change| change.service).collect();
         let usable = Arc::clone(&self.interfaces.borrow());
         self.reports.interfaces(Some(&concerned), &usable);
-        if self.settled && !self.began {
+        if self.gate.is_settled() && !self.began {
             self.reports.complete();
             // A node without any has nothing that changes.
             self.reports.usable(&usable);
         }
-        self.began = self.settled;
+        self.began = self.gate.is_settled();
         dirty.configuration || members.is_some() || !services.is_empty()
     }
 
@@ -344,7 +382,7 @@ impl Run {
             me: &self.identity.node,
             configuration: &self.configuration,
             nodes: &self.nodes,
-            members: if self.settled {
+            members: if self.gate.is_settled() {
                 self.members.as_deref()
             } else {
                 Some(&NOBODY)
@@ -430,35 +468,8 @@ impl Run {
         self.traces.layer2_sent(event);
         match *event {
             Layer2Event::FirstGratuitousSent { .. } => {}
-            Layer2Event::Conflict { ip, conflict } => self.reports.conflict(ip, conflict),
-            Layer2Event::Resolved { ip } => self.reports.resolved(ip),
-            // Layer 2 may have noticed before the membership did.
-            Layer2Event::Lapsed => self.resume_at = Some(Instant::now() + RESUME),
-        }
-    }
-
-    fn has_heard_all(&self) -> bool {
-        self.heard_all.as_ref().is_none_or(|all| *all.borrow())
-    }
-
-    /// Keeps quiet on the segment from when this process is found to have been stopped until it has heard who is alive:
-    /// another node may have taken over what it announces.
-    fn mind_lapses(&mut self) {
-        if !self.settled {
-            return;
-        }
-        let heard = self.has_heard_all();
-        match self.resume_at {
-            None if !heard => {
-                self.protocols.layer2.suspend();
-                self.resume_at = Some(Instant::now());
-            }
-            Some(at) if heard && at <= Instant::now() => {
-                self.resume_at = None;
-                info!("the other speakers are heard of again; going on");
-                self.protocols.layer2.resume();
-            }
-            _ => {}
+            Layer2Event::Conflict { ip, conflict } => self.conflicts.push((ip, Some(conflict))),
+            Layer2Event::Resolved { ip } => self.conflicts.push((ip, None)),
         }
     }
 

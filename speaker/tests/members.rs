@@ -54,8 +54,9 @@ fn start_with(name: &str, host: u8, key: Option<KeyFile>) -> Speaker {
     let mut registry = Registry::default();
     let metrics = MembersMetrics::new(&mut registry);
     let shutdown = CancellationToken::new();
-    let (members, names) =
-        Members::start(name, address(host), key, metrics, shutdown.clone()).unwrap();
+    let (members, names) = Members::bind(name, address(host), key, metrics, shutdown.clone())
+        .unwrap()
+        .join();
     Speaker {
         members,
         names,
@@ -245,5 +246,5 @@ async fn a_speaker_with_another_secret_is_counted_and_kept_out() {
 async fn an_unspecified_address_is_refused() {
     let metrics = MembersMetrics::new(&mut Registry::default());
     let bind = SocketAddr::from(([0, 0, 0, 0], 0));
-    assert!(Members::start("one", bind, None, metrics, CancellationToken::new()).is_err());
+    assert!(Members::bind("one", bind, None, metrics, CancellationToken::new()).is_err());
 }

@@ -13,7 +13,7 @@ use pnet::util::MacAddr;
 
 use crate::drop_reason::DropReason;
 use crate::filter::TAGGED;
-use crate::frame::{Frame, arp, arp_probe, duplicate_address_solicitation, neighbor_advertisement};
+use crate::frame::{Frame, arp, arp_probe, neighbor_advertisement, neighbor_solicitation};
 use crate::ownership::Standing;
 use crate::{arp_packets, ndp_packets};
 
@@ -84,16 +84,20 @@ impl Responder {
         frames.into_iter().flatten()
     }
 
-    /// The question whether somebody has `ip` already, which changes nobody's cache: an ARP probe (RFC 5227 section 2.1.1) or
-    /// a solicitation from the unspecified address (RFC 4862 section 5.4.2).
-    #[must_use]
-    pub fn probe(&self, ip: IpAddr) -> Option<Frame> {
-        match ip {
-            IpAddr::V4(ip) => Some(arp_probe(self.mac, ip)),
-            IpAddr::V6(ip) => self
-                .link_local
-                .map(|_| duplicate_address_solicitation(self.mac, ip)),
-        }
+    /// The question whether somebody has `ip` already, which changes nobody's cache: an ARP probe (RFC 5227 section 2.1.1); for
+    /// IPv6 a solicitation from the unspecified address (RFC 4862 section 5.4.2), and one from our own, since who announces
+    /// addresses for others, as we do, leaves duplicate address detection alone.
+    pub fn probe(&self, ip: IpAddr) -> impl Iterator<Item = Frame> + use<> {
+        let frames = match ip {
+            IpAddr::V4(ip) => [Some(arp_probe(self.mac, ip)), None],
+            IpAddr::V6(ip) => {
+                let sources = self.link_local.map(|own| [Ipv6Addr::UNSPECIFIED, own]);
+                sources.map_or([None, None], |sources| {
+                    sources.map(|source| Some(neighbor_solicitation(self.mac, source, ip)))
+                })
+            }
+        };
+        frames.into_iter().flatten()
     }
 
     fn judge(

@@ -398,20 +398,35 @@ fn what_the_filter_leaves_of_a_tagged_frame_is_counted_as_one() {
 
 #[test]
 fn a_probe_names_no_sender_so_that_no_cache_changes() {
-    let arp = responder().probe(IpAddr::V4(V4)).unwrap();
+    let arp: Vec<_> = responder().probe(IpAddr::V4(V4)).collect();
     let expected = bytes(
         "ffffffffffff 020000000001 0806
          0001 0800 06 04 0001 020000000001 00000000 000000000000 c000020a",
     );
-    assert_eq!(&arp[..], expected);
-    let ndp = responder().probe(IpAddr::V6(v6())).unwrap();
+    assert_eq!(arp.len(), 1);
+    assert_eq!(&arp[0][..], expected);
+    let ndp: Vec<_> = responder().probe(IpAddr::V6(v6())).collect();
     let mut expected = bytes(
         "3333ff000010 020000000001 86dd
          60000000 0018 3a ff 00000000000000000000000000000000 ff0200000000000000000001ff000010
          87 00 0000 00000000 20010db8000000000000000000000010",
     );
     seal(&mut expected);
-    assert_eq!(&ndp[..], expected);
+    assert_eq!(ndp.len(), 2);
+    assert_eq!(&ndp[0][..], expected);
+    // Another speaker answers the second.
+    let theirs = Responder {
+        mac: THEIRS,
+        link_local: Some("fe80::2".parse().unwrap()),
+    };
+    let Verdict::Reply(reply) = theirs.answer(&ndp[1], ours) else {
+        panic!("no answer to the second");
+    };
+    let claim = Verdict::Claim(Claim {
+        ip: IpAddr::V6(v6()),
+        mac: THEIRS,
+    });
+    assert_eq!(responder().answer(&reply.frame, watched), claim);
 }
 
 #[test]

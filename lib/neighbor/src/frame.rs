@@ -7,7 +7,7 @@ use pnet::packet::arp::{ArpHardwareTypes, ArpOperation, ArpOperations, MutableAr
 use pnet::packet::ethernet::{EtherType, EtherTypes, MutableEthernetPacket};
 use pnet::packet::icmpv6::ndp::{
     MutableNdpOptionPacket, MutableNeighborAdvertPacket, MutableNeighborSolicitPacket,
-    NdpOptionTypes, NeighborAdvertFlags,
+    NdpOptionType, NdpOptionTypes, NeighborAdvertFlags,
 };
 use pnet::packet::icmpv6::{Icmpv6Packet, Icmpv6Types, checksum};
 use pnet::packet::ip::IpNextHeaderProtocols;
@@ -20,6 +20,8 @@ const ETHERNET: usize = 14;
 const ARP: usize = 28;
 const IPV6: usize = 40;
 const SOLICITATION: usize = 24;
+/// Bytes of an option with an Ethernet address.
+const OPTION: usize = 8;
 const ADVERTISEMENT: usize = 32;
 const LONGEST: usize = ETHERNET + IPV6 + ADVERTISEMENT;
 /// All nodes on the link (RFC 4291 section 2.7.1).
@@ -102,29 +104,42 @@ pub(crate) fn arp_probe(mac: MacAddr, target: Ipv4Addr) -> Frame {
     frame
 }
 
-/// A Neighbor Solicitation for duplicate address detection (RFC 4862 section 5.4.2): from the unspecified address, to the
-/// target's solicited-node group, without options.
-pub(crate) fn duplicate_address_solicitation(mac: MacAddr, target: Ipv6Addr) -> Frame {
-    let (source, destination) = (Ipv6Addr::UNSPECIFIED, solicited_node_group(target));
-    let mut frame = Frame::new(
-        ETHERNET + IPV6 + SOLICITATION,
-        mac,
-        multicast_mac(destination),
-        EtherTypes::Ipv6,
-    );
+/// A Neighbor Solicitation (RFC 4861 section 4.3) to the target's solicited-node group. From the unspecified address it is one
+/// of duplicate address detection, without options (RFC 4862 section 5.4.2); else it names `mac` as where to answer.
+pub(crate) fn neighbor_solicitation(mac: MacAddr, source: Ipv6Addr, target: Ipv6Addr) -> Frame {
+    let destination = solicited_node_group(target);
+    let length = if source.is_unspecified() {
+        SOLICITATION
+    } else {
+        SOLICITATION + OPTION
+    };
+    let to = multicast_mac(destination);
+    let mut frame = Frame::new(ETHERNET + IPV6 + length, mac, to, EtherTypes::Ipv6);
     if let Some(header) = MutableIpv6Packet::new(frame.after(ETHERNET)) {
-        ndp_header(header, SOLICITATION, source, destination);
+        ndp_header(header, length, source, destination);
     }
     let message = frame.after(ETHERNET + IPV6);
     if let Some(mut solicitation) = MutableNeighborSolicitPacket::new(message) {
         solicitation.set_icmpv6_type(Icmpv6Types::NeighborSolicit);
         solicitation.set_target_addr(target);
     }
+    set_link_layer_option(message, SOLICITATION, NdpOptionTypes::SourceLLAddr, mac);
     let sum = Icmpv6Packet::new(message).map(|icmp| checksum(&icmp, &source, &destination));
     if let (Some(sum), Some(mut solicitation)) = (sum, MutableNeighborSolicitPacket::new(message)) {
         solicitation.set_checksum(sum);
     }
     frame
+}
+
+/// Writes an option with our hardware address at its place, if there is room for one.
+///
+/// In place, since the packet types' own setters take allocated options.
+fn set_link_layer_option(message: &mut [u8], at: usize, kind: NdpOptionType, mac: MacAddr) {
+    if let Some(mut option) = message.get_mut(at..).and_then(MutableNdpOptionPacket::new) {
+        option.set_option_type(kind);
+        option.set_length(1);
+        option.set_data(&mac.octets());
+    }
 }
 
 /// The header of an NDP message that never leaves the link.
@@ -170,15 +185,12 @@ pub(crate) fn neighbor_advertisement(
         advertisement.set_flags(flags);
         advertisement.set_target_addr(target);
     }
-    // The option is written in place, since the packet type's own setter takes allocated ones.
-    if let Some(mut option) = message
-        .get_mut(ADVERTISEMENT - 8..)
-        .and_then(MutableNdpOptionPacket::new)
-    {
-        option.set_option_type(NdpOptionTypes::TargetLLAddr);
-        option.set_length(1);
-        option.set_data(&mac.octets());
-    }
+    set_link_layer_option(
+        message,
+        ADVERTISEMENT - OPTION,
+        NdpOptionTypes::TargetLLAddr,
+        mac,
+    );
     let sum = Icmpv6Packet::new(message).map(|icmp| checksum(&icmp, &own, &destination));
     if let (Some(sum), Some(mut advertisement)) = (sum, MutableNeighborAdvertPacket::new(message)) {
         advertisement.set_checksum(sum);

@@ -128,6 +128,8 @@ struct Address {
     wake: Option<Instant>,
     /// When it was last taken over, or may have been announced by another node too.
     moved: Option<Instant>,
+    /// It is withheld only because this node is alone and another claims it.
+    yielded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,17 +175,24 @@ impl Ownership {
         match self.addresses.get_mut(&ip) {
             Some(address) if address.phase == Phase::HandingOver => {
                 address.terms = terms;
+                address.moved = Some(now);
                 self.hold(ip, now);
             }
             Some(address) => {
                 address.terms = terms;
-                let goes_on =
-                    address.phase == Phase::Withheld && terms.on_conflict == OnConflict::Warn;
-                if goes_on {
-                    self.hold(ip, now);
-                } else {
+                let goes_on = address.phase == Phase::Withheld
+                    && !address.yielded
+                    && terms.on_conflict == OnConflict::Warn;
+                if !goes_on {
                     self.schedule.set_refresh(ip, terms.refresh, now);
+                    return;
                 }
+                if let Some(conflict) = &address.conflict {
+                    let (mac, withheld) = (conflict.mac, false);
+                    self.effects
+                        .push_back(Effect::Conflict { ip, mac, withheld });
+                }
+                self.hold(ip, now);
             }
             None => {
                 let phase = match before {
@@ -196,6 +205,7 @@ impl Ownership {
                     conflict: None,
                     wake: None,
                     moved: (before == Before::TheCluster).then_some(now),
+                    yielded: false,
                 };
                 self.addresses.insert(ip, address);
                 match before {
@@ -218,12 +228,22 @@ impl Ownership {
         }
     }
 
-    /// Announces every address once more: another node may have announced the same ones meanwhile.
+    /// Announces every address once more, with bursts: others may have been told otherwise all the time.
     pub fn announce_all_again(&mut self, now: Instant) {
         for (ip, address) in &mut self.addresses {
             address.moved = Some(now);
             if address.phase == Phase::Held {
                 self.schedule.restart(*ip, address.terms.refresh, now);
+            }
+        }
+    }
+
+    /// Refreshes every address as soon as the pace allows: another node may have announced some of them meanwhile.
+    pub fn refresh_all(&mut self, now: Instant) {
+        for (ip, address) in &mut self.addresses {
+            address.moved = Some(now);
+            if address.phase == Phase::Held {
+                self.schedule.refresh_soon(*ip, now);
             }
         }
     }
@@ -265,16 +285,20 @@ impl Ownership {
         let left: Vec<IpAddr> = self
             .addresses
             .iter()
-            .filter(|(_, address)| address.phase == Phase::Withheld)
-            .filter(|(_, address)| address.terms.on_conflict == OnConflict::Warn)
+            .filter(|(_, address)| address.yielded)
             .map(|(ip, _)| *ip)
             .collect();
         for ip in left {
             if let Some(address) = self.addresses.get_mut(&ip) {
-                address.conflict = None;
+                if address
+                    .conflict
+                    .take()
+                    .is_some_and(|conflict| conflict.told)
+                {
+                    self.effects.push_back(Effect::Resolved(ip));
+                }
                 address.moved = Some(now);
             }
-            self.effects.push_back(Effect::Resolved(ip));
             self.hold(ip, now);
         }
     }
@@ -335,7 +359,10 @@ impl Ownership {
                         .push_back(Effect::Conflict { ip, mac, withheld });
                 }
             }
-            Phase::Held if self.alone => self.withhold(ip, now),
+            Phase::Held if self.alone => {
+                address.yielded = true;
+                self.withhold(ip, now);
+            }
             Phase::Held if !conflict.told => {
                 if !known {
                     self.set_wake(ip, Some(now + CONFIRM));
@@ -373,6 +400,12 @@ impl Ownership {
     pub fn deadline(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|&(at, _)| at);
         timer.into_iter().chain(self.schedule.deadline()).min()
+    }
+
+    /// Whether there is something for [`Self::poll_effect`].
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
     }
 
     /// What is to be done next, oldest first. To be called until it is empty after every other call.
@@ -413,6 +446,7 @@ impl Ownership {
             return;
         };
         address.phase = Phase::Held;
+        address.yielded = false;
         let wake = address.conflict.as_ref().map(|conflict| conflict.ask);
         let refresh = address.terms.refresh;
         self.effects.push_back(Effect::Standing(ip));
@@ -425,7 +459,10 @@ impl Ownership {
             return;
         };
         address.phase = Phase::Withheld;
-        if let Some(conflict) = &mut address.conflict {
+        // Whom this node yields to because it is alone is most likely a node of its cluster, and nothing to tell.
+        if let Some(conflict) = &mut address.conflict
+            && !address.yielded
+        {
             conflict.told = true;
             let mac = conflict.mac;
             let withheld = true;
@@ -476,8 +513,13 @@ impl Ownership {
             .as_ref()
             .is_none_or(|conflict| now >= conflict.last + WITHHELD_FORGET);
         if over {
-            address.conflict = None;
-            self.effects.push_back(Effect::Resolved(ip));
+            if address
+                .conflict
+                .take()
+                .is_some_and(|conflict| conflict.told)
+            {
+                self.effects.push_back(Effect::Resolved(ip));
+            }
             self.hold(ip, now);
         } else {
             self.effects.push_back(Effect::Probe(ip));

@@ -78,6 +78,19 @@ impl GratuitousSchedule {
         self.insert(ip, refresh, Phase::Burst { next: now, until });
     }
 
+    /// Refreshes `ip` as soon as the pace allows, unless a burst is under way. Nothing happens to an address that is not
+    /// announced.
+    pub fn refresh_soon(&mut self, ip: IpAddr, now: Instant) {
+        let Some(Entry { phase, refresh }) = self.remove(ip) else {
+            return;
+        };
+        let phase = match phase {
+            Phase::Burst { .. } => phase,
+            Phase::Refresh { .. } | Phase::Done => Phase::Refresh { next: now },
+        };
+        self.insert(ip, refresh, phase);
+    }
+
     /// Refreshes `ip` at another interval from now on, or no longer. Nothing happens to an address that is not announced.
     pub fn set_refresh(&mut self, ip: IpAddr, refresh: Option<Duration>, now: Instant) {
         match self.entries.get(&ip) {
@@ -114,8 +127,14 @@ impl GratuitousSchedule {
             };
             let phase = if next <= now && next <= until {
                 due.push(ip);
+                // A late round does not delay the ones after it.
+                let following = next + ROUND;
                 Phase::Burst {
-                    next: now + ROUND,
+                    next: if following > now {
+                        following
+                    } else {
+                        now + ROUND
+                    },
                     until,
                 }
             } else if until > now {
@@ -373,5 +392,41 @@ mod tests {
         assert_eq!(schedule.deadline(), None);
         schedule.set_refresh(ip("192.0.2.9"), Some(Duration::from_secs(1)), over);
         assert_eq!(schedule.deadline(), None, "it is not announced");
+    }
+
+    #[test]
+    fn a_refresh_on_request_is_paced_like_the_others_and_goes_out_even_where_none_is_wanted() {
+        let origin = start();
+        let mut schedule = GratuitousSchedule::new(7);
+        let all: Vec<IpAddr> = (0..400u32)
+            .map(|n| IpAddr::V4((0x0a00_0000 + n).into()))
+            .collect();
+        for ip in &all {
+            schedule.announce(*ip, None, origin);
+        }
+        rounds(&mut schedule, origin);
+        let asked = origin + Duration::from_secs(60);
+        for ip in &all {
+            schedule.refresh_soon(*ip, asked);
+        }
+        let times = rounds(&mut schedule, asked);
+        assert_eq!(times.len(), all.len());
+        let last = times.last().unwrap();
+        assert!(
+            (1900..2100).contains(last),
+            "400 at 200 a second: {last} ms"
+        );
+    }
+
+    #[test]
+    fn a_late_round_does_not_delay_those_after_it() {
+        let origin = start();
+        let mut schedule = GratuitousSchedule::default();
+        schedule.announce(ip("192.0.2.1"), None, origin);
+        let mut sent = 0;
+        while let Some(deadline) = schedule.deadline() {
+            sent += schedule.due(deadline + Duration::from_millis(150)).len();
+        }
+        assert_eq!(sent, 5);
     }
 }

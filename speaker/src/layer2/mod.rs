@@ -4,7 +4,7 @@
 //! timers. Each interface in use has a socket per protocol with a task of its own, which looks the addresses up and answers
 //! by itself, so that an answer never waits for anything else; and one task that sends what is said unasked.
 //!
-//! A process that was stopped for a while does not answer from what it knew: see [`Layer2Event::Lapsed`].
+//! A process that was stopped for a while does not answer from what it knew: see [`Layer2::lapses`].
 //!
 //! Architecture invariant: no more than `CAP_NET_RAW` is needed.
 
@@ -19,7 +19,6 @@ mod run;
 mod shared;
 mod wireless;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,9 +60,6 @@ pub enum Layer2Event {
         /// The address.
         ip: IpAddr,
     },
-    /// This process did not run for so long that another node may have taken over what is announced here. Nothing is
-    /// answered or said until [`Layer2::resume`].
-    Lapsed,
 }
 
 /// An interface that can be announced on.
@@ -81,6 +77,7 @@ pub struct Interface {
 pub struct Layer2 {
     shared: Arc<shared::Shared>,
     interfaces: watch::Receiver<Arc<Vec<Interface>>>,
+    lapses: watch::Receiver<u64>,
     _end: DropGuard,
 }
 
@@ -108,11 +105,13 @@ impl Layer2 {
             failed: failed_sender,
             events: events_sender,
         };
-        let run = run::Run::new(context, failed, links, usable);
+        let (lapsed, lapses) = watch::channel(0);
+        let run = run::Run::new(context, failed, links, usable, lapsed);
         tokio::spawn(run.until(end.clone()));
         let layer2 = Self {
             shared,
             interfaces,
+            lapses,
             _end: end.drop_guard(),
         };
         Ok((layer2, events))
@@ -127,8 +126,7 @@ impl Layer2 {
 
     /// Announces everything once more, with a burst as for a new address.
     ///
-    /// For when another node may have claimed the same addresses meanwhile, as one does that was cut off and took itself
-    /// for the last: it goes quiet when it hears of us, but what it said stays in the caches of neighbours.
+    /// For when others may have announced the same addresses all the time, as when this node was cut off.
     pub fn announce_again(&self) {
         self.shared
             .update(|ownership, now| ownership.announce_all_again(now));
@@ -146,16 +144,23 @@ impl Layer2 {
         self.shared.suspend();
     }
 
-    /// What is announced is right again, after [`Layer2Event::Lapsed`] or [`Self::suspend`].
+    /// Announces everything once more, at the pace of refreshes: one of the others was away and may have claimed some.
+    pub fn refresh(&self) {
+        self.shared
+            .update(|ownership, now| ownership.refresh_all(now));
+    }
+
+    /// What is announced is right again, after a lapse or [`Self::suspend`].
     pub fn resume(&self) {
         self.shared.resume();
         self.announce_again();
     }
 
-    /// The addresses that another station has too.
+    /// Changes each time this process did not run for so long that another node may have taken over what is announced here.
+    /// Nothing is answered or said then until [`Layer2::resume`].
     #[must_use]
-    pub fn conflicts(&self) -> BTreeMap<IpAddr, Conflict> {
-        self.shared.conflicts()
+    pub fn lapses(&self) -> watch::Receiver<u64> {
+        self.lapses.clone()
     }
 
     /// The interfaces that can be announced on, always as they are, sorted by name.

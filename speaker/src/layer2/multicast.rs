@@ -14,6 +14,20 @@ use tracing::warn;
 
 use super::packet_socket::PacketSocket;
 
+/// Groups that are joined or left before others get their turn.
+const AT_A_TIME: usize = 256;
+
+/// How much of what was due is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// All.
+    All,
+    /// Some; there is more to do.
+    Some,
+    /// The kernel refused something, which is to be tried again after a while.
+    Failed,
+}
+
 /// The groups of one interface.
 pub(super) struct Groups {
     interface: u32,
@@ -73,9 +87,12 @@ impl Groups {
         }
     }
 
-    /// Joins and leaves what is due. Says whether all went well; what did not stays due.
-    pub(super) fn settle(&mut self, socket: &PacketSocket) -> bool {
-        for key in std::mem::take(&mut self.due) {
+    /// Joins and leaves some of what is due. What did not go well stays due.
+    pub(super) fn settle(&mut self, socket: &PacketSocket) -> Settled {
+        let now: Vec<Ipv6Addr> = self.due.iter().copied().take(AT_A_TIME).collect();
+        let mut failed = BTreeSet::new();
+        for key in now {
+            self.due.remove(&key);
             let Some(mut group) = self.groups.remove(&key) else {
                 continue;
             };
@@ -85,11 +102,17 @@ impl Groups {
             }
             if let Err(error) = self.join(key, &mut group, socket) {
                 warn!(group = %key, interface = self.interface, %error, "cannot join a solicited-node group");
-                self.due.insert(key);
+                failed.insert(key);
             }
             self.groups.insert(key, group);
         }
-        self.due.is_empty()
+        let settled = match (failed.is_empty(), self.due.is_empty()) {
+            (false, _) => Settled::Failed,
+            (true, false) => Settled::Some,
+            (true, true) => Settled::All,
+        };
+        self.due.append(&mut failed);
+        settled
     }
 
     fn join(&mut self, key: Ipv6Addr, group: &mut Group, socket: &PacketSocket) -> io::Result<()> {

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use super::hearing::Hearing;
 use super::links::Link;
 use super::metrics::Layer2Metrics;
-use super::multicast::Groups;
+use super::multicast::{Groups, Settled};
 use super::packet_socket::PacketSocket;
 use super::shared::{Entries, Entry, Shared};
 use super::{Interfaces, Layer2Event};
@@ -35,6 +35,7 @@ pub(super) struct Port {
     arp: Option<Side>,
     groups: Groups,
     hearing: Hearing,
+    unsaid: Arc<AtomicBool>,
     out: mpsc::Sender<Out>,
     _announcing: AbortOnDropHandle<()>,
 }
@@ -126,11 +127,13 @@ impl Port {
             .link_local
             .map(|_| side(libc::ETH_P_IPV6, &filters.ndp))
             .transpose()?;
+        let unsaid = Arc::<AtomicBool>::default();
         let hearing = Hearing::of(&link.name, Instant::now());
         let (out, waiting) = mpsc::channel(WAITING);
         let speaker = Speaker {
             name: link.name.clone(),
             deaf: hearing.deaf(),
+            unsaid: Arc::clone(&unsaid),
             responder,
             arp: arp.as_ref().map(|side| Arc::clone(&side.socket)),
             ndp: ndp.as_ref().map(|side| Arc::clone(&side.socket)),
@@ -142,6 +145,7 @@ impl Port {
             ndp,
             groups: Groups::new(index),
             hearing,
+            unsaid,
             out,
             _announcing: AbortOnDropHandle::new(tokio::spawn(speaker.announce(waiting))),
         })
@@ -181,17 +185,16 @@ impl Port {
         }
     }
 
-    /// Joins and leaves the multicast groups that changed; says whether all went well. What did not is tried again by the
-    /// next call.
-    pub(super) fn join_groups(&mut self) -> bool {
+    /// Joins and leaves some of the multicast groups that changed.
+    pub(super) fn join_groups(&mut self) -> Settled {
         self.ndp
             .as_ref()
-            .is_none_or(|ndp| self.groups.settle(&ndp.socket))
+            .map_or(Settled::All, |ndp| self.groups.settle(&ndp.socket))
     }
 
-    /// Looks whether the interface receives anything. True if it does again after a silence.
+    /// Looks whether the interface receives anything. True if it does again after a silence for which something was not said.
     pub(super) fn hears_again(&mut self) -> bool {
-        self.hearing.look(Instant::now())
+        self.hearing.look(Instant::now()) && self.unsaid.swap(false, Ordering::Relaxed)
     }
 
     /// Has something said on this interface, in the order of the calls, without waiting for it.
@@ -206,6 +209,8 @@ impl Port {
 struct Speaker {
     name: String,
     deaf: Arc<AtomicBool>,
+    /// Something was not said for that.
+    unsaid: Arc<AtomicBool>,
     responder: Responder,
     arp: Option<Arc<PacketSocket>>,
     ndp: Option<Arc<PacketSocket>>,
@@ -238,8 +243,11 @@ impl Speaker {
     /// Looked up anew for each frame: the address may have been withdrawn while others were sent.
     fn may_say<T>(&self, ip: IpAddr, read: impl FnOnce(&Entry) -> Option<T>) -> Option<T> {
         let shared = &self.context.shared;
-        let cut_off = shared.is_alone() && self.deaf.load(Ordering::Relaxed);
-        if cut_off || !shared.is_awake() {
+        if shared.is_alone() && self.deaf.load(Ordering::Relaxed) {
+            self.unsaid.store(true, Ordering::Relaxed);
+            return None;
+        }
+        if !shared.is_awake() {
             return None;
         }
         let entries = shared.entries();
@@ -283,10 +291,10 @@ impl Speaker {
         let (Some(socket), Some(())) = (self.socket(ip), self.may_say(ip, |_| Some(()))) else {
             return Ok(());
         };
-        match self.responder.probe(ip) {
-            Some(frame) => self.send(socket, ip, &frame).await.map(drop),
-            None => Ok(()),
+        for frame in self.responder.probe(ip) {
+            self.send(socket, ip, &frame).await?;
         }
+        Ok(())
     }
 
     /// True if the kernel took the frame.
@@ -369,6 +377,8 @@ fn judge(socket: &PacketSocket, responder: Responder, name: &str, context: &Cont
                 }
             }
         }
+        // What waited while this process slept may be a claim by whoever took over.
+        Verdict::Claim(_) if !shared.is_awake() => {}
         Verdict::Claim(claim) => {
             drop(entries);
             debug!(ip = %claim.ip, mac = %claim.mac, interface = name, "another station claims an address");

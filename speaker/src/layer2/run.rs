@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::links::{Link, Links};
+use super::multicast::Settled;
 use super::port::{Context, Filters, Out, Port};
 use super::shared::{Conflict, LEASE};
 use super::{Interface, Layer2Event};
@@ -33,8 +34,11 @@ pub(super) struct Run {
     filters: Filters,
     /// When to try again what has failed.
     again: Option<Instant>,
+    /// Groups may be to be joined or left.
+    join: bool,
     /// The end of the lease has been told.
     lapsed: bool,
+    lapses: watch::Sender<u64>,
 }
 
 impl Run {
@@ -43,6 +47,7 @@ impl Run {
         failed: mpsc::Receiver<u32>,
         links: watch::Receiver<Links>,
         usable: watch::Sender<Arc<Vec<Interface>>>,
+        lapses: watch::Sender<u64>,
     ) -> Self {
         let filters = Filters::of(&context.shared.entries());
         Self {
@@ -53,7 +58,9 @@ impl Run {
             usable,
             ports: BTreeMap::new(),
             again: None,
+            join: false,
             lapsed: false,
+            lapses,
         }
     }
 
@@ -75,6 +82,7 @@ impl Run {
             }
             if self.again.is_some_and(|again| again <= Instant::now()) {
                 self.again = None;
+                self.join = true;
                 self.take_links();
             }
         }
@@ -86,7 +94,7 @@ impl Run {
             warn!(
                 "this process did not run for a while; answering again when the other speakers are heard"
             );
-            self.tell(Layer2Event::Lapsed);
+            self.lapses.send_modify(|lapses| *lapses += 1);
         }
         self.lapsed = !awake;
     }
@@ -95,7 +103,7 @@ impl Run {
     fn listen(&mut self) {
         let mut woken = Vec::new();
         for port in self.ports.values_mut() {
-            if port.hears_again() && self.context.shared.is_alone() {
+            if port.hears_again() {
                 woken.push(port.link.name.clone());
             }
         }
@@ -127,13 +135,28 @@ impl Run {
                     port.announced(*ip, interfaces);
                 }
             }
+            self.join = true;
         }
-        for port in self.ports.values_mut() {
-            if !port.join_groups() {
-                self.again = Some(Instant::now() + AGAIN);
-            }
+        if std::mem::take(&mut self.join) {
+            self.join_groups();
         }
         todo.deadline
+    }
+
+    /// Some at a time, so that the lease does not run out over thousands.
+    fn join_groups(&mut self) {
+        for port in self.ports.values_mut() {
+            match port.join_groups() {
+                Settled::All => {}
+                Settled::Some => self.join = true,
+                Settled::Failed => {
+                    self.again.get_or_insert(Instant::now() + AGAIN);
+                }
+            }
+        }
+        if self.join {
+            self.context.shared.notify.notify_one();
+        }
     }
 
     /// Before anything is said of new addresses, so that the answers are heard.
@@ -153,7 +176,7 @@ impl Run {
             set.is_ok()
         });
         if self.ports.len() < before {
-            self.again = Some(Instant::now() + AGAIN);
+            self.again.get_or_insert(Instant::now() + AGAIN);
         }
     }
 
@@ -169,12 +192,10 @@ impl Run {
                 if let Some(entry) = shared.entries().get(&ip) {
                     entry.figures.conflicts.fetch_add(1, Ordering::Relaxed);
                 }
-                shared.set_conflict(ip, Some(conflict));
                 warn!(%ip, %mac, withheld, "another station has an address of ours");
                 self.tell(Layer2Event::Conflict { ip, conflict });
             }
             Effect::Resolved(ip) => {
-                shared.set_conflict(ip, None);
                 info!(%ip, "no other station claims the address any more");
                 self.tell(Layer2Event::Resolved { ip });
             }
@@ -235,10 +256,11 @@ impl Run {
                     );
                     woken.push(link.name.clone());
                     self.ports.insert(index, port);
+                    self.join = true;
                 }
                 Err(error) => {
                     warn!(interface = link.name, %error, "cannot answer on an interface");
-                    self.again = Some(Instant::now() + AGAIN);
+                    self.again.get_or_insert(Instant::now() + AGAIN);
                 }
             }
         }
@@ -264,7 +286,7 @@ impl Run {
 
     fn close(&mut self, index: u32) {
         self.ports.remove(&index);
-        self.again = Some(Instant::now() + AGAIN);
+        self.again.get_or_insert(Instant::now() + AGAIN);
     }
 
     fn announce_on(&self, names: &[String]) {

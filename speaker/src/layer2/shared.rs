@@ -60,7 +60,6 @@ pub struct Conflict {
 pub(super) struct Shared {
     entries: RwLock<Entries>,
     machine: Mutex<Machine>,
-    conflicts: Mutex<BTreeMap<IpAddr, Conflict>>,
     /// The hardware addresses of our own interfaces: one hears what another says on the same segment.
     own: RwLock<BTreeSet<MacAddr>>,
     /// Woken when there is something for the loop.
@@ -101,7 +100,6 @@ impl Shared {
                 ownership: Ownership::new(seed),
                 ..Machine::default()
             }),
-            conflicts: Mutex::default(),
             own: RwLock::default(),
             notify: Notify::new(),
             empty: Notify::new(),
@@ -162,20 +160,36 @@ impl Shared {
             return;
         }
         drop(own);
-        let now = Instant::now();
-        self.with(|machine, _| machine.ownership.claimed(ip, mac, now));
+        self.update(|ownership, now| ownership.claimed(ip, mac, now));
     }
 
-    /// Changes what is ours, carries standings over to the entries, and leaves the rest to the loop.
+    /// Changes what is ours, carries standings over to the entries, and leaves the rest to the loop. What changes nothing
+    /// disturbs nobody, since whoever sends claims can have this called very often.
     pub(super) fn update(&self, change: impl FnOnce(&mut Ownership, Instant)) {
         let now = Instant::now();
-        self.with(|machine, _| change(&mut machine.ownership, now));
+        let mut machine = self.lock_machine();
+        let deadline = machine.ownership.deadline();
+        change(&mut machine.ownership, now);
+        if machine.ownership.has_effects() {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            self.settle(&mut machine, &mut entries);
+        } else if machine.ownership.deadline() == deadline {
+            return;
+        }
+        drop(machine);
+        self.notify.notify_one();
     }
 
     fn with(&self, change: impl FnOnce(&mut Machine, &mut Entries)) {
-        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut machine = self.lock_machine();
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut machine, &mut entries);
+        self.settle(&mut machine, &mut entries);
+        drop((entries, machine));
+        self.notify.notify_one();
+    }
+
+    fn settle(&self, machine: &mut Machine, entries: &mut Entries) {
         while let Some(effect) = machine.ownership.poll_effect() {
             let Effect::Standing(ip) = effect else {
                 machine.outbox.push_back(effect);
@@ -194,8 +208,10 @@ impl Shared {
         if entries.is_empty() {
             self.empty.notify_waiters();
         }
-        drop((entries, machine));
-        self.notify.notify_one();
+    }
+
+    fn lock_machine(&self) -> std::sync::MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until no address is ours.
@@ -212,14 +228,11 @@ impl Shared {
     /// Runs what is due and takes what there is to do.
     pub(super) fn take(&self) -> Todo {
         let now = Instant::now();
-        let due = {
-            let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-            machine.ownership.deadline().is_some_and(|at| at <= now)
-        };
-        if due {
+        let due = |machine: &Machine| machine.ownership.deadline().is_some_and(|at| at <= now);
+        if due(&self.lock_machine()) {
             self.with(|machine, _| machine.ownership.tick(now));
         }
-        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut machine = self.lock_machine();
         Todo {
             changed: std::mem::take(&mut machine.changed),
             effects: std::mem::take(&mut machine.outbox),
@@ -229,25 +242,6 @@ impl Shared {
 
     pub(super) fn set_own(&self, own: BTreeSet<MacAddr>) {
         *self.own.write().unwrap_or_else(PoisonError::into_inner) = own;
-    }
-
-    /// The conflicts that there are.
-    pub(super) fn conflicts(&self) -> BTreeMap<IpAddr, Conflict> {
-        self.lock_conflicts().clone()
-    }
-
-    pub(super) fn set_conflict(&self, ip: IpAddr, conflict: Option<Conflict>) {
-        let mut conflicts = self.lock_conflicts();
-        match conflict {
-            Some(conflict) => drop(conflicts.insert(ip, conflict)),
-            None => drop(conflicts.remove(&ip)),
-        }
-    }
-
-    fn lock_conflicts(&self) -> std::sync::MutexGuard<'_, BTreeMap<IpAddr, Conflict>> {
-        self.conflicts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this process may answer and announce now.

@@ -30,34 +30,29 @@ pub struct Members {
     task: JoinHandle<()>,
 }
 
-impl Members {
-    /// Starts as a cluster of one: `node_name` at `bind`, which must be the address at which the others reach us. `key`
-    /// is the shared secret, which is read again every few seconds; without one, whoever reaches the port is believed. The
-    /// receiver always holds the names of all nodes that are alive, our own among them. Ends with `shutdown`, after a farewell.
-    /// To be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// The address cannot be bound, or is unspecified.
-    pub fn start(
-        node_name: &str,
-        bind: SocketAddr,
-        key: Option<KeyFile>,
-        metrics: MembersMetrics,
-        shutdown: CancellationToken,
-    ) -> io::Result<(Self, watch::Receiver<Arc<BTreeSet<String>>>)> {
-        if bind.ip().is_unspecified() {
-            let message = "the membership address must be one at which other nodes reach this one";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        let socket = UdpSocket::bind(bind)?;
-        socket.set_nonblocking(true)?;
-        let own = socket.local_addr()?;
-        let socket = tokio::net::UdpSocket::from_std(socket)?;
-        if key.is_none() {
-            tracing::warn!(
-                "membership datagrams are neither encrypted nor authenticated: there is no secret"
-            );
-        }
+/// A speaker that has its socket and does not take part yet.
+pub struct Joining {
+    node_name: String,
+    socket: tokio::net::UdpSocket,
+    own: SocketAddr,
+    key: Option<KeyFile>,
+    metrics: MembersMetrics,
+    shutdown: CancellationToken,
+}
+
+impl Joining {
+    /// Takes part from now on, as a cluster of one at first. The others count on this node from the moment they hear of it, so
+    /// it should be able to do its part. The receiver always holds the names of all nodes that are alive, our own among them.
+    #[must_use]
+    pub fn join(self) -> (Members, watch::Receiver<Arc<BTreeSet<String>>>) {
+        let Joining {
+            node_name,
+            socket,
+            own,
+            key,
+            metrics,
+            shutdown,
+        } = self;
         // Later lives of this node need higher numbers; one that starts with a clock that was set back finds out.
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -87,14 +82,52 @@ impl Members {
             metrics,
             warned: None,
         };
-        let members = Self {
+        let members = Members {
             seeds,
             heard_all,
             leaving,
             left,
             task: tokio::spawn(run.until(shutdown)),
         };
-        Ok((members, names))
+        (members, names)
+    }
+}
+
+impl Members {
+    /// Opens the socket: `node_name` at `bind`, which must be the address at which the others reach us. `key` is the shared
+    /// secret, which is read again every few seconds; without one, whoever reaches the port is believed. Ends with `shutdown`,
+    /// after a farewell. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or is unspecified.
+    pub fn bind(
+        node_name: &str,
+        bind: SocketAddr,
+        key: Option<KeyFile>,
+        metrics: MembersMetrics,
+        shutdown: CancellationToken,
+    ) -> io::Result<Joining> {
+        if bind.ip().is_unspecified() {
+            let message = "the membership address must be one at which other nodes reach this one";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let socket = UdpSocket::bind(bind)?;
+        socket.set_nonblocking(true)?;
+        let own = socket.local_addr()?;
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        if key.is_none() {
+            tracing::warn!(
+                "membership datagrams are neither encrypted nor authenticated: there is no secret"
+            );
+        }
+        Ok(Joining {
+            node_name: node_name.to_owned(),
+            socket,
+            own,
+            key,
+            metrics,
+            shutdown,
+        })
     }
 
     /// Sets the addresses at which speakers should be. Those that are not members are asked to let us join, now and
@@ -107,7 +140,7 @@ impl Members {
         });
     }
 
-    /// Whether the names that the receiver of [`Self::start`] holds are all there are. False
+    /// Whether the names that the receiver of [`Joining::join`] holds are all there are. False
     ///
     /// - from the start, until a member has told its whole list or, 3 s after the first seeds, until nobody has;
     /// - again when time has gone on without this process (it was stopped, or starved of processor for about a second):

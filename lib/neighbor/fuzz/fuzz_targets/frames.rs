@@ -70,8 +70,15 @@ fuzz_target!(|data: &[u8]| {
                 };
                 ownership.announce(ip, terms, before, now);
             }
-            3 if length % 2 == 0 => ownership.hand_over(ip, now),
-            3 => ownership.withdraw(ip),
+            3 => match length % 8 {
+                0 | 1 => ownership.hand_over(ip, now),
+                2 => ownership.withdraw(ip),
+                3 => ownership.set_alone(true, now),
+                4 => ownership.set_alone(false, now),
+                5 => ownership.announce_all_again(now),
+                6 => ownership.refresh_all(now),
+                _ => ownership.hand_over_all(now),
+            },
             _ => {
                 let verdict = responder.answer(frame, |ip| ownership.standing(ip));
                 match verdict {
