@@ -59,6 +59,11 @@ pub const SCENARIOS: &[Scenario] = &[
         without_api_server,
     ),
     scenario(
+        "restart-without-api-server",
+        "a speaker that is killed while the API server is away cannot read what it should announce: the others do, until it can",
+        restart_without_api_server,
+    ),
+    scenario(
         "all-speakers-at-once",
         "all speakers are killed -9 at once: the same node answers again, no other in between, and no packet is lost",
         all_at_once,
@@ -376,6 +381,38 @@ fn without_api_server(site: &Site) -> Result<String> {
     );
     Ok(format!(
         "{successor} took over from {node}; {}",
+        record.told()
+    ))
+}
+
+fn restart_without_api_server(site: &Site) -> Result<String> {
+    let (address, node) = announced(site, "unread")?;
+    keep_servers_away(site, "unread", node)?;
+    let watched = Watched::start(site, &address)?;
+    site.run.started_daemon(control_plane::API_SERVER)?.kill()?;
+    let first = speaker(site, node)?;
+    first.kill();
+    let successor = watched.leaves(site, node, LIMIT)?;
+    // The kubelet needs no API server to start it again; it must not take the address back without a word to say.
+    site.wait_for("the speaker runs again", LIMIT, || {
+        Ok(speaker(site, node).is_ok_and(|now| now.id != first.id))
+    })?;
+    watched.settles_on(site, successor, LIMIT)?;
+    std::thread::sleep(Duration::from_secs(8)); // two rounds in which the others look for speakers that they miss
+    watched.settles_on(site, successor, LIMIT)?;
+    let daemon = crate::site::kill_and_restart(&site.run, control_plane::API_SERVER)?;
+    control_plane::wait_ready(&site.run, &daemon)?;
+    watched.settles_on(site, node, LIMIT * 3)?;
+    let record = watched.finish()?;
+    let unanswered = record.unanswered();
+    ensure!(
+        unanswered < Duration::from_millis(3500),
+        "nobody answered for {unanswered:?}; {}",
+        record.told()
+    );
+    fresh_speakers(site, &[node])?;
+    Ok(format!(
+        "{successor} announced while {node} could not read, then {node} again; {}",
         record.told()
     ))
 }

@@ -26,6 +26,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "L14: ServiceL2Status lists the interfaces that the advertisements name, and none where they name none",
         interfaces,
     ),
+    scenario(
+        "interfaces-found",
+        "a pattern announces on what it matches; the condition InterfacesFound tells of names and patterns that match nothing, and which interfaces are there",
+        found,
+    ),
 ];
 
 /// The objects about a Service.
@@ -126,4 +131,51 @@ fn interfaces(site: &Site) -> Result<String> {
         listed.with_context(|| format!("it lists {last}"))?;
     }
     Ok("none, eth1, both, eth0, none".into())
+}
+
+fn found(site: &Site) -> Result<String> {
+    const NAME: &str = "found";
+    pool(site, NAME)?;
+    advertise(site, NAME, NAME, &json!({"interfaces": ["/eth[0-9]+/"]}))?;
+    let address = service(site, NAME, NAME)?;
+    let node = announcer(site, &address)?;
+    let status = names(site, NAME, node)?;
+    let on = &status["status"]["interfaces"];
+    ensure!(*on == json!([{"name": "eth0"}]), "it is announced on {on}");
+    let says = |expected: &str, parts: &[&str]| {
+        let mut last = Value::Null;
+        let told = site.wait_for(&format!("InterfacesFound is {expected}"), LIMIT, || {
+            let adv = site
+                .get(&path("l2advertisements", NAME))?
+                .unwrap_or_default();
+            let conditions = adv["status"]["conditions"].as_array().cloned();
+            let condition = conditions
+                .into_iter()
+                .flatten()
+                .find(|condition| condition["type"] == "InterfacesFound");
+            last = condition.unwrap_or_default();
+            let message = last["message"].as_str().unwrap_or_default();
+            Ok(last["status"] == expected && parts.iter().all(|part| message.contains(part)))
+        });
+        told.with_context(|| format!("it is {last}"))
+    };
+    says("True", &[])?;
+    let wrong = json!({"interfaces": ["eth9", "/wlan.*/"]});
+    readvertise(site, NAME, &wrong)?;
+    says("False", &["eth9", "/wlan.*/", "eth0"])?;
+    super::handles::nobody_answers(site, &address)?;
+    readvertise(site, NAME, &json!({"interfaces": ["eth0"]}))?;
+    says("True", &[])?;
+    announcer(site, &address)?;
+    for node in all_nodes() {
+        let state = path("configurationstates", &format!("speaker-{node}"));
+        let state = site.get(&state)?.unwrap_or_default();
+        ensure!(
+            state["status"]["result"] == "Valid",
+            "the ConfigurationState of {node} is {state}"
+        );
+    }
+    Ok(format!(
+        "{address} by a pattern on {node}, and not while nothing is matched"
+    ))
 }

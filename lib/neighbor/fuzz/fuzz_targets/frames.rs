@@ -17,7 +17,7 @@ fn addresses() -> [IpAddr; 2] {
     ["192.0.2.10", "2001:db8::10"].map(|ip| ip.parse().expect("an address"))
 }
 
-/// The addresses for which gratuitous rounds were asked for.
+/// How many gratuitous rounds are sent: whoever sends looks first whether the address is still held.
 fn announced(ownership: &mut Ownership) -> usize {
     let mut count = 0;
     let mut effects = 0;
@@ -25,8 +25,7 @@ fn announced(ownership: &mut Ownership) -> usize {
         effects += 1;
         match effect {
             Effect::Announce(ip) => {
-                count += 1;
-                assert_eq!(ownership.standing(ip), Some(Standing::Held));
+                count += usize::from(ownership.standing(ip) == Some(Standing::Held));
             }
             Effect::Conflict { mac, .. } => assert!(!mac.is_zero()),
             Effect::Probe(_) | Effect::Standing(_) | Effect::Resolved(_) => {}
