@@ -11,6 +11,7 @@ use super::handles::{
     LIMIT, Label, advertise, announcer, baseline, only, others, pool, prefer, readvertise, service,
 };
 use super::scenario;
+use super::status::statuses;
 use super::watched::Watched;
 use crate::cluster::Site;
 use crate::scenarios::Scenario;
@@ -57,7 +58,14 @@ fn moves<'a, T>(
     let began = SystemTime::now();
     let lasting = change(site, old, new)?;
     watched.settles_on(site, new, LIMIT)?;
+    std::thread::sleep(Duration::from_millis(1500)); // a node that took the other's claim for a conflict would tell it after a second
     let record = watched.finish()?;
+    let told = statuses(site, name)?;
+    ensure!(
+        told.iter()
+            .all(|status| status["status"]["conditions"].is_null()),
+        "a move was told as a conflict: {told:?}"
+    );
     drop(lasting);
     let claimed = record.first_claim(new, began)?;
     let claimed = claimed.with_context(|| format!("{new} announced nothing"))?;
