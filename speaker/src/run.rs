@@ -103,6 +103,8 @@ pub struct Run {
     interfaces: watch::Receiver<Arc<Vec<Interface>>>,
     /// Whether all members are heard of; `None` where membership is switched off.
     heard_all: Option<watch::Receiver<bool>>,
+    /// Whether nobody answers although others should be alive; `None` as above.
+    unheard: Option<watch::Receiver<bool>>,
     /// Says when this node may announce by layer 2.
     gate: Gate,
     lapses: watch::Receiver<u64>,
@@ -145,6 +147,7 @@ impl Run {
             ranks: Ranks::default(),
             interfaces: protocols.layer2.interfaces(),
             heard_all: None,
+            unheard: None,
             gate: Gate::new(std::time::Instant::now()),
             lapses: protocols.layer2.lapses(),
             conflicts: Vec::new(),
@@ -220,6 +223,10 @@ impl Run {
                 }
                 Ok(()) = self.lapses.changed() => self.gate.lapsed(Instant::now().into_std()),
                 () = hearing_changed(&mut self.heard_all) => {}
+                () = hearing_changed(&mut self.unheard) => {
+                    let alone = self.is_alone();
+                    self.protocols.layer2.set_alone(alone);
+                }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
@@ -241,6 +248,7 @@ impl Run {
         if let Some(joining) = self.protocols.joining.take() {
             let (members, names) = joining.join();
             self.heard_all = Some(members.heard_all());
+            self.unheard = Some(members.unheard());
             self.members = Some(names.borrow().clone());
             self.protocols.members = Some((members, names));
             self.tell_seeds();
@@ -296,6 +304,13 @@ impl Run {
         let Some(members) = &self.members else {
             return false;
         };
+        if self
+            .unheard
+            .as_ref()
+            .is_some_and(|unheard| *unheard.borrow())
+        {
+            return true;
+        }
         let me = self.identity.node.as_str();
         members.len() <= 1 && self.nodes_of_speakers().iter().any(|node| **node != *me)
     }
@@ -500,10 +515,10 @@ async fn changed(members: &mut Option<Membership>) -> Option<Arc<BTreeSet<String
     std::future::pending().await
 }
 
-/// Waits until it is another whether all members are heard of; never ends where membership is switched off.
-async fn hearing_changed(heard_all: &mut Option<watch::Receiver<bool>>) {
-    if let Some(heard_all) = heard_all
-        && heard_all.changed().await.is_ok()
+/// Waits until what is heard of the members is another; never ends where membership is switched off.
+async fn hearing_changed(hearing: &mut Option<watch::Receiver<bool>>) {
+    if let Some(hearing) = hearing
+        && hearing.changed().await.is_ok()
     {
         return;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foca::{Codec, Foca, Message, NoCustomBroadcast, PostcardCodec, State, Timer};
 use rand::SeedableRng;
@@ -218,6 +218,14 @@ impl Membership {
     #[must_use]
     pub fn names(&self) -> &BTreeSet<String> {
         &self.names
+    }
+
+    /// Whether other members are held to be alive and none of them has answered for longer than any of them may stay
+    /// unasked: with three members of which one is dead, 0.9 s of silence are normal. Sooner than they are declared down.
+    #[must_use]
+    pub fn is_unheard(&self, now: Instant) -> bool {
+        const SILENCE: Duration = Duration::from_millis(1100);
+        self.foca.num_members() > 0 && now >= self.answered + SILENCE
     }
 
     /// Addresses of the other members that are alive.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// An interface that has received nothing for this long is deaf. Not longer than the others take to declare a node down.
-const SILENCE: Duration = Duration::from_millis(1200);
+const SILENCE: Duration = Duration::from_millis(900);
 
 /// What one interface receives.
 pub(super) struct Hearing {
@@ -68,8 +68,8 @@ mod tests {
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         for (counted, milliseconds, is_deaf, hears_again) in [
             (Some(7), 0, false, false),
-            (Some(7), 1199, false, false),
-            (Some(7), 1200, true, false),
+            (Some(7), 899, false, false),
+            (Some(7), 900, true, false),
             (Some(7), 5000, true, false),
             (Some(8), 5200, false, true),
             (Some(8), 6500, true, false),

@@ -25,6 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Members {
     seeds: watch::Sender<BTreeSet<SocketAddr>>,
     heard_all: watch::Receiver<bool>,
+    unheard: watch::Receiver<bool>,
     leaving: CancellationToken,
     left: CancellationToken,
     task: JoinHandle<()>,
@@ -68,6 +69,7 @@ impl Joining {
         let (names_sender, names) = watch::channel(Arc::new(membership.names().clone()));
         let (seeds, seeds_receiver) = watch::channel(BTreeSet::new());
         let (heard_all_sender, heard_all) = watch::channel(false);
+        let (unheard_sender, unheard) = watch::channel(false);
         let (leaving, left) = (CancellationToken::new(), CancellationToken::new());
         let run = run::Run {
             socket,
@@ -77,6 +79,7 @@ impl Joining {
             seeds: seeds_receiver,
             names: names_sender,
             heard_all: heard_all_sender,
+            unheard: unheard_sender,
             leaving: leaving.clone(),
             left: left.clone(),
             metrics,
@@ -85,6 +88,7 @@ impl Joining {
         let members = Members {
             seeds,
             heard_all,
+            unheard,
             leaving,
             left,
             task: tokio::spawn(run.until(shutdown)),
@@ -152,6 +156,13 @@ impl Members {
     #[must_use]
     pub fn heard_all(&self) -> watch::Receiver<bool> {
         self.heard_all.clone()
+    }
+
+    /// Whether other members are held to be alive and none of them answers: mostly this node is cut off, and will find in a
+    /// moment that they are all down.
+    #[must_use]
+    pub fn unheard(&self) -> watch::Receiver<bool> {
+        self.unheard.clone()
     }
 
     /// Says farewell to the others and returns when it is said: three times within 40 ms, since it may get lost. They

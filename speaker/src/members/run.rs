@@ -41,6 +41,7 @@ pub(super) struct Run {
     pub(super) seeds: watch::Receiver<BTreeSet<SocketAddr>>,
     pub(super) names: watch::Sender<Arc<BTreeSet<String>>>,
     pub(super) heard_all: watch::Sender<bool>,
+    pub(super) unheard: watch::Sender<bool>,
     /// The farewell is wished for, and said.
     pub(super) leaving: CancellationToken,
     pub(super) left: CancellationToken,
@@ -220,5 +221,8 @@ impl Run {
         if let Some(heard_all) = heard_all {
             self.heard_all.send_replace(heard_all);
         }
+        let is_unheard = self.membership.is_unheard(Instant::now());
+        self.unheard
+            .send_if_modified(|unheard| std::mem::replace(unheard, is_unheard) != is_unheard);
     }
 }
