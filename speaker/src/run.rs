@@ -223,10 +223,7 @@ impl Run {
                 }
                 Ok(()) = self.lapses.changed() => self.gate.lapsed(Instant::now().into_std()),
                 () = hearing_changed(&mut self.heard_all) => {}
-                () = hearing_changed(&mut self.unheard) => {
-                    let alone = self.is_alone();
-                    self.protocols.layer2.set_alone(alone);
-                }
+                () = hearing_changed(&mut self.unheard) => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
@@ -280,7 +277,12 @@ impl Run {
         Heard {
             all: self.heard_all.as_ref().map(|all| *all.borrow()),
             members: self.members.as_ref().map_or(0, |members| members.len()),
-            expected: self.nodes_of_speakers().len(),
+            // Asked for only until the first decision; counting them costs more than most rounds.
+            expected: if self.gate.is_settled() {
+                0
+            } else {
+                self.nodes_of_speakers().len()
+            },
         }
     }
 
