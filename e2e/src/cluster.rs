@@ -194,11 +194,36 @@ impl Site {
             )
         };
         let wanted_number = wanted.as_u64().unwrap_or_default();
+        let counted = [updated, ready, all]
+            .iter()
+            .all(|v| v.as_u64().unwrap_or_default() == wanted_number);
+        // The controller may not have noticed yet that a pod is gone: after an outage of the API server its watches, like the
+        // kubelets', wait for up to half a minute before they try again.
         Ok(observed
             && wanted_number > 0
-            && [updated, ready, all]
-                .iter()
-                .all(|v| v.as_u64().unwrap_or_default() == wanted_number))
+            && counted
+            && self.ready_pods(&object["spec"]["selector"]["matchLabels"])? == wanted_number)
+    }
+
+    /// How many pods with these labels are ready and not about to go.
+    fn ready_pods(&self, labels: &Value) -> Result<u64> {
+        let labels: Vec<_> = labels
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| format!("{key}%3D{}", value.as_str().unwrap_or_default()))
+            .collect();
+        let list = self.get(&format!(
+            "/api/v1/namespaces/{SYSTEM}/pods?labelSelector={}",
+            labels.join(",")
+        ))?;
+        let stays = |pod: &&Value| {
+            pod["metadata"]["deletionTimestamp"].is_null()
+                && condition(pod, "Ready").is_some_and(|c| c["status"] == "True")
+        };
+        let list = list.unwrap_or_default();
+        let pods = list["items"].as_array().into_iter().flatten();
+        Ok(u64::try_from(pods.filter(stays).count())?)
     }
 
     /// Whether this Deployment is to have pods at all.

@@ -34,7 +34,7 @@ pub struct Scenario {
 impl Scenario {
     /// Whether it is about the webhook, or applies `config/default`, which brings one.
     pub fn needs_webhook(&self) -> bool {
-        const GROUPS: [&str; 4] = ["bad-input", "install", "validation", "webhook"];
+        const GROUPS: [&str; 5] = ["bad-input", "install", "traces", "validation", "webhook"];
         GROUPS.contains(&self.group)
     }
 }

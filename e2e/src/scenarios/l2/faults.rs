@@ -172,7 +172,9 @@ pub fn speaker(site: &Site, node: &str) -> Result<Process> {
 /// The path of the speaker's pod on a node.
 pub fn pod_on(site: &Site, node: &str) -> Result<Option<String>> {
     let pods = workloads::pods(site, "speaker")?;
-    let pod = pods.iter().find(|pod| pod["spec"]["nodeName"] == node);
+    let pod = pods.iter().find(|pod| {
+        pod["spec"]["nodeName"] == node && pod["metadata"]["deletionTimestamp"].is_null()
+    });
     Ok(pod.and_then(|pod| {
         let name = pod["metadata"]["name"].as_str()?;
         Some(format!("/api/v1/namespaces/{SYSTEM}/pods/{name}"))
@@ -184,7 +186,7 @@ pub fn fresh_speakers(site: &Site, nodes: &[&str]) -> Result<()> {
     for node in nodes {
         if let Some(path) = pod_on(site, node)? {
             site.delete(&path)?;
-            site.wait_for("the pod of the killed speaker goes", LIMIT * 2, || {
+            site.wait_for("the pod of the killed speaker goes", LIMIT * 4, || {
                 Ok(site.get(&path)?.is_none())
             })?;
         }
@@ -244,7 +246,7 @@ fn speaker_deleted(site: &Site) -> Result<String> {
     site.delete(&path)?;
     let successor = watched.leaves(site, node, LIMIT)?;
     site.wait_for("the speaker's pod is gone", LIMIT * 2, || {
-        Ok(pod_on(site, node)?.is_none())
+        Ok(site.get(&path)?.is_none())
     })?;
     watched.settles_on(site, successor, LIMIT)?;
     drop(taint);
