@@ -149,6 +149,18 @@ pub fn set_link(run: &Run, machine: &str, up: bool) -> Result<()> {
     .map(drop)
 }
 
+/// Has the switch hand to a machine only what is addressed to it, or everything again that goes to all.
+pub fn set_flooding(run: &Run, machine: &str, all: bool) -> Result<()> {
+    let wanted = if all { "on" } else { "off" };
+    let switch = run.namespace(SWITCH);
+    let mut words = vec!["-n", &switch, "link", "set", machine];
+    words.extend(["type", "bridge_slave"]);
+    for kind in ["flood", "mcast_flood", "bcast_flood"] {
+        words.extend([kind, wanted]);
+    }
+    host::run("ip", &words).map(drop)
+}
+
 /// Which way is cut.
 #[derive(Clone, Copy, Debug)]
 pub enum Way {

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
-use rand::seq::IndexedRandom;
+use anyhow::{Result, ensure};
+use rand::seq::SliceRandom;
 
 use super::flood::{self, Flood};
+use super::processors::{Processors, at_rest};
 use super::rows::{Rows, at_most};
 use super::subject::{Options, Subjects};
 use super::wire::Wire;
@@ -15,7 +16,7 @@ use super::{MANY, load, watch};
 use crate::capture::{Capture, Heard};
 use crate::cluster::Site;
 use crate::frames::{self, Arp, Message};
-use crate::plan::{CLIENT_L2, NODES, ROUTER};
+use crate::plan::{CLIENT_L2, CONTROL_PLANE, NODES, ROUTER};
 use crate::{host, network, prober, raw};
 
 /// Addresses that are announced meanwhile.
@@ -28,8 +29,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// A question that is not answered within this time counts as never answered.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Measures with one speaker, which announces everything; the cables of the other nodes and of the router are pulled, so
-/// that the switch need not copy each foreign frame to them.
+/// Measures with one speaker, which announces everything. The cables of the other nodes and of the router are pulled, and the
+/// client and the control plane receive what is addressed to them, so that the processor that is the switch here need not
+/// copy each foreign frame to them.
 pub fn measure(site: &Site, options: &Options, rows: &mut Rows) -> Result<()> {
     let mut subjects = Subjects::new(site, options)?;
     let statuses = watch::Statuses::start(site)?;
@@ -48,10 +50,17 @@ pub fn measure(site: &Site, options: &Options, rows: &mut Rows) -> Result<()> {
     // It would read every frame.
     drop(wire);
     let elsewhere = NODES.iter().skip(1).chain([&ROUTER]);
+    let aside = [&CLIENT_L2, &CONTROL_PLANE];
     for machine in elsewhere.clone() {
         network::set_link(&site.run, machine.name, false)?;
     }
+    for machine in aside {
+        network::set_flooding(&site.run, machine.name, false)?;
+    }
     let busy = on_a_busy_segment(site, &subjects, &addresses, rows);
+    for machine in aside {
+        network::set_flooding(&site.run, machine.name, true)?;
+    }
     for machine in elsewhere {
         network::set_link(&site.run, machine.name, true)?;
     }
@@ -68,6 +77,7 @@ fn on_a_busy_segment(
     rows: &mut Rows,
 ) -> Result<()> {
     let node = NODES[0].name;
+    at_rest()?;
     let quiet = ask(site, addresses)?;
     println!("  the same with {FOREIGN} foreign frames a second");
     let flood = Flood::start(&site.run, FOREIGN)?;
@@ -77,7 +87,9 @@ fn on_a_busy_segment(
     let arrived = flood::received(&site.run, node, "eth0")?;
     let dropped = flood::dropped_by_the_kernel()?;
     let read = subjects.requests_received(0)?;
+    let processors = Processors::now()?;
     let loud = ask(site, addresses)?;
+    let processors = Processors::now()?.since(&processors);
     let read = subjects.requests_received(0)? - read;
     let seconds = began.elapsed().as_secs_f64();
     let spent = process.processor_time().saturating_sub(busy).as_secs_f64();
@@ -136,6 +148,18 @@ fn on_a_busy_segment(
         None,
     );
     rows.add(
+        "processor time that this machine's host gave to others, a busy segment",
+        processors.percent(processors.stolen),
+        "%",
+        None,
+    );
+    rows.add(
+        "processor time that was left, a busy segment",
+        processors.percent(processors.idle),
+        "%",
+        None,
+    );
+    rows.add(
         "processor time of the speaker, a busy segment",
         100.0 * spent / seconds,
         "%",
@@ -151,13 +175,17 @@ fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Vec<Option<Duration>>> {
     let expression = format!("arp and (ether src {client} or ether dst {client})");
     let capture = Capture::start(&site.run, CLIENT_L2.name, "eth0", &expression)?;
     let (mac, own): (_, Ipv4Addr) = (frames::mac(client)?, CLIENT_L2.v4.parse()?);
-    let addresses = addresses.to_vec();
+    let mut addresses = addresses.to_vec();
+    // Each in turn, so that none is asked for again while an answer may be under way.
+    addresses.shuffle(&mut rand::rng());
     let asked_for: HashSet<Ipv4Addr> = addresses.iter().copied().collect();
     prober::run_in(&site.run, CLIENT_L2.name, move || {
         let sender = raw::Sender::open("eth0")?;
         let (began, mut next) = (Instant::now(), Instant::now());
-        while began.elapsed() < TIME {
-            let address = addresses.choose(&mut rand::rng()).context("no addresses")?;
+        for address in addresses.iter().cycle() {
+            if began.elapsed() >= TIME {
+                break;
+            }
             sender.send(&Arp::request(mac, own, *address).bytes())?;
             next += PAUSE;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));

@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "many frames in one call of the kernel have no safe wrapper here"
+    reason = "many frames in one call of the kernel and the choice of a processor have no safe wrapper here"
 )]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,10 +18,8 @@ use crate::run::Run;
 use crate::segment::ForeignHost;
 use crate::{host, prober, raw};
 
-/// Frames that one call hands to the kernel.
-const AT_A_TIME: usize = 64;
-/// Threads that send, because the one that sends a frame also carries it to every port of the switch.
-const THREADS: u32 = 2;
+/// Frames that one call hands to the kernel. Few: a kernel that is not preemptible lets nobody else have the processor meanwhile.
+const AT_A_TIME: usize = 16;
 /// How many frames it may be behind its rate before it gives them up.
 const MOST_BEHIND: u128 = 256;
 
@@ -30,27 +28,27 @@ pub struct Flood {
     host: ForeignHost,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<Result<()>>>,
+    thread: JoinHandle<Result<()>>,
 }
 
 impl Flood {
-    /// Begins to send so many frames a second, or as many as go, from a host of its own.
+    /// Begins to send so many frames a second, or as many as go, from a host of its own. One processor makes them and, as the
+    /// kernel has it, carries them to every port of the switch, like the one that a network card interrupts; the others
+    /// are left to those who are measured.
     pub fn start(run: &Run, per_second: u32) -> Result<Self> {
         let host = ForeignHost::join(run, "generator", 9)?;
         let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let frames = Arc::new(mixture(host.mac)?);
-        let mut threads = Vec::new();
-        for _ in 0..THREADS {
-            let (stop, sent, frames) = (stop.clone(), sent.clone(), frames.clone());
-            threads.push(prober::spawn_in(run, host.place, move || {
-                send_on(&frames, per_second / THREADS, &stop, &sent)
-            })?);
-        }
+        let frames = mixture(host.mac)?;
+        let (stopped, count) = (stop.clone(), sent.clone());
+        let thread = prober::spawn_in(run, host.place, move || {
+            stay_on_one_processor().context("keep the generator on one processor")?;
+            send_on(&frames, per_second, &stopped, &count)
+        })?;
         Ok(Self {
             host,
             stop,
             sent,
-            threads,
+            thread,
         })
     }
 
@@ -62,7 +60,7 @@ impl Flood {
     /// Ends it.
     pub fn finish(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().try_for_each(prober::finish)?;
+        prober::finish(self.thread)?;
         drop(self.host);
         Ok(())
     }
@@ -89,6 +87,24 @@ fn send_on(frames: &[Vec<u8>], per_second: u32, stop: &AtomicBool, sent: &Atomic
         sent.fetch_add(u64::try_from(taken)?, Ordering::Relaxed);
         done += u128::try_from(taken)?;
         next = (next + taken) % frames.len();
+    }
+    Ok(())
+}
+
+/// Keeps the calling thread on the last of the processors that it may use.
+fn stay_on_one_processor() -> std::io::Result<()> {
+    // SAFETY: all zeros is the empty set, and the kernel is given a set that lives through the call with its own size.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let last = (0..size_of_val(&allowed) * 8).rfind(|&n| libc::CPU_ISSET(n, &allowed));
+        let mut one: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(last.unwrap_or_default(), &mut one);
+        if libc::sched_setaffinity(0, size_of_val(&one), &raw const one) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
     }
     Ok(())
 }

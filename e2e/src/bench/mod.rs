@@ -8,6 +8,7 @@ mod decisions;
 pub mod failover;
 mod flood;
 mod load;
+mod processors;
 mod restart;
 mod rows;
 mod subject;
