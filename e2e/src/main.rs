@@ -122,7 +122,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = interrupt::watch_signals() {
+    // Nothing is to be cleaned up after a command, and it would inherit that signals are held back.
+    let works = !matches!(arguments.command, Command::Exec { .. });
+    if works && let Err(error) = interrupt::watch_signals() {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }

@@ -1,7 +1,9 @@
 //! MetalLB's metrics of the announcing side that belong to no protocol (reference 5.1).
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::PoisonError;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -18,7 +20,11 @@ pub struct Metrics {
     config_stale: Gauge,
     /// Object updates processed.
     pub updates: Counter,
+    withheld: Withheld,
 }
+
+/// The addresses that layer 2 does not announce for a conflict.
+type Withheld = Arc<RwLock<BTreeSet<IpAddr>>>;
 
 impl Metrics {
     /// Registers every figure.
@@ -28,6 +34,7 @@ impl Metrics {
         registry.register_collector(Box::new(Announced {
             node: node.to_owned(),
             announcements,
+            withheld: Arc::clone(&metrics.withheld),
         }));
         let client = registry.sub_registry_with_prefix("metallb_k8s_client");
         client.register(
@@ -48,6 +55,19 @@ impl Metrics {
         metrics
     }
 
+    /// Publishes that layer 2 does not announce an address for a conflict, or that it does again.
+    pub fn withheld(&self, ip: IpAddr, withheld: bool) {
+        let mut all = self
+            .withheld
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if withheld {
+            all.insert(ip);
+        } else {
+            all.remove(&ip);
+        }
+    }
+
     /// Publishes the configuration's state: whether some object is set aside.
     pub fn configured(&self, stale: bool) {
         self.config_loaded.set(1);
@@ -61,14 +81,15 @@ impl Metrics {
 struct Announced {
     node: String,
     announcements: Announcements,
+    withheld: Withheld,
 }
 
 impl Collector for Announced {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let one = ConstGauge::new(1i64);
+        let (one, zero) = (ConstGauge::new(1i64), ConstGauge::new(0i64));
         let mut family = encoder.encode_descriptor(
             "metallb_speaker_announced",
-            "1 for each address announced from this node",
+            "1 for each address announced from this node; 0 while it is withheld because another host has it",
             None,
             one.metric_type(),
         )?;
@@ -76,6 +97,7 @@ impl Collector for Announced {
             .announcements
             .read()
             .unwrap_or_else(PoisonError::into_inner);
+        let withheld = self.withheld.read().unwrap_or_else(PoisonError::into_inner);
         for (service, announced) in announcements.iter() {
             for (protocol, is) in [
                 (Protocol::Layer2, announced.layer2.is_ok()),
@@ -88,7 +110,9 @@ impl Collector for Announced {
                         ("node", self.node.clone()),
                         ("ip", ip.to_string()),
                     ];
-                    one.encode(family.encode_family(&labels)?)?;
+                    let quiet = protocol == Protocol::Layer2 && withheld.contains(ip);
+                    let value = if quiet { &zero } else { &one };
+                    value.encode(family.encode_family(&labels)?)?;
                 }
             }
         }
@@ -119,14 +143,23 @@ mod tests {
         };
         let all = BTreeMap::from([(ObjectKey::new("shop", "web"), announced)]);
         let mut registry = Registry::default();
-        let _metrics = Metrics::register(&mut registry, "node-1", Arc::new(RwLock::new(all)));
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let series: Vec<&str> = text
-            .lines()
-            .filter(|line| line.starts_with("metallb_speaker_announced{"))
-            .collect();
-        let expected = "metallb_speaker_announced{service=\"shop/web\",protocol=\"layer2\",node=\"node-1\",ip=\"10.0.0.1\"} 1";
-        assert_eq!(series, [expected]);
+        let metrics = Metrics::register(&mut registry, "node-1", Arc::new(RwLock::new(all)));
+        let series = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            let ours = |line: &&str| line.starts_with("metallb_speaker_announced{");
+            text.lines().find(ours).map(str::to_owned)
+        };
+        let expected = |value| {
+            format!(
+                "metallb_speaker_announced{{service=\"shop/web\",protocol=\"layer2\",node=\"node-1\",ip=\"10.0.0.1\"}} {value}"
+            )
+        };
+        assert_eq!(series(), Some(expected(1)));
+        let ip = "10.0.0.1".parse().unwrap();
+        metrics.withheld(ip, true);
+        assert_eq!(series(), Some(expected(0)));
+        metrics.withheld(ip, false);
+        assert_eq!(series(), Some(expected(1)));
     }
 }

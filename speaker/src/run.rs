@@ -485,8 +485,14 @@ impl Run {
         self.traces.layer2_sent(event);
         match *event {
             Layer2Event::FirstGratuitousSent { .. } => {}
-            Layer2Event::Conflict { ip, conflict } => self.conflicts.push((ip, Some(conflict))),
-            Layer2Event::Resolved { ip } => self.conflicts.push((ip, None)),
+            Layer2Event::Conflict { ip, conflict } => {
+                self.metrics.withheld(ip, conflict.withheld);
+                self.conflicts.push((ip, Some(conflict)));
+            }
+            Layer2Event::Resolved { ip } => {
+                self.metrics.withheld(ip, false);
+                self.conflicts.push((ip, None));
+            }
         }
     }
 

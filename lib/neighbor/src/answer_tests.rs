@@ -138,6 +138,29 @@ fn broken_arp_frames_are_named() {
 }
 
 #[test]
+fn who_asks_before_it_claims_what_we_ask_for_claims_it() {
+    let mut arp = arp_request();
+    arp[28..32].fill(0);
+    let ndp = solicitation(|frame| {
+        frame[22..38].fill(0); // the unspecified address, which brings no option
+        frame.truncate(78);
+        frame[19] = 24;
+    });
+    for (frame, ip) in [(arp, IpAddr::V4(V4)), (ndp, IpAddr::V6(v6()))] {
+        let claim = Verdict::Claim(Claim { ip, mac: THEIRS });
+        assert_eq!(responder().answer(&frame, watched), claim);
+        assert_ne!(responder().answer(&frame, ours), claim);
+        assert_eq!(responder().answer(&frame, |_| None), Verdict::Ignored);
+        let mut own = frame.clone();
+        own[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        if ip.is_ipv4() {
+            own[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        }
+        assert_eq!(responder().answer(&own, watched), Verdict::Ignored);
+    }
+}
+
+#[test]
 fn a_solicitation_for_our_address_gets_a_solicited_advertisement() {
     let reply = reply(&solicitation(|_| {}));
     assert_eq!(reply.ip, IpAddr::V6(v6()));

@@ -54,8 +54,13 @@ pub(crate) fn judge(
     if let Some(claim) = responder.claim(IpAddr::V4(sender), sender_mac, &standing) {
         return Ok(Some(claim));
     }
-    if !is_request || standing(IpAddr::V4(wanted)) != Some(Standing::Held) {
-        return Ok(None);
+    match standing(IpAddr::V4(wanted)) {
+        Some(Standing::Held) if is_request => {}
+        // Somebody who asks, like us, before it claims (RFC 5227 section 2.1.1).
+        Some(Standing::Watched) if is_request && sender.is_unspecified() => {
+            return Ok(responder.claim(IpAddr::V4(wanted), sender_mac, &standing));
+        }
+        _ => return Ok(None),
     }
     // The sender's IP address may be 0.0.0.0: that is a probe (RFC 5227), and a probe for an address that we hold must be
     // told so.

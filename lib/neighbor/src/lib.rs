@@ -20,7 +20,8 @@ pub use filter::{SockFilter, arp_filter, neighbor_discovery_filter};
 pub use frame::Frame;
 pub use groups::{multicast_mac, solicited_node_group};
 pub use ownership::{
-    Before, CONFIRM, DEFEND_INTERVAL, Effect, HAND_OVER, OnConflict, Ownership, Standing, Terms,
+    Before, CONFIRM, Claimant, DEFEND_INTERVAL, Effect, HAND_OVER, OnConflict, Ownership, Standing,
+    Terms,
 };
 pub use pnet::util::MacAddr;
 pub use schedule::{BURST, GratuitousSchedule, REFRESHES_PER_SECOND, ROUND};

@@ -93,15 +93,18 @@ fn solicitation(
     if !(to_us || destination.is_multicast()) {
         return Ok(None);
     }
-    let ours = standing(IpAddr::V6(target)) == Some(Standing::Held);
+    let from = ethernet.get_source();
+    let one_station = !from.is_multicast() && !from.is_zero();
+    let standing_now = standing(IpAddr::V6(target));
+    // Somebody who asks, like us, before it claims (RFC 4862 section 5.4.3).
+    if source.is_unspecified() && one_station && standing_now == Some(Standing::Watched) {
+        return Ok(responder.claim(IpAddr::V6(target), from, standing));
+    }
+    let ours = standing_now == Some(Standing::Held);
     // A station that asks whether we are still there may leave its own address out, as it asks us alone (RFC 4861 section
     // 4.3); the frame says where it came from. From the unspecified address it is duplicate address detection, which is left
     // alone (reference 9, row 20).
-    let asking = told.or_else(|| {
-        let from = ethernet.get_source();
-        let one_station = !from.is_multicast() && !from.is_zero();
-        (to_us && !source.is_unspecified() && one_station).then_some(from)
-    });
+    let asking = told.or((to_us && !source.is_unspecified() && one_station).then_some(from));
     let (true, Some(asking), Some(own)) = (ours, asking, responder.link_local) else {
         return Ok(None);
     };

@@ -1,14 +1,17 @@
 //! Does an interface receive anything at all?
 //!
 //! A cable, a transceiver or a switch may fail in one direction: the node still sends, and hears nothing. On a segment that
-//! lives something is always heard within a moment, if only the broadcasts of others.
+//! lives something is always heard within a moment, if only the broadcasts of others; where it does not live, neighbours can
+//! be asked.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// An interface that has received nothing for this long is deaf. Not longer than the others take to declare a node down.
+use ferrolb_neighbor::MacAddr;
+
+/// An interface that has received nothing for this long is silent. Not longer than the others take to declare a node down.
 const SILENCE: Duration = Duration::from_millis(900);
 
 /// What one interface receives.
@@ -16,7 +19,6 @@ pub(super) struct Hearing {
     name: String,
     received: Option<u64>,
     since: Instant,
-    deaf: Arc<AtomicBool>,
 }
 
 impl Hearing {
@@ -25,17 +27,10 @@ impl Hearing {
             name: name.to_owned(),
             received: None,
             since: now,
-            deaf: Arc::default(),
         }
     }
 
-    /// Whether it has received nothing for a while, always as it was when it was last looked at.
-    pub(super) fn deaf(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.deaf)
-    }
-
-    /// Looks at what the kernel has counted. True if the interface was deaf and hears again. What cannot be read counts as
-    /// heard.
+    /// Whether it has received nothing for a while, by what the kernel has counted. What cannot be read counts as heard.
     pub(super) fn look(&mut self, now: Instant) -> bool {
         let counter = Path::new("/sys/class/net")
             .join(&self.name)
@@ -51,9 +46,36 @@ impl Hearing {
             self.received = counted;
             self.since = now;
         }
-        let deaf = now >= self.since + SILENCE;
-        self.deaf.swap(deaf, Ordering::Relaxed) && !deaf
+        now >= self.since + SILENCE
     }
+}
+
+/// Some stations that the kernel knows on an interface, except those with these hardware addresses.
+pub(super) fn neighbours(interface: &str, except: &BTreeSet<MacAddr>) -> Vec<Ipv4Addr> {
+    let table = std::fs::read_to_string("/proc/net/arp").unwrap_or_default();
+    in_table(&table, interface, except)
+}
+
+/// Reads `/proc/net/arp` (proc(5)): address, hardware type, flags, hardware address, mask, device.
+fn in_table(table: &str, interface: &str, except: &BTreeSet<MacAddr>) -> Vec<Ipv4Addr> {
+    /// The entry is complete (`ATF_COM`).
+    const COMPLETE: u32 = 0x2;
+    const AT_MOST: usize = 16;
+    let known = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let &[ip, _, flags, mac, _, device] = columns.as_slice() else {
+            return None;
+        };
+        let flags = u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
+        let stranger = !except.contains(&mac.parse().ok()?);
+        (device == interface && flags & COMPLETE != 0 && stranger).then(|| ip.parse().ok())?
+    };
+    table
+        .lines()
+        .skip(1)
+        .filter_map(known)
+        .take(AT_MOST)
+        .collect()
 }
 
 #[cfg(test)]
@@ -61,24 +83,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_is_deaf_after_a_silence_until_it_receives_something() {
+    fn an_interface_is_silent_until_it_receives_something() {
         let start = Instant::now();
         let mut hearing = Hearing::of("eth0", start);
-        let deaf = hearing.deaf();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        for (counted, milliseconds, is_deaf, hears_again) in [
-            (Some(7), 0, false, false),
-            (Some(7), 899, false, false),
-            (Some(7), 900, true, false),
-            (Some(7), 5000, true, false),
-            (Some(8), 5200, false, true),
-            (Some(8), 6500, true, false),
-            (None, 6700, false, true),
-            (None, 9000, false, false),
+        for (counted, milliseconds, silent) in [
+            (Some(7), 0, false),
+            (Some(7), 899, false),
+            (Some(7), 900, true),
+            (Some(7), 5000, true),
+            (Some(8), 5200, false),
+            (Some(8), 6500, true),
+            (None, 6700, false),
+            (None, 9000, false),
         ] {
-            assert_eq!(hearing.take(counted, at(milliseconds)), hears_again);
-            assert_eq!(deaf.load(Ordering::Relaxed), is_deaf, "{milliseconds}");
+            let looked = hearing.take(counted, at(milliseconds));
+            assert_eq!(looked, silent, "{milliseconds}");
         }
+    }
+
+    #[test]
+    fn who_can_be_asked_is_complete_on_this_interface_and_no_node() {
+        let table = "\
+IP address       HW type     Flags       HW address            Mask     Device
+10.0.0.1         0x1         0x2         02:00:00:00:00:01     *        eth0
+10.0.0.2         0x1         0x0         00:00:00:00:00:00     *        eth0
+10.0.0.3         0x1         0x2         02:00:00:00:00:03     *        eth0
+10.0.0.4         0x1         0x6         02:00:00:00:00:04     *        eth0
+10.0.0.5         0x1         0x2         02:00:00:00:00:05     *        eth1
+no line of it
+";
+        let nodes = [MacAddr(2, 0, 0, 0, 0, 3)].into();
+        let expected: Vec<Ipv4Addr> = vec![[10, 0, 0, 1].into(), [10, 0, 0, 4].into()];
+        assert_eq!(in_table(table, "eth0", &nodes), expected);
+        assert!(in_table("", "eth0", &nodes).is_empty());
     }
 
     #[test]

@@ -19,11 +19,13 @@ mod run;
 mod shared;
 mod wireless;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ferrolb_neighbor::MacAddr;
 use prometheus_client::registry::Registry;
 use regex::Regex;
 use tokio::sync::{mpsc, watch};
@@ -137,6 +139,11 @@ impl Layer2 {
     /// it hears nothing at all: clients would follow it into the void.
     pub fn set_alone(&self, alone: bool) {
         self.shared.set_alone(alone);
+    }
+
+    /// The hardware addresses of the other nodes' interfaces, all of them: what these claim is no conflict.
+    pub fn set_nodes(&self, nodes: BTreeSet<MacAddr>) {
+        self.shared.set_nodes(Arc::new(nodes));
     }
 
     /// Neither answers nor says anything until [`Self::resume`]: what is announced may be wrong.

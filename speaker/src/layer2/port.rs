@@ -1,5 +1,6 @@
 //! One interface in use: its sockets, the tasks that answer and announce on them, its multicast groups.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrolb_neighbor::{
-    Frame, Responder, SockFilter, Standing, Verdict, arp_filter, neighbor_discovery_filter,
+    Frame, MacAddr, Responder, SockFilter, Standing, Verdict, arp_filter, neighbor_discovery_filter,
 };
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
-use super::hearing::Hearing;
+use super::hearing::{self, Hearing};
 use super::links::Link;
 use super::metrics::Layer2Metrics;
 use super::multicast::{Groups, Settled};
@@ -34,8 +35,13 @@ pub(super) struct Port {
     ndp: Option<Side>,
     arp: Option<Side>,
     groups: Groups,
+    responder: Responder,
     hearing: Hearing,
+    /// It receives nothing although it should.
+    deaf: Arc<AtomicBool>,
     unsaid: Arc<AtomicBool>,
+    /// When everything was last said at once.
+    told_all: Option<Instant>,
     out: mpsc::Sender<Out>,
     _announcing: AbortOnDropHandle<()>,
 }
@@ -128,11 +134,12 @@ impl Port {
             .map(|_| side(libc::ETH_P_IPV6, &filters.ndp))
             .transpose()?;
         let unsaid = Arc::<AtomicBool>::default();
+        let deaf = Arc::<AtomicBool>::default();
         let hearing = Hearing::of(&link.name, Instant::now());
         let (out, waiting) = mpsc::channel(WAITING);
         let speaker = Speaker {
             name: link.name.clone(),
-            deaf: hearing.deaf(),
+            deaf: Arc::clone(&deaf),
             unsaid: Arc::clone(&unsaid),
             responder,
             arp: arp.as_ref().map(|side| Arc::clone(&side.socket)),
@@ -144,8 +151,11 @@ impl Port {
             arp,
             ndp,
             groups: Groups::new(index),
+            responder,
             hearing,
+            deaf,
             unsaid,
+            told_all: None,
             out,
             _announcing: AbortOnDropHandle::new(tokio::spawn(speaker.announce(waiting))),
         })
@@ -192,9 +202,39 @@ impl Port {
             .map_or(Settled::All, |ndp| self.groups.settle(&ndp.socket))
     }
 
-    /// Looks whether the interface receives anything. True if it does again after a silence for which something was not said.
-    pub(super) fn hears_again(&mut self) -> bool {
-        self.hearing.look(Instant::now()) && self.unsaid.swap(false, Ordering::Relaxed)
+    /// Looks whether the interface receives anything. True if it may say now what it was to say while it was deaf. Who is
+    /// `alone` asks neighbours before it holds its tongue; `nodes` are those that are missed.
+    pub(super) fn listen(&mut self, alone: bool, nodes: &BTreeSet<MacAddr>) -> bool {
+        let silent = self.hearing.look(Instant::now());
+        let deaf = silent && (!alone || self.ask_neighbours(nodes));
+        self.deaf.store(deaf, Ordering::Relaxed);
+        !(alone && deaf) && self.unsaid.swap(false, Ordering::Relaxed)
+    }
+
+    /// Asks stations that answered lately, other than nodes of the cluster. False if there is none.
+    fn ask_neighbours(&self, nodes: &BTreeSet<MacAddr>) -> bool {
+        let Some(arp) = &self.arp else {
+            return false;
+        };
+        let neighbours = hearing::neighbours(&self.link.name, nodes);
+        for ip in &neighbours {
+            for frame in self.responder.probe(IpAddr::V4(*ip)) {
+                // What does not leave is not answered, and asked again.
+                let _ = arp.socket.try_send(&frame);
+            }
+        }
+        !neighbours.is_empty()
+    }
+
+    /// Whether everything may be said at once now; not again soon, however often the carrier comes and goes.
+    pub(super) fn may_say_all(&mut self) -> bool {
+        const PAUSE: Duration = Duration::from_secs(5);
+        let now = Instant::now();
+        let may = self.told_all.is_none_or(|at| now >= at + PAUSE);
+        if may {
+            self.told_all = Some(now);
+        }
+        may
     }
 
     /// Has something said on this interface, in the order of the calls, without waiting for it.
@@ -291,8 +331,12 @@ impl Speaker {
         let (Some(socket), Some(())) = (self.socket(ip), self.may_say(ip, |_| Some(()))) else {
             return Ok(());
         };
+        let mut left = false;
         for frame in self.responder.probe(ip) {
-            self.send(socket, ip, &frame).await?;
+            left |= self.send(socket, ip, &frame).await?;
+        }
+        if left {
+            self.context.shared.asked(ip);
         }
         Ok(())
     }

@@ -39,6 +39,10 @@ pub(super) struct Run {
     /// The end of the lease has been told.
     lapsed: bool,
     lapses: watch::Sender<u64>,
+    /// What was last known of being alone.
+    alone: bool,
+    /// Conflicts that began or ended and are not told yet.
+    untold: BTreeMap<IpAddr, Option<Conflict>>,
 }
 
 impl Run {
@@ -61,6 +65,8 @@ impl Run {
             join: false,
             lapsed: false,
             lapses,
+            alone: false,
+            untold: BTreeMap::new(),
         }
     }
 
@@ -70,6 +76,10 @@ impl Run {
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.keep_awake();
+            if shared.is_alone() != self.alone {
+                self.alone = !self.alone;
+                self.listen();
+            }
             let deadline = self.work();
             let deadline = deadline.into_iter().chain(self.again).min();
             tokio::select! {
@@ -99,20 +109,31 @@ impl Run {
         self.lapsed = !awake;
     }
 
-    /// What was not said on an interface while it was deaf is said when it is not any more.
+    /// What was not said on an interface while it was deaf is said when it is not any more, or when others are heard.
     fn listen(&mut self) {
+        let shared = &self.context.shared;
+        let (alone, nodes) = (shared.is_alone(), shared.nodes());
         let mut woken = Vec::new();
         for port in self.ports.values_mut() {
-            if port.hears_again() {
+            if port.listen(alone, &nodes) {
                 woken.push(port.link.name.clone());
             }
         }
         self.announce_on(&woken);
+        self.tell();
     }
 
-    fn tell(&self, event: Layer2Event) {
-        if self.context.events.try_send(event).is_err() {
-            warn!(?event, "nobody listens to layer 2 events");
+    /// Tells of conflicts. What finds no room now is told later, and only how it ended.
+    fn tell(&mut self) {
+        while let Some((ip, conflict)) = self.untold.pop_first() {
+            let event = match conflict {
+                Some(conflict) => Layer2Event::Conflict { ip, conflict },
+                None => Layer2Event::Resolved { ip },
+            };
+            if self.context.events.try_send(event).is_err() {
+                self.untold.insert(ip, conflict);
+                return;
+            }
         }
     }
 
@@ -127,6 +148,7 @@ impl Run {
         for effect in todo.effects {
             self.carry_out(effect);
         }
+        self.tell();
         if !todo.changed.is_empty() {
             let entries = shared.entries();
             for ip in &todo.changed {
@@ -180,8 +202,8 @@ impl Run {
         }
     }
 
-    fn carry_out(&self, effect: Effect) {
-        let shared = &self.context.shared;
+    fn carry_out(&mut self, effect: Effect) {
+        let shared = Arc::clone(&self.context.shared);
         match effect {
             Effect::Announce(ip) => self.say(ip, Out::Announce(ip)),
             Effect::Probe(ip) => self.say(ip, Out::Probe(ip)),
@@ -193,11 +215,11 @@ impl Run {
                     entry.figures.conflicts.fetch_add(1, Ordering::Relaxed);
                 }
                 warn!(%ip, %mac, withheld, "another station has an address of ours");
-                self.tell(Layer2Event::Conflict { ip, conflict });
+                self.untold.insert(ip, Some(conflict));
             }
             Effect::Resolved(ip) => {
                 info!(%ip, "no other station claims the address any more");
-                self.tell(Layer2Event::Resolved { ip });
+                self.untold.insert(ip, None);
             }
         }
     }
@@ -289,20 +311,37 @@ impl Run {
         self.again.get_or_insert(Instant::now() + AGAIN);
     }
 
-    fn announce_on(&self, names: &[String]) {
+    /// What is announced on these interfaces is said there anew: a few addresses with bursts; of many each once, there only,
+    /// and then everywhere as the pace of refreshes allows.
+    fn announce_on(&mut self, names: &[String]) {
+        const FEW: usize = 200;
         if names.is_empty() {
             return;
         }
-        let shared = &self.context.shared;
+        let shared = Arc::clone(&self.context.shared);
         let concerned: Vec<IpAddr> = shared
             .entries()
             .iter()
             .filter(|(_, entry)| names.iter().any(|name| entry.interfaces.contain(name)))
             .map(|(ip, _)| *ip)
             .collect();
+        let few = concerned.len() <= FEW;
+        let ports = self.ports.values_mut();
+        for port in ports.filter(|port| !few && names.contains(&port.link.name)) {
+            if !port.may_say_all() {
+                continue;
+            }
+            for ip in &concerned {
+                port.say(Out::Announce(*ip), &self.context.metrics);
+            }
+        }
         shared.update(|ownership, now| {
             for ip in concerned {
-                ownership.announce_again(ip, now);
+                if few {
+                    ownership.announce_again(ip, now);
+                } else {
+                    ownership.refresh(ip, now);
+                }
             }
         });
     }

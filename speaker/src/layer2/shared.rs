@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use ferrolb_announcement::Interfaces;
-use ferrolb_neighbor::{Before, Claim, Effect, MacAddr, Ownership, Standing, Terms};
+use ferrolb_neighbor::{Before, Claim, Claimant, Effect, MacAddr, Ownership, Standing, Terms};
 use tokio::sync::Notify;
 
 use super::metrics::Figures;
@@ -62,6 +62,8 @@ pub(super) struct Shared {
     machine: Mutex<Machine>,
     /// The hardware addresses of our own interfaces: one hears what another says on the same segment.
     own: RwLock<BTreeSet<MacAddr>>,
+    /// Those of the other nodes of the cluster, as far as they are known.
+    nodes: RwLock<Arc<BTreeSet<MacAddr>>>,
     /// Woken when there is something for the loop.
     pub(super) notify: Notify,
     /// Woken when no address is ours any more.
@@ -101,6 +103,7 @@ impl Shared {
                 ..Machine::default()
             }),
             own: RwLock::default(),
+            nodes: RwLock::default(),
             notify: Notify::new(),
             empty: Notify::new(),
             started: Instant::now(),
@@ -160,7 +163,29 @@ impl Shared {
             return;
         }
         drop(own);
-        self.update(|ownership, now| ownership.claimed(ip, mac, now));
+        let nodes = self.nodes();
+        // Who has never heard of any node's interfaces and is alone cannot tell, and two nodes of a cluster are likelier.
+        let is_node = nodes.contains(&mac) || (nodes.is_empty() && self.is_alone());
+        let by = if is_node {
+            Claimant::Node
+        } else {
+            Claimant::Stranger
+        };
+        self.update(|ownership, now| ownership.claimed(ip, mac, by, now));
+    }
+
+    /// A question for an address has left.
+    pub(super) fn asked(&self, ip: IpAddr) {
+        self.update(|ownership, now| ownership.asked(ip, now));
+    }
+
+    pub(super) fn set_nodes(&self, nodes: Arc<BTreeSet<MacAddr>>) {
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+
+    /// The hardware addresses of the other nodes' interfaces.
+    pub(super) fn nodes(&self) -> Arc<BTreeSet<MacAddr>> {
+        Arc::clone(&self.nodes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes what is ours, carries standings over to the entries, and leaves the rest to the loop. What changes nothing
@@ -262,8 +287,11 @@ impl Shared {
     }
 
     pub(super) fn set_alone(&self, alone: bool) {
-        self.alone.store(alone, Ordering::Relaxed);
+        if self.alone.swap(alone, Ordering::Relaxed) == alone {
+            return;
+        }
         self.update(|ownership, now| ownership.set_alone(alone, now));
+        self.notify.notify_one();
     }
 
     pub(super) fn is_alone(&self) -> bool {
@@ -325,7 +353,9 @@ mod tests {
         shared.change([(ip(), announce(&["eth0"]))]);
         assert!(shared.take().effects.is_empty());
         shared.change([(ip(), announce(&["eth0", "eth2"]))]);
-        assert_eq!(shared.take().effects, [Effect::Announce(ip())]);
+        // A stranger may have it there.
+        let expected = [Effect::Probe(ip()), Effect::Announce(ip())];
+        assert_eq!(shared.take().effects, expected);
     }
 
     #[test]
@@ -345,6 +375,29 @@ mod tests {
             mac: theirs,
         });
         assert_eq!(standing(&shared), None);
+    }
+
+    #[test]
+    fn what_a_node_of_the_cluster_claims_is_no_conflict() {
+        let shared = Shared::new(1);
+        let (node, stranger) = (MacAddr(2, 0, 0, 0, 0, 2), MacAddr(2, 0, 0, 0, 0, 3));
+        shared.set_nodes(Arc::new([node].into()));
+        shared.change([(ip(), announce(&["eth0"]))]);
+        let claim = |mac| shared.claimed(Claim { ip: ip(), mac });
+        shared.set_alone(true);
+        claim(stranger);
+        assert_eq!(standing(&shared), Some(Standing::Held), "told, not left");
+        claim(node);
+        assert_eq!(standing(&shared), Some(Standing::Watched));
+        // Alone, and no node was ever heard of.
+        let shared = Shared::new(1);
+        shared.change([(ip(), announce(&["eth0"]))]);
+        shared.set_alone(true);
+        shared.claimed(Claim {
+            ip: ip(),
+            mac: stranger,
+        });
+        assert_eq!(standing(&shared), Some(Standing::Watched));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::faults::{fresh_speakers, speaker};
 use super::handles::{
-    LIMIT, Metrics, advertise_with, all_nodes, announcer, created, dual_service, ip, pool,
-    settles_on,
+    LIMIT, Metrics, advertise_with, all_nodes, announcer, created, dual_service, ip, only, others,
+    pool, readvertise, settles_on,
 };
 use super::scenario;
 use super::status::statuses;
@@ -16,9 +17,9 @@ use super::watched::{mac_of, node_of};
 use crate::capture::{Capture, Heard};
 use crate::cluster::{Site, condition, service_path};
 use crate::frames;
-use crate::scenarios::Scenario;
+use crate::scenarios::{Scenario, workloads};
 use crate::segment::ForeignHost;
-use crate::{host, neighbors, objects};
+use crate::{host, neighbors, network, objects};
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -35,6 +36,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "conflict-withholds",
         "with ferrolb.io/address-conflict: withhold nobody of ours says a word until the foreign host is gone, and then it is announced",
         withhold,
+    ),
+    scenario(
+        "withheld-whoever-takes-over",
+        "a withheld address stays so when its speaker is killed and restarted and when its node is lost to another",
+        withheld_on,
+    ),
+    scenario(
+        "conflict-goes-along",
+        "a conflict is told of by the node that the address is moved to, too",
+        goes_along,
     ),
     scenario(
         "claimed-while-held",
@@ -227,6 +238,101 @@ fn withhold(site: &Site) -> Result<String> {
         "announced {} ms after the host was gone; {told}",
         slowest.as_millis()
     ))
+}
+
+/// The node that stands for a Service.
+fn standing_for(site: &Site, service: &str) -> Result<&'static str> {
+    site.wait("a node stands for the Service", LIMIT, || {
+        let statuses = statuses(site, service)?;
+        let node = statuses.first().map(|s| s["status"]["node"].clone());
+        let is = |name: &&'static str| node.as_ref().is_some_and(|node| node == *name);
+        Ok(all_nodes().into_iter().find(is))
+    })
+}
+
+fn withheld_on(site: &Site) -> Result<String> {
+    const NAME: &str = "withheld-on";
+    let annotations = json!({"ferrolb.io/address-conflict": "withhold"});
+    ground(site, NAME, &annotations)?;
+    let addresses = next_addresses(site, NAME)?;
+    let foreign = ForeignHost::join(&site.run, "foreign", 4)?;
+    for address in &addresses {
+        foreign.take(address)?;
+    }
+    let before = conflicts(site)?;
+    let capture = Capture::of_neighbours(&site.run)?;
+    created(site, &asking_for(NAME, NAME, &addresses), 2)?;
+    is_told(site, NAME, &foreign, before)?;
+    let node = standing_for(site, NAME)?;
+
+    let restarts = workloads::restarts(site, "speaker")?;
+    speaker(site, node)?.kill();
+    site.wait_for("the speaker is started again", LIMIT, || {
+        Ok(workloads::restarts(site, "speaker")? > restarts)
+    })?;
+    // Who goes on with it, or had it meanwhile, has found the host, too.
+    let told = |told_by: &str| {
+        site.wait_for(&format!("{told_by} tells of the host"), LIMIT, || {
+            let events = site.events("default", "Service", NAME)?;
+            let by = |e: &String| {
+                e.starts_with("AddressConflict") && e.contains(&format!("node \"{told_by}\""))
+            };
+            Ok(events.iter().any(by))
+        })
+    };
+    told(node)?;
+    network::set_link(&site.run, node, false)?;
+    let heir = others(node);
+    let successor = site.wait("another tells of the host", LIMIT, || {
+        let events = site.events("default", "Service", NAME)?;
+        let by = |name: &&str| {
+            events
+                .iter()
+                .any(|e| e.contains(&format!("node \"{name}\"")))
+        };
+        Ok(heir.iter().copied().find(by))
+    })?;
+    network::set_link(&site.run, node, true)?;
+    pass(Duration::from_secs(5))?;
+    let heard = capture.heard()?;
+    for address in &addresses {
+        let address = ip(address)?;
+        let ours = heard.iter().find(|h| is_ours(h) && speaks_for(h, address));
+        ensure!(ours.is_none(), "{ours:?} while the address is withheld");
+    }
+    drop(foreign);
+    for address in &addresses {
+        announcer(site, address)?;
+    }
+    fresh_speakers(site, &[node])?;
+    Ok(format!(
+        "{node} restarted, {successor} took over, and neither said a word of the addresses"
+    ))
+}
+
+fn goes_along(site: &Site) -> Result<String> {
+    const NAME: &str = "goes-along";
+    ground(site, NAME, &json!({}))?;
+    let addresses = next_addresses(site, NAME)?;
+    let foreign = ForeignHost::join(&site.run, "foreign", 5)?;
+    foreign.take(&addresses[0])?;
+    let before = conflicts(site)?;
+    created(site, &asking_for(NAME, NAME, &addresses), 2)?;
+    is_told(site, NAME, &foreign, before)?;
+    let node = standing_for(site, NAME)?;
+    let other = others(node)[0];
+    let began = SystemTime::now();
+    readvertise(site, NAME, &json!({"nodeSelectors": [only(other)]}))?;
+    let event = site.wait("the other node tells of it", LIMIT, || {
+        let events = site.events("default", "Service", NAME)?;
+        let by = |e: &&String| {
+            e.starts_with("AddressConflict") && e.contains(&format!("node \"{other}\""))
+        };
+        Ok(events.iter().find(by).cloned())
+    })?;
+    let after = began.elapsed().unwrap_or_default();
+    is_in_the_status(site, NAME)?;
+    Ok(format!("{} ms after the move: {event}", after.as_millis()))
 }
 
 /// The rounds in which a node defended an address after a moment: frames that follow each other at once are one round.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ferrolb_neighbor::{
-    Before, Effect, MacAddr, OnConflict, Ownership, Responder, Standing, Terms, Verdict,
+    Before, Claimant, Effect, MacAddr, OnConflict, Ownership, Responder, Standing, Terms, Verdict,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -18,7 +18,8 @@ fn addresses() -> [IpAddr; 2] {
 }
 
 /// How many gratuitous rounds are sent: whoever sends looks first whether the address is still held.
-fn announced(ownership: &mut Ownership) -> usize {
+/// Every other question leaves.
+fn announced(ownership: &mut Ownership, now: Instant) -> usize {
     let mut count = 0;
     let mut effects = 0;
     while let Some(effect) = ownership.poll_effect() {
@@ -28,6 +29,7 @@ fn announced(ownership: &mut Ownership) -> usize {
                 count += usize::from(ownership.standing(ip) == Some(Standing::Held));
             }
             Effect::Conflict { mac, .. } => assert!(!mac.is_zero()),
+            Effect::Probe(ip) if effects % 2 == 0 => ownership.asked(ip, now),
             Effect::Probe(_) | Effect::Standing(_) | Effect::Resolved(_) => {}
         }
     }
@@ -51,7 +53,7 @@ fuzz_target!(|data: &[u8]| {
             0 => {
                 now += Duration::from_millis(u64::from(length) * 20);
                 ownership.tick(now);
-                announced(&mut ownership);
+                announced(&mut ownership, now);
             }
             1 | 2 => {
                 let terms = Terms {
@@ -75,7 +77,11 @@ fuzz_target!(|data: &[u8]| {
                 3 => ownership.set_alone(true, now),
                 4 => ownership.set_alone(false, now),
                 5 => ownership.announce_all_again(now),
-                6 => ownership.refresh_all(now),
+                6 => {
+                    ownership.refresh_all(now);
+                    ownership.refresh(ip, now);
+                    ownership.announce_again(ip, now);
+                }
                 _ => ownership.hand_over_all(now),
             },
             _ => {
@@ -88,17 +94,22 @@ fuzz_target!(|data: &[u8]| {
                     }
                     Verdict::Claim(claim) => {
                         assert!(ownership.standing(claim.ip).is_some());
-                        announced(&mut ownership);
+                        announced(&mut ownership, now);
+                        let by = if length % 2 == 0 {
+                            Claimant::Node
+                        } else {
+                            Claimant::Stranger
+                        };
                         // As many as come in a moment make one defence at most.
                         for _ in 0..20 {
-                            ownership.claimed(claim.ip, claim.mac, now);
+                            ownership.claimed(claim.ip, claim.mac, by, now);
                         }
-                        assert!(announced(&mut ownership) <= 1);
+                        assert!(announced(&mut ownership, now) <= 1);
                     }
                     Verdict::Ignored | Verdict::Dropped(_) => {}
                 }
             }
         }
-        announced(&mut ownership);
+        announced(&mut ownership, now);
     }
 });
