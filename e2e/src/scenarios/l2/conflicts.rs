@@ -400,8 +400,8 @@ fn claimed(site: &Site) -> Result<String> {
         ));
     }
     let told = told?;
-    // The next claim after the interval is answered again.
-    pass(Duration::from_secs(1))?;
+    // The next claim after the interval, which began with the defence a second after the first, is answered again.
+    pass(Duration::from_secs(2))?;
     let again = SystemTime::now();
     for address in &addresses {
         foreign.send(vec![foreign.claim(ip(address)?)])?;
