@@ -42,6 +42,10 @@ pub(super) struct Run {
     pub(super) names: watch::Sender<Arc<BTreeSet<String>>>,
     pub(super) heard_all: watch::Sender<bool>,
     pub(super) unheard: watch::Sender<bool>,
+    /// The hardware addresses of this node, and of the others.
+    pub(super) own_macs: watch::Receiver<Vec<[u8; 6]>>,
+    pub(super) macs: watch::Sender<Arc<BTreeSet<[u8; 6]>>>,
+    pub(super) knows_all_macs: watch::Sender<bool>,
     /// The farewell is wished for, and said.
     pub(super) leaving: CancellationToken,
     pub(super) left: CancellationToken,
@@ -67,9 +71,13 @@ impl Run {
                     Err(error) => debug!(%error, "cannot receive a membership datagram"),
                 },
                 Ok(()) = self.seeds.changed() => next_round = Instant::now(),
+                Ok(()) = self.own_macs.changed() => {}
                 () = sleep_until(deadline.into()) => {}
             }
             let now = Instant::now();
+            // Before anybody is asked: the question tells them.
+            let macs = self.own_macs.borrow_and_update().clone();
+            self.membership.set_macs(now, macs);
             if next_look <= now {
                 self.look_at_key(now);
                 next_look = now + LOOK_EVERY;
@@ -180,7 +188,7 @@ impl Run {
     }
 
     async fn carry_out(&mut self) {
-        let (mut changed, mut heard_all) = (false, None);
+        let (mut changed, mut macs, mut heard_all) = (false, false, None);
         while let Some(output) = self.membership.poll_output() {
             match output {
                 Output::Send { to, bytes } => {
@@ -200,6 +208,7 @@ impl Run {
                     info!(node = name, "a speaker has left or is lost");
                     changed = true;
                 }
+                Output::Macs => macs = true,
                 Output::HeardAll => heard_all = Some(true),
                 Output::Lapsed { late } => {
                     warn!(
@@ -213,6 +222,12 @@ impl Run {
                 }
             }
         }
+        if macs {
+            self.macs.send_replace(Arc::new(self.membership.macs()));
+        }
+        let knows_all = self.membership.knows_all_macs();
+        self.knows_all_macs
+            .send_if_modified(|knew| std::mem::replace(knew, knows_all) != knows_all);
         if changed {
             self.metrics.alive.set(self.membership.names().len() as i64);
             self.names
