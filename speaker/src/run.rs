@@ -16,12 +16,13 @@ use tracing::{info, warn};
 
 use crate::bgp::{Bgp, RoutesSent};
 use crate::decide::{Change, Decider, Touched};
-use crate::gate::{Gate, Heard, Step};
+use crate::gate::{Gate, Heard, OTHER_KEY, Step};
 use crate::inputs::{Dirty, Feeds, SliceIndex, Stores};
 use crate::layer2::{Conflict, Interface, Layer2, Layer2Event};
 use crate::members::{Joining, Members};
 use crate::metrics::Metrics;
 use crate::peers;
+use crate::project::Presence;
 use crate::reports::{Channels, Reports};
 use crate::traces::Traces;
 
@@ -105,6 +106,9 @@ pub struct Run {
     heard_all: Option<watch::Receiver<bool>>,
     /// Whether nobody answers although others should be alive; `None` as above.
     unheard: Option<watch::Receiver<bool>>,
+    /// Whether those of all members' hardware addresses are known, and whether speakers have another key; `None` as above.
+    knows_all_macs: Option<watch::Receiver<bool>>,
+    other_key: Option<watch::Receiver<bool>>,
     /// Says when this node may announce by layer 2.
     gate: Gate,
     lapses: watch::Receiver<u64>,
@@ -148,6 +152,8 @@ impl Run {
             interfaces: protocols.layer2.interfaces(),
             heard_all: None,
             unheard: None,
+            knows_all_macs: None,
+            other_key: None,
             gate: Gate::new(std::time::Instant::now()),
             lapses: protocols.layer2.lapses(),
             conflicts: Vec::new(),
@@ -192,6 +198,10 @@ impl Run {
                     info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
                     self.look_at_all(dirty)
                 }
+                Some(Step::Hold) => {
+                    self.hold();
+                    self.look(&dirty, news.take())
+                }
                 Some(Step::Suspend) => {
                     self.protocols.layer2.suspend();
                     self.look(&dirty, news.take())
@@ -206,7 +216,10 @@ impl Run {
                 None => self.look(&dirty, news.take()),
             };
             let took = round.elapsed();
-            let wake = self.gate.deadline().map(Instant::from_std);
+            let wake = self
+                .gate
+                .deadline(Instant::now().into_std())
+                .map(Instant::from_std);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
@@ -224,6 +237,8 @@ impl Run {
                 Ok(()) = self.lapses.changed() => self.gate.lapsed(Instant::now().into_std()),
                 () = hearing_changed(&mut self.heard_all) => {}
                 () = hearing_changed(&mut self.unheard) => {}
+                () = hearing_changed(&mut self.knows_all_macs) => {}
+                () = hearing_changed(&mut self.other_key) => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
@@ -246,10 +261,12 @@ impl Run {
             let (members, names) = joining.join();
             self.heard_all = Some(members.heard_all());
             self.unheard = Some(members.unheard());
+            self.knows_all_macs = Some(members.knows_all_macs());
+            self.other_key = Some(members.other_key());
             self.members = Some(names.borrow().clone());
             self.protocols.members = Some((members, names));
             self.tell_seeds();
-            if self.nodes_of_speakers().is_empty() {
+            if self.stores.seeds.snapshot().is_empty() {
                 warn!(
                     "no pod carries the labels of --ml-labels, so no other speaker is looked for and this one announces everything"
                 );
@@ -273,24 +290,56 @@ impl Run {
         self.look(&all, Some(News::ThisOneReturned))
     }
 
+    /// Says why nothing is announced yet.
+    fn hold(&self) {
+        if let Some((members, _)) = &self.protocols.members {
+            members.held_for_other_key();
+        }
+        warn!(
+            seconds_at_most = OTHER_KEY.as_secs(),
+            "other speakers are alive but have another membership key, so nothing is announced by layer 2 yet; a changed key reaches \
+             every node within about two minutes, and if this goes on, look whether the Secret memberlist is the same on every node \
+             and restart all speakers: kubectl rollout restart daemonset ferrolb-speaker"
+        );
+    }
+
     fn heard(&self) -> Heard {
+        let is_true =
+            |what: &Option<watch::Receiver<bool>>| what.as_ref().is_some_and(|is| *is.borrow());
+        // Looked at only until the first decision; counting speakers costs more than most rounds.
+        let begins = !self.gate.is_settled();
+        let members = self.members.as_ref().map_or(0, |members| members.len());
         Heard {
             all: self.heard_all.as_ref().map(|all| *all.borrow()),
-            members: self.members.as_ref().map_or(0, |members| members.len()),
-            // Asked for only until the first decision; counting them costs more than most rounds.
-            expected: if self.gate.is_settled() {
-                0
+            members: if is_true(&self.knows_all_macs) {
+                members
             } else {
-                self.nodes_of_speakers().len()
+                0
             },
+            // A speaker that is about to start answers soon, one that has failed does not.
+            expected: if begins {
+                let nodes = self.nodes_of_speakers(|presence| presence != Presence::Failed);
+                nodes.len()
+            } else {
+                0
+            },
+            others: begins && {
+                let seeds = self.stores.seeds.snapshot();
+                seeds.values().any(|seed| *seed.node != *self.identity.node)
+            },
+            other_key: is_true(&self.other_key),
         }
     }
 
-    /// The nodes that are Ready and run a speaker. The pod of a node that is lost stays listed, and nobody will hear of it.
-    fn nodes_of_speakers(&self) -> BTreeSet<Box<str>> {
+    /// The nodes that are Ready and have a speaker of such a presence. The pod of a node that is lost stays listed, and nobody will
+    /// hear of it.
+    fn nodes_of_speakers(&self, such: impl Fn(Presence) -> bool) -> BTreeSet<Box<str>> {
         let nodes = self.stores.nodes.snapshot();
         let seeds = self.stores.seeds.snapshot();
-        let names = seeds.values().map(|seed| &seed.node);
+        let names = seeds
+            .values()
+            .filter(|seed| such(seed.presence))
+            .map(|seed| &seed.node);
         names
             .filter(|name| {
                 nodes
@@ -314,7 +363,8 @@ impl Run {
             return true;
         }
         let me = self.identity.node.as_str();
-        members.len() <= 1 && self.nodes_of_speakers().iter().any(|node| **node != *me)
+        let should_be_heard = || self.nodes_of_speakers(|presence| presence == Presence::Serves);
+        members.len() <= 1 && should_be_heard().iter().any(|node| **node != *me)
     }
 
     /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.

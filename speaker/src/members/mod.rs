@@ -4,7 +4,7 @@ mod key;
 mod metrics;
 mod run;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Members {
     own_macs: watch::Sender<Vec<[u8; 6]>>,
     macs: watch::Receiver<Arc<BTreeSet<[u8; 6]>>>,
     knows_all_macs: watch::Receiver<bool>,
+    other_key: watch::Receiver<bool>,
+    metrics: MembersMetrics,
     leaving: CancellationToken,
     left: CancellationToken,
     task: JoinHandle<()>,
@@ -77,6 +79,7 @@ impl Joining {
         let (own_macs, own_macs_receiver) = watch::channel(Vec::new());
         let (macs_sender, macs) = watch::channel(Arc::default());
         let (knows_all_macs_sender, knows_all_macs) = watch::channel(true);
+        let (other_key_sender, other_key) = watch::channel(false);
         let (leaving, left) = (CancellationToken::new(), CancellationToken::new());
         let run = run::Run {
             socket,
@@ -90,10 +93,13 @@ impl Joining {
             own_macs: own_macs_receiver,
             macs: macs_sender,
             knows_all_macs: knows_all_macs_sender,
+            other_key: other_key_sender,
+            strangers: BTreeMap::new(),
             leaving: leaving.clone(),
             left: left.clone(),
-            metrics,
+            metrics: metrics.clone(),
             warned: None,
+            answered: None,
         };
         let members = Members {
             seeds,
@@ -102,6 +108,8 @@ impl Joining {
             own_macs,
             macs,
             knows_all_macs,
+            other_key,
+            metrics,
             leaving,
             left,
             task: tokio::spawn(run.until(shutdown)),
@@ -201,6 +209,19 @@ impl Members {
     #[must_use]
     pub fn unheard(&self) -> watch::Receiver<bool> {
         self.unheard.clone()
+    }
+
+    /// Whether speakers of this cluster are alive and have another key: datagrams that did not authenticate came within the last 5 s
+    /// from addresses of seeds that are no members. Without a secret that nobody shares, who can write such an address into a datagram
+    /// can make it true, so it should keep nobody for ever.
+    #[must_use]
+    pub fn other_key(&self) -> watch::Receiver<bool> {
+        self.other_key.clone()
+    }
+
+    /// Counts that this node has announced nothing because of [`Self::other_key`].
+    pub fn held_for_other_key(&self) {
+        self.metrics.holds.inc();
     }
 
     /// Says farewell to the others and returns when it is said: three times within 40 ms, since it may get lost. They
