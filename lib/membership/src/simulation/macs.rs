@@ -165,7 +165,10 @@ fn as_before(datagram: &[u8]) -> Option<Vec<u8>> {
     match kind {
         TELL => None,
         ASK => {
-            let (_, rest): (crate::hearing::Ask, _) = postcard::take_from_bytes(body).unwrap();
+            // This is how it reads a question.
+            let read: crate::hearing::Ask = postcard::from_bytes(body).unwrap();
+            let (same, rest) = postcard::take_from_bytes(body).unwrap();
+            assert_eq!(read, same);
             Some(datagram[..datagram.len() - rest.len()].to_vec())
         }
         kind => {
