@@ -103,7 +103,6 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         bgp,
         bgp_events,
         joining,
-        members: None,
         farewell,
     };
     Run::new(

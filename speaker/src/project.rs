@@ -172,16 +172,76 @@ pub struct Seed {
     pub address: SocketAddr,
     /// The node that it runs on.
     pub node: Box<str>,
+    /// What its kubelet last said of it.
+    pub presence: Presence,
 }
 
-/// The speaker in a Pod, once that has an address.
+/// Whether a speaker can be heard, by what its kubelet last said. That stays as it was for some 40 s after a node is lost or cut
+/// off, until the Node is no longer Ready: whoever survives knows meanwhile that somebody should be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It takes part: it is ready, or runs and was ready since it was started. One that is only cut off from the API server, or whose
+    /// probe failed, still announces.
+    Serves,
+    /// It is not there yet; it may start any moment.
+    Starts,
+    /// It has ended and waits to be started again: whoever looks now hears nothing of it.
+    Failed,
+}
+
+/// The speaker in a Pod, once that has an address and as long as it may run.
 #[must_use]
 pub fn seed(object: &core::Pod, port: u16) -> Option<Seed> {
-    let ip: IpAddr = object.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+    let status = object.status.as_ref()?;
+    let phase = status.phase.as_deref().unwrap_or_default();
+    if matches!(phase, "Failed" | "Succeeded") {
+        return None;
+    }
+    let ip: IpAddr = status.pod_ip.as_deref()?.parse().ok()?;
     Some(Seed {
         address: SocketAddr::new(ip, port),
         node: object.spec.as_ref()?.node_name.as_deref()?.into(),
+        presence: presence(status),
     })
+}
+
+fn presence(status: &core::PodStatus) -> Presence {
+    let mut containers = status.container_statuses.iter().flatten();
+    let has_failed = containers.any(|container| {
+        let state = container.state.as_ref();
+        let waits = state.and_then(|state| state.waiting.as_ref());
+        let has_run = container.restart_count > 0 || container.last_state.is_some();
+        state.is_some_and(|state| state.terminated.is_some()) || (waits.is_some() && has_run)
+    });
+    if has_failed {
+        return Presence::Failed;
+    }
+    let mut conditions = status.conditions.iter().flatten();
+    let ready = conditions.find(|condition| condition.type_ == "Ready");
+    let Some(ready) = ready.filter(|_| status.phase.as_deref() == Some("Running")) else {
+        return Presence::Starts;
+    };
+    // Both times are of one clock, the kubelet's. A pod that was started again has not been ready since.
+    let was_ready = || {
+        let ended = ready.last_transition_time.as_ref();
+        let mut containers = status.container_statuses.iter().flatten().peekable();
+        containers.peek().is_some()
+            && containers.all(|container| {
+                let running = container
+                    .state
+                    .as_ref()
+                    .and_then(|state| state.running.as_ref());
+                let started = running.and_then(|running| running.started_at.as_ref());
+                started
+                    .zip(ended)
+                    .is_some_and(|(started, ended)| ended.0 > started.0)
+            })
+    };
+    if ready.status == "True" || was_ready() {
+        Presence::Serves
+    } else {
+        Presence::Starts
+    }
 }
 
 /// The TCP-MD5 key of a Secret of type basic-auth (reference 1.4, passwordSecret).
@@ -235,6 +295,115 @@ mod tests {
         }
         assert!(sets.0.lock().unwrap().len() < 10);
         assert!(Arc::ptr_eq(&one, &of("a")));
+    }
+
+    #[test]
+    fn a_speaker_is_expected_while_it_runs_and_was_ready_and_not_while_it_crashes() {
+        let running = |since: &str| json!({"running": {"startedAt": since}});
+        let crashed = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let creating = json!({"waiting": {"reason": "ContainerCreating"}});
+        let ended = json!({"terminated": {"exitCode": 1}});
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z");
+        for (what, phase, ready, since, state, restarts, expected) in [
+            (
+                "ready",
+                "Running",
+                "True",
+                late,
+                running(early),
+                0,
+                Some(Presence::Serves),
+            ),
+            (
+                "ready again after a crash",
+                "Running",
+                "True",
+                late,
+                running(early),
+                5,
+                Some(Presence::Serves),
+            ),
+            (
+                "its probe failed",
+                "Running",
+                "False",
+                late,
+                running(early),
+                0,
+                Some(Presence::Serves),
+            ),
+            (
+                "started again, not ready yet",
+                "Running",
+                "False",
+                early,
+                running(late),
+                1,
+                Some(Presence::Starts),
+            ),
+            (
+                "in the same second",
+                "Running",
+                "False",
+                late,
+                running(late),
+                1,
+                Some(Presence::Starts),
+            ),
+            (
+                "just started",
+                "Running",
+                "False",
+                early,
+                running(early),
+                0,
+                Some(Presence::Starts),
+            ),
+            (
+                "being created",
+                "Pending",
+                "False",
+                early,
+                creating,
+                0,
+                Some(Presence::Starts),
+            ),
+            (
+                "waits after a crash",
+                "Running",
+                "False",
+                late,
+                crashed,
+                7,
+                Some(Presence::Failed),
+            ),
+            (
+                "has just crashed",
+                "Running",
+                "True",
+                early,
+                ended.clone(),
+                0,
+                Some(Presence::Failed),
+            ),
+            ("was evicted", "Failed", "False", late, ended, 0, None),
+        ] {
+            let object: core::Pod = serde_json::from_value(json!({
+                "metadata": {"name": "speaker-x", "namespace": "metallb-system"},
+                "spec": {"nodeName": "a", "containers": []},
+                "status": {
+                    "phase": phase, "podIP": "192.0.2.1",
+                    "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": since}],
+                    "containerStatuses": [{
+                        "name": "speaker", "image": "", "imageID": "", "ready": ready == "True",
+                        "restartCount": restarts, "state": state,
+                    }],
+                },
+            }))
+            .unwrap();
+            let presence = seed(&object, 7946).map(|seed| seed.presence);
+            assert_eq!(presence, expected, "{what}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use ferrolb_rules::Refusal;
 use k8s_openapi::api::core::v1::Service;
 use tracing::info;
 
-use crate::decide::{Announced, Announcements, Change};
+use crate::decide::{Announced, Announcements, Change, Protocol};
 use crate::layer2::{Conflict, Interface};
 use crate::project::Observed;
 use crate::status::{ConfigurationReport, L2Statuses};
@@ -34,10 +34,43 @@ pub struct Reports {
     services: Store<Observed>,
     announcements: Announcements,
     channels: Channels,
-    /// Services for which no interface is there that their advertisements name.
-    without_interface: BTreeSet<ObjectKey>,
+    /// Addresses of Services for which no interface is there: none that their advertisements name, or none that does ARP or NDP.
+    without_interface: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// The addresses that another station has too.
     conflicts: BTreeMap<IpAddr, Conflict>,
+}
+
+/// How far the addresses of a Service get on the interfaces of this node.
+#[derive(Debug, PartialEq, Eq)]
+struct Reach {
+    /// The interfaces on which some address is announced.
+    on: Vec<String>,
+    /// The addresses that are announced on none.
+    without: Vec<IpAddr>,
+}
+
+impl Reach {
+    fn of(ingress: &[IpAddr], interfaces: &Interfaces, usable: &[Interface]) -> Self {
+        let carries = |interface: &Interface, ip: &IpAddr| match ip {
+            IpAddr::V4(_) => interface.arp,
+            IpAddr::V6(_) => interface.ndp,
+        };
+        let meant: Vec<_> = usable
+            .iter()
+            .filter(|interface| interfaces.contain(&interface.name))
+            .collect();
+        let on = meant
+            .iter()
+            .filter(|interface| ingress.iter().any(|ip| carries(interface, ip)))
+            .map(|interface| interface.name.clone())
+            .collect();
+        let without = ingress
+            .iter()
+            .filter(|ip| !meant.iter().any(|interface| carries(interface, ip)))
+            .copied()
+            .collect();
+        Reach { on, without }
+    }
 }
 
 impl Reports {
@@ -54,7 +87,7 @@ impl Reports {
             services,
             announcements,
             channels,
-            without_interface: BTreeSet::new(),
+            without_interface: BTreeMap::new(),
             conflicts: BTreeMap::new(),
         }
     }
@@ -81,6 +114,10 @@ impl Reports {
         if begun.is_empty() || !is_news {
             return;
         }
+        self.publish_assigned(service, *protocol);
+    }
+
+    fn publish_assigned(&self, service: &ObjectKey, protocol: Protocol) {
         let (node, protocol) = (&self.node, protocol.name());
         let message = format!("announcing from node {node:?} with protocol {protocol:?}");
         self.publish(service, EventType::Normal, "nodeAssigned", message);
@@ -118,34 +155,57 @@ impl Reports {
             self.channels.statuses.set(key, None);
             return;
         };
-        let Interfaces::Only(names) = &layer2.interfaces else {
+        if layer2.interfaces == Interfaces::All && usable.is_empty() {
+            // They are not known yet.
             self.without_interface.remove(key);
             self.channels.statuses.set(key, Some(Vec::new()));
             self.tell_conflict(key, announced);
             return;
+        }
+        let Reach { on, without } = Reach::of(&announced.ingress, &layer2.interfaces, usable);
+        let is_any_named = matches!(layer2.interfaces, Interfaces::Only(_));
+        let on = match on.as_slice() {
+            [] => None,
+            [_, ..] if is_any_named => Some(on),
+            // No names stand for all.
+            [_, ..] => Some(Vec::new()),
         };
-        let here: Vec<String> = usable
-            .iter()
-            .map(|interface| interface.name.clone())
-            .filter(|name| names.contain(name))
-            .collect();
-        if !here.is_empty() {
-            self.without_interface.remove(key);
-            self.channels.statuses.set(key, Some(here));
+        let is_announced = on.is_some();
+        self.channels.statuses.set(key, on);
+        if is_announced {
             self.tell_conflict(key, announced);
-            return;
         }
-        self.channels.statuses.set(key, None);
-        if !self.without_interface.insert(key.clone()) {
-            return;
+        let known = if without.is_empty() {
+            self.without_interface.remove(key)
+        } else {
+            self.without_interface.insert(key.clone(), without.clone())
+        };
+        let known = known.unwrap_or_default();
+        if without.is_empty() && !known.is_empty() {
+            // The warning shall not be the last word.
+            self.publish_assigned(key, Protocol::Layer2);
         }
-        if let Some(ip) = announced.ingress.first() {
-            // MetalLB's sentence (reference 4.3), which people search for.
-            let (ip, node) = (ip.to_string(), &self.node);
-            let message = format!(
-                "the interfaces specified by LB IP {ip:?} doesn't exist in assigned node {node:?} with protocol \"layer2\""
-            );
+        for ip in without.iter().filter(|ip| !known.contains(ip)) {
+            let message = self.without_interface(*ip, is_any_named);
             self.publish(key, EventType::Warning, "announceFailed", message);
+        }
+    }
+
+    fn without_interface(&self, ip: IpAddr, is_any_named: bool) -> String {
+        let needs = match ip {
+            IpAddr::V4(_) => "an IPv4 address needs one that does ARP",
+            IpAddr::V6(_) => "an IPv6 address needs one with a link-local address",
+        };
+        let (ip, node) = (ip.to_string(), &self.node);
+        if is_any_named {
+            // MetalLB's sentence (reference 4.3), which people search for, and what it may mean.
+            format!(
+                "the interfaces specified by LB IP {ip:?} doesn't exist in assigned node {node:?} with protocol \"layer2\"; {needs}"
+            )
+        } else {
+            format!(
+                "no interface of node {node:?} can announce LB IP {ip:?} with protocol \"layer2\"; {needs}"
+            )
         }
     }
 
@@ -264,6 +324,60 @@ impl Reports {
                 reason: reason.to_owned(),
                 message,
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrolb_neighbor::MacAddr;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_announced_where_its_family_is_spoken() {
+        let interface = |name: &str, arp, ndp| Interface {
+            name: name.to_owned(),
+            mac: MacAddr::zero(),
+            arp,
+            ndp,
+        };
+        let usable = [
+            interface("both", true, true),
+            interface("arp", true, false),
+            interface("ndp", false, true),
+        ];
+        let four: IpAddr = "192.0.2.1".parse().unwrap();
+        let six: IpAddr = "2001:db8::1".parse().unwrap();
+        let only = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned());
+            Interfaces::Only(names.collect())
+        };
+        for (ingress, interfaces, usable, on, without) in [
+            (&[six][..], only(&["arp"]), &usable[..], &[][..], &[six][..]),
+            (&[six], only(&["arp", "ndp"]), &usable, &["ndp"], &[]),
+            (&[four, six], only(&["arp"]), &usable, &["arp"], &[six]),
+            (
+                &[four, six],
+                only(&["arp", "ndp"]),
+                &usable,
+                &["arp", "ndp"],
+                &[],
+            ),
+            (&[four, six], only(&["gone"]), &usable, &[], &[four, six]),
+            (&[four], Interfaces::All, &usable, &["both", "arp"], &[]),
+            (
+                &[four, six],
+                Interfaces::All,
+                &usable[1..2],
+                &["arp"],
+                &[six],
+            ),
+            (&[six], Interfaces::All, &usable[1..2], &[], &[six]),
+        ] {
+            let reach = Reach::of(ingress, &interfaces, usable);
+            assert_eq!(reach.on, on, "{ingress:?} {interfaces:?}");
+            assert_eq!(reach.without, without, "{ingress:?} {interfaces:?}");
         }
     }
 }

@@ -196,6 +196,97 @@ async fn a_key_that_changes_file_by_file_parts_nobody() {
     assert_eq!(one.names.borrow().len(), 3);
 }
 
+async fn has_other_key_beside(speaker: &Speaker, expected: bool, within: Duration) {
+    let mut other_key = speaker.members.other_key();
+    let seen = timeout(within, other_key.wait_for(|is| *is == expected));
+    assert!(seen.await.is_ok(), "not {expected} within {within:?}");
+}
+
+#[tokio::test]
+async fn who_is_the_first_to_restart_on_a_new_key_knows_that_others_are_alive() {
+    let seeds: BTreeSet<_> = (71..74).map(address).collect();
+    let join = |name: &str, host: u8, key: &str| {
+        let speaker = start(name, host, Some(key));
+        speaker.members.set_seeds(seeds.clone());
+        speaker
+    };
+    let one = join("one", 71, "former");
+    let mut two = join("two", 72, "former");
+    let soon = Duration::from_secs(5);
+    sees(&mut two.names, &["one", "two"], soon).await;
+    two.shutdown.cancel();
+    two.members.stopped().await;
+
+    // It knows it long before silence makes it take itself for the only one.
+    let mut two = join("two", 72, "new");
+    has_other_key_beside(&two, true, Duration::from_secs(1)).await;
+    // And goes on knowing it, also when it has heard that nobody else answers, and beside one that is like itself.
+    let mut three = join("three", 73, "new");
+    sees(&mut two.names, &["three", "two"], soon).await;
+    has_heard_all(&two, soon).await;
+    has_heard_all(&three, soon).await;
+    for speaker in [&two, &three] {
+        let mut other_key = speaker.members.other_key();
+        let gone = timeout(Duration::from_secs(6), other_key.wait_for(|is| !is));
+        assert!(gone.await.is_err(), "the other one is alive all the time");
+    }
+    mount(&directory("key-71"), "new");
+    let looked = Duration::from_secs(12);
+    sees(&mut three.names, &["one", "three", "two"], looked).await;
+    sees(&mut two.names, &["one", "three", "two"], looked).await;
+    has_other_key_beside(&two, false, soon).await;
+    has_other_key_beside(&three, false, soon).await;
+    drop(one);
+}
+
+async fn knows_macs(speaker: &Speaker, expected: &[[u8; 6]], within: Duration) {
+    let expected: BTreeSet<_> = expected.iter().copied().collect();
+    let mut macs = speaker.members.macs();
+    let known = timeout(within, macs.wait_for(|macs| **macs == expected));
+    let known = known.await.is_ok();
+    assert!(known, "{:?} instead of {expected:?}", macs.borrow());
+}
+
+#[tokio::test]
+async fn speakers_tell_each_other_their_hardware_addresses() {
+    let mac = |host: u8, interface: u8| [2, 0, 0, 0, interface, host];
+    let seeds: BTreeSet<_> = (61..64).map(address).collect();
+    let join = |name: &str, host: u8| {
+        let speaker = start(name, host, Some("secret"));
+        speaker.members.set_macs(vec![mac(host, 0)]);
+        speaker.members.set_seeds(seeds.clone());
+        speaker
+    };
+    let (one, two) = (join("one", 61), join("two", 62));
+    let soon = Duration::from_secs(5);
+    knows_macs(&one, &[mac(62, 0)], soon).await;
+    knows_macs(&two, &[mac(61, 0)], soon).await;
+    has_heard_all(&one, soon).await;
+
+    // Who has heard of all knows all addresses, and is known at once.
+    let mut three = join("three", 63);
+    has_heard_all(&three, soon).await;
+    assert_eq!(three.names.borrow_and_update().len(), 3);
+    assert_eq!(
+        **three.members.macs().borrow(),
+        BTreeSet::from([mac(61, 0), mac(62, 0)])
+    );
+    let at_once = Duration::from_millis(1000);
+    knows_macs(&one, &[mac(62, 0), mac(63, 0)], at_once).await;
+    knows_macs(&two, &[mac(61, 0), mac(63, 0)], at_once).await;
+    assert!(*one.members.knows_all_macs().borrow());
+
+    // An interface comes; a member that is lost is not forgotten.
+    two.members.set_macs(vec![mac(62, 0), mac(62, 1)]);
+    let all = [mac(62, 0), mac(62, 1), mac(63, 0)];
+    knows_macs(&one, &all, at_once).await;
+    two.shutdown.cancel();
+    two.members.stopped().await;
+    let mut names = one.names.clone();
+    sees(&mut names, &["one", "three"], soon).await;
+    knows_macs(&one, &all, Duration::ZERO).await;
+}
+
 /// The thread of the runtime is what SIGSTOP stops.
 #[tokio::test]
 async fn a_process_that_is_stopped_notices_it_and_hears_of_all_again() {

@@ -17,6 +17,8 @@ pub enum Output {
     Up(String),
     /// The node of this name has left or is lost.
     Down(String),
+    /// The hardware addresses of others are not what they were, see [`crate::Membership::macs`].
+    Macs,
     /// Who is alive is known as far as it can be: a member that knew told all that it knew, or nobody answered for
     /// [`crate::Timing::settle`]. See [`crate::Membership::heard_all`].
     HeardAll,

@@ -18,11 +18,14 @@ use rand::seq::IteratorRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::LONGEST_CONTENT;
+use crate::macs::{Macs, Record, Records, take_record};
 use crate::node::Node;
 
 /// First byte of a content that asks for a page of the list, and of one that is a page.
 pub(crate) const ASK: u8 = 2;
 pub(crate) const PAGE: u8 = 3;
+/// First byte of a page that has the hardware addresses with each member; for who has asked for that, see [`crate::macs`].
+pub(crate) const PAGE_WITH_MACS: u8 = 5;
 
 /// A page that has not come after this time is asked for again.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -52,17 +55,19 @@ pub(crate) struct PageHead {
 }
 
 impl Ask {
-    /// Reads a question.
-    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
-        postcard::from_bytes(body).ok()
+    /// Reads a question, and the record of the one that asks if it knows of such.
+    pub(crate) fn decode(body: &[u8]) -> Option<(Self, Option<Record>)> {
+        let (ask, trailing) = postcard::take_from_bytes(body).ok()?;
+        Some((ask, Record::trailing(trailing)))
     }
 
-    /// The page that answers it, as a content.
+    /// The page that answers it, as a content; with hardware addresses if there are `macs`.
     pub(crate) fn answer<'a>(
         &self,
         own: &Node,
         whole: bool,
         members: impl Iterator<Item = &'a Member<Node>>,
+        macs: Option<&Macs>,
     ) -> Vec<u8> {
         let mut following: Vec<_> = members
             .filter(|member| {
@@ -77,19 +82,30 @@ impl Ask {
             last,
             whole,
         };
+        let begin = |last| match macs {
+            Some(macs) => {
+                let mut page = content(PAGE_WITH_MACS, &head(last));
+                macs.write(own.addr, &mut page);
+                page
+            }
+            None => content(PAGE, &head(last)),
+        };
         // Both lengths are the same.
-        let room = LONGEST_CONTENT.saturating_sub(content(PAGE, &head(true)).len());
+        let room = LONGEST_CONTENT.saturating_sub(begin(true).len());
         let (mut bytes, mut told) = (Vec::new(), 0);
         for member in &following {
             let before = bytes.len();
             let encoded = PostcardCodec.encode_member(member, &mut bytes);
+            if let Some(macs) = macs {
+                macs.write(member.id().addr, &mut bytes);
+            }
             if encoded.is_err() || bytes.len() > room {
                 bytes.truncate(before);
                 break;
             }
             told += 1;
         }
-        let mut page = content(PAGE, &head(told == following.len()));
+        let mut page = begin(told == following.len());
         page.extend_from_slice(&bytes);
         page
     }
@@ -102,13 +118,25 @@ impl PageHead {
     }
 }
 
-/// The members of a page.
-pub(crate) fn members_of(mut rest: &[u8]) -> Option<Vec<Member<Node>>> {
-    let mut members = Vec::new();
-    while !rest.is_empty() {
-        members.push(PostcardCodec.decode_member(&mut rest).ok()?);
+/// The members of a page, and the records that are on it.
+pub(crate) fn members_of(
+    head: &PageHead,
+    mut rest: &[u8],
+    with_macs: bool,
+) -> Option<(Vec<Member<Node>>, Records)> {
+    let (mut members, mut records) = (Vec::new(), Vec::new());
+    if with_macs {
+        records.extend(take_record(&mut rest)?.map(|record| (head.from.addr, record)));
     }
-    Some(members)
+    while !rest.is_empty() {
+        let member: Member<Node> = PostcardCodec.decode_member(&mut rest).ok()?;
+        if with_macs {
+            let addr = member.id().addr;
+            records.extend(take_record(&mut rest)?.map(|record| (addr, record)));
+        }
+        members.push(member);
+    }
+    Some((members, records))
 }
 
 /// How far this node is with hearing.

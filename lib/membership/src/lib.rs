@@ -15,6 +15,7 @@ mod effects;
 mod envelope;
 mod hearing;
 mod lives;
+mod macs;
 mod members;
 mod node;
 mod runtime;
@@ -25,6 +26,7 @@ mod simulation;
 
 pub use effects::{DropReason, Fault, Output};
 pub use envelope::{ACCEPT_FORMER, OVERHEAD};
+pub use macs::MOST_MACS;
 pub use members::{MOST_KNOWN, Membership};
 pub use node::Node;
 pub use timing::Timing;

@@ -46,6 +46,7 @@ impl Membership {
         self.answered = now;
         self.hearing = crate::hearing::Hearing::new(now);
         self.hearing.expect_by(now + self.timing.settle);
+        self.macs.resume(now);
         self.effects.outputs.push_back(Output::Lapsed { late });
         self.start_over(1);
     }

@@ -11,7 +11,8 @@ use rand::rngs::SmallRng;
 use crate::LONGEST_DATAGRAM;
 use crate::effects::{DropReason, Fault, Output};
 use crate::envelope::{Envelope, GREETING, Greeting, Seen};
-use crate::hearing::{ASK, Ask, Hearing, PAGE, PageHead, members_of};
+use crate::hearing::{ASK, Ask, Hearing, PAGE, PAGE_WITH_MACS, PageHead, members_of};
+use crate::macs::{Macs, Record, TELL, decode_tell};
 use crate::node::Node;
 use crate::runtime::{Effects, MESSAGE};
 use crate::timing::Timing;
@@ -33,6 +34,7 @@ pub struct Membership {
     pub(crate) timing: Timing,
     pub(crate) effects: Effects,
     pub(crate) hearing: Hearing,
+    pub(crate) macs: Macs,
     /// [`MOST_KNOWN`], but for tests.
     pub(crate) most_known: usize,
     /// When another member last answered something that this life has sent.
@@ -69,12 +71,14 @@ impl Membership {
         let envelope = Envelope::new(own.addr, own.generation, secret, half(epoch));
         let mut effects = Effects::new(now, envelope);
         effects.outputs.push_back(Output::Up(own.name.clone()));
+        let macs = Macs::new(&own, now);
         Self {
             foca: Foca::new(own, timing.protocol(), rng.fork(), PostcardCodec),
             rng,
             timing,
             effects,
             hearing: Hearing::new(now),
+            macs,
             most_known: MOST_KNOWN,
             answered: now,
             excused: now,
@@ -108,15 +112,22 @@ impl Membership {
             }
             MESSAGE => self.handle_message(seen, body),
             ASK => {
-                let ask = Ask::decode(body).ok_or(DropReason::Malformed)?;
+                let (ask, record) = Ask::decode(body).ok_or(DropReason::Malformed)?;
                 self.admit(seen, (ask.from.addr, ask.from.generation), None)?;
-                self.answer(&ask);
+                self.answer(&ask, record.is_some());
+                self.learn(record.map(|record| (ask.from.addr, record)), true);
                 Ok(())
             }
-            PAGE => {
+            PAGE | PAGE_WITH_MACS => {
                 let (head, rest) = PageHead::decode(body).ok_or(DropReason::Malformed)?;
                 self.admit(seen, (head.from.addr, head.from.generation), None)?;
-                self.handle_page(&head, rest)
+                self.handle_page(&head, rest, kind == PAGE_WITH_MACS)
+            }
+            TELL => {
+                let (head, records) = decode_tell(body).ok_or(DropReason::Malformed)?;
+                self.admit(seen, (head.addr, head.generation), None)?;
+                self.learn(records, true);
+                Ok(())
             }
             _ => Err(DropReason::Malformed),
         }
@@ -150,17 +161,21 @@ impl Membership {
         }
         let members = self.foca.iter_members().map(|member| member.id().addr);
         let own = self.foca.identity();
-        if let Some((to, ask)) = self.hearing.ask_again(now, members, own, &mut self.rng) {
-            self.effects.send(to, &ask);
-        }
+        let again = self.hearing.ask_again(now, members, own, &mut self.rng);
+        self.ask(again);
         self.tell_changes();
+        self.tell_macs();
         self.fault.take().map_or(Ok(()), Err)
     }
 
     /// When [`Self::tick`] has to be called next.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let others = [self.effects.deadline(), self.hearing.deadline()];
+        let others = [
+            self.effects.deadline(),
+            self.hearing.deadline(),
+            self.macs.deadline().filter(|_| !self.left),
+        ];
         others.into_iter().flatten().fold(self.beat, Instant::min)
     }
 
@@ -228,6 +243,27 @@ impl Membership {
         self.foca.num_members() > 0 && now >= self.answered + SILENCE
     }
 
+    /// Sets the hardware addresses of our interfaces, of which the others are told; at most [`crate::MOST_MACS`], of more the
+    /// lowest. None until it is called.
+    pub fn set_macs(&mut self, now: Instant, macs: impl IntoIterator<Item = [u8; 6]>) {
+        self.effects.now = now;
+        self.macs.set_own(now, macs);
+    }
+
+    /// Hardware addresses of all other members, those included that were lost within the last ten minutes. Told by
+    /// [`Output::Macs`] when they change; complete as far as any member can tell once [`Self::heard_all`] is true.
+    #[must_use]
+    pub fn macs(&self) -> BTreeSet<[u8; 6]> {
+        self.macs.macs()
+    }
+
+    /// Whether the hardware addresses of every other member that is alive are known. For ever false beside a member whose
+    /// version does not tell them.
+    #[must_use]
+    pub fn knows_all_macs(&self) -> bool {
+        self.macs.knows_all()
+    }
+
     /// Addresses of the other members that are alive.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.foca.iter_members().map(|member| member.id().addr)
@@ -275,22 +311,28 @@ impl Membership {
         Ok(())
     }
 
-    fn answer(&mut self, ask: &Ask) {
+    fn answer(&mut self, ask: &Ask, with_macs: bool) {
         if self.left {
             return;
         }
         let heard_all = self.hearing.heard_all();
         let members = self.foca.iter_members();
-        let page = ask.answer(self.foca.identity(), heard_all, members);
+        let macs = with_macs.then_some(&self.macs);
+        let page = ask.answer(self.foca.identity(), heard_all, members, macs);
         self.effects.send(ask.from.addr, &page);
     }
 
-    fn handle_page(&mut self, head: &PageHead, rest: &[u8]) -> Result<(), DropReason> {
+    fn handle_page(
+        &mut self,
+        head: &PageHead,
+        rest: &[u8],
+        with_macs: bool,
+    ) -> Result<(), DropReason> {
         if !self.hearing.awaits(head) {
             // One that was asked for twice, mostly.
             return Ok(());
         }
-        let members = members_of(rest).ok_or(DropReason::Malformed)?;
+        let (members, records) = members_of(head, rest, with_macs).ok_or(DropReason::Malformed)?;
         if self.is_full() {
             return Err(DropReason::Full);
         }
@@ -299,6 +341,7 @@ impl Membership {
             .into_iter()
             .filter(|member| member.state() != State::Down);
         // No news for anybody else.
+        self.learn(records, false);
         let applied = self.foca.apply_many(alive, false, &mut self.effects);
         self.note(applied);
         self.follow_up();
@@ -307,9 +350,7 @@ impl Membership {
         let had_heard_all = self.hearing.heard_all();
         let own = self.foca.identity();
         let next = self.hearing.turn_page(now, head, last, own, &mut self.rng);
-        if let Some((to, ask)) = next {
-            self.effects.send(to, &ask);
-        }
+        self.ask(next);
         self.tell_changes();
         if self.hearing.heard_all() && !had_heard_all {
             self.effects.outputs.push_back(Output::HeardAll);
@@ -331,9 +372,36 @@ impl Membership {
         }
         let now = self.effects.now;
         let own = self.foca.identity();
-        if let Some((to, ask)) = self.hearing.met(now, member, own, &mut self.rng) {
+        let ask = self.hearing.met(now, member, own, &mut self.rng);
+        self.ask(ask);
+    }
+
+    fn ask(&mut self, ask: Option<(SocketAddr, Vec<u8>)>) {
+        if let Some((to, mut ask)) = ask {
+            self.macs.append_own(&mut ask);
             self.effects.send(to, &ask);
         }
+    }
+
+    fn learn(&mut self, records: impl IntoIterator<Item = (SocketAddr, Record)>, spread: bool) {
+        for (addr, record) in records {
+            self.macs.learn(self.effects.now, addr, record, spread);
+        }
+        if self.macs.take_changed() {
+            self.effects.outputs.push_back(Output::Macs);
+        }
+    }
+
+    fn tell_macs(&mut self) {
+        if self.left {
+            return;
+        }
+        let now = self.effects.now;
+        let own = self.foca.identity();
+        for (to, content) in self.macs.tick(now, own, &mut self.rng) {
+            self.effects.send(to, &content);
+        }
+        self.learn([], false);
     }
 
     pub(crate) fn note(&mut self, result: Result<(), foca::Error>) {
@@ -347,6 +415,8 @@ impl Membership {
         if !std::mem::take(&mut self.effects.members_changed) {
             return;
         }
+        let others = self.foca.iter_members().map(|member| member.id().addr);
+        self.macs.alive(self.effects.now, others.collect());
         let own = self.foca.identity().name.clone();
         let names: BTreeSet<_> = self
             .foca

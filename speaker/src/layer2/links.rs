@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ferrolb_neighbor::MacAddr;
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::FutureExt;
+use futures::stream::{Stream, StreamExt, TryStreamExt};
 use regex::Regex;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::address::{
@@ -112,7 +113,7 @@ async fn follow(
 ) -> Result<(), FollowError> {
     // The events have been subscribed to before this, so nothing is missed in between; what is told twice ends in the
     // same state.
-    list(&handle, table).await?;
+    table.replace(list(&handle).await?);
     loop {
         sender.send_if_modified(|links| {
             let usable = table.usable();
@@ -123,24 +124,33 @@ async fn follow(
         let (message, _) = messages.next().await.ok_or(FollowError::Closed)?;
         match message.payload {
             NetlinkPayload::InnerMessage(message) => table.apply(message),
-            NetlinkPayload::Overrun(_) => list(&handle, table).await?,
+            NetlinkPayload::Overrun(_) => list_anew(|| list(&handle), &mut messages, table).await?,
             _ => {}
         }
     }
 }
 
-async fn list(handle: &Handle, table: &mut Table) -> Result<(), rtnetlink::Error> {
-    let links: Vec<_> = handle.link().get().execute().try_collect().await?;
-    let addresses: Vec<_> = handle.address().get().execute().try_collect().await?;
-    table.links.clear();
-    table.link_locals.clear();
-    links
-        .into_iter()
-        .for_each(|link| table.apply(RouteNetlinkMessage::NewLink(link)));
-    addresses
-        .into_iter()
-        .for_each(|address| table.apply(RouteNetlinkMessage::NewAddress(address)));
+/// The kernel says that events were lost before it hands over those that were queued until then, and some of these may have been
+/// followed by lost ones that took them back. So they are drawn off, and only then is listed what holds. The first list is for
+/// its end: it comes through the same queue, so whatever was before it is in `messages` by then.
+async fn list_anew<E, F: Future<Output = Result<Listed, E>>>(
+    list: impl Fn() -> F,
+    messages: &mut (impl Stream<Item = Message> + Unpin),
+    table: &mut Table,
+) -> Result<(), E> {
+    drop(list().await?);
+    // Another loss among them is made good for by the same list; one that comes later is still told.
+    while messages.next().now_or_never().flatten().is_some() {}
+    table.replace(list().await?);
     Ok(())
+}
+
+type Listed = (Vec<LinkMessage>, Vec<AddressMessage>);
+
+async fn list(handle: &Handle) -> Result<Listed, rtnetlink::Error> {
+    let links = handle.link().get().execute().try_collect().await?;
+    let addresses = handle.address().get().execute().try_collect().await?;
+    Ok((links, addresses))
 }
 
 /// What the kernel has told.
@@ -154,6 +164,17 @@ struct Table {
 }
 
 impl Table {
+    fn replace(&mut self, (links, addresses): Listed) {
+        self.links.clear();
+        self.link_locals.clear();
+        links
+            .into_iter()
+            .for_each(|link| self.apply(RouteNetlinkMessage::NewLink(link)));
+        addresses
+            .into_iter()
+            .for_each(|address| self.apply(RouteNetlinkMessage::NewAddress(address)));
+    }
+
     fn apply(&mut self, message: RouteNetlinkMessage) {
         match message {
             // Bridges tell of their ports in messages of their own family; what matters of it, the port's master, comes

@@ -166,3 +166,38 @@ fn a_point_to_point_link_with_a_link_local_address_speaks_ndp_only() {
     assert!(!usable[&1].arp);
     assert!(usable[&1].link_local.is_some());
 }
+
+fn event(message: RouteNetlinkMessage) -> Message {
+    let payload = NetlinkPayload::InnerMessage(message);
+    let message = rtnetlink::packet_core::NetlinkMessage::new(Default::default(), payload);
+    (message, rtnetlink::sys::SocketAddr::new(0, 0))
+}
+
+#[tokio::test]
+async fn after_a_loss_of_events_older_ones_do_not_undo_what_is_listed() {
+    let (sender, mut messages) = futures::channel::mpsc::unbounded();
+    let down = RouteNetlinkMessage::NewLink(link(1, "eth0", LinkFlags::Broadcast, &[]));
+    let other = RouteNetlinkMessage::NewLink(link(2, "eth1", usual(), &[]));
+    let mut table = table();
+    table.apply(RouteNetlinkMessage::NewLink(link(1, "eth0", usual(), &[])));
+    let listed = std::cell::Cell::new(0);
+    let list = || async {
+        listed.set(listed.get() + 1);
+        // What was queued before the list comes before its end. That eth0 came up again was lost.
+        if listed.get() == 1 {
+            sender.unbounded_send(event(down.clone())).unwrap();
+        } else {
+            // What happens while it is listed may be missing in the list, and comes as an event.
+            sender.unbounded_send(event(other.clone())).unwrap();
+        }
+        Ok::<_, FollowError>((vec![link(1, "eth0", usual(), &[])], Vec::new()))
+    };
+    list_anew(list, &mut messages, &mut table).await.unwrap();
+    while let Some((message, _)) = messages.next().now_or_never().flatten() {
+        let NetlinkPayload::InnerMessage(message) = message.payload else {
+            unreachable!("there are only events");
+        };
+        table.apply(message);
+    }
+    assert_eq!(names(&table), ["eth0", "eth1"]);
+}

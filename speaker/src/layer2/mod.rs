@@ -69,6 +69,8 @@ pub enum Layer2Event {
 pub struct Interface {
     /// Its name.
     pub name: String,
+    /// Its hardware address.
+    pub mac: MacAddr,
     /// IPv4 addresses can be announced.
     pub arp: bool,
     /// IPv6 addresses can.

@@ -351,6 +351,7 @@ impl Interface {
     fn of(link: &Link) -> Self {
         Self {
             name: link.name.clone(),
+            mac: link.mac,
             arp: link.arp,
             ndp: link.link_local.is_some(),
         }

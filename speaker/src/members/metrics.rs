@@ -14,6 +14,7 @@ pub struct MembersMetrics {
     pub(super) received: Counter,
     pub(super) sent: Counter,
     pub(super) lapses: Counter,
+    pub(super) holds: Counter,
     dropped: Family<Reason, Counter>,
 }
 
@@ -30,6 +31,7 @@ impl MembersMetrics {
             received: Counter::default(),
             sent: Counter::default(),
             lapses: Counter::default(),
+            holds: Counter::default(),
             dropped: Family::default(),
         };
         registry.register(
@@ -51,6 +53,11 @@ impl MembersMetrics {
             "ferrolb_members_lapses",
             "Times that this process was stopped or starved for so long that others may have given it up",
             metrics.lapses.clone(),
+        );
+        registry.register(
+            "ferrolb_members_holds",
+            "Times that this speaker announced nothing by layer 2 at its start because other speakers had another key",
+            metrics.holds.clone(),
         );
         registry.register(
             "ferrolb_members_datagrams_dropped",

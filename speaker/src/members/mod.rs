@@ -4,7 +4,7 @@ mod key;
 mod metrics;
 mod run;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use ferrolb_membership::MOST_MACS;
 pub use key::{KeyError, KeyFile};
 pub use metrics::MembersMetrics;
 
@@ -26,6 +27,11 @@ pub struct Members {
     seeds: watch::Sender<BTreeSet<SocketAddr>>,
     heard_all: watch::Receiver<bool>,
     unheard: watch::Receiver<bool>,
+    own_macs: watch::Sender<Vec<[u8; 6]>>,
+    macs: watch::Receiver<Arc<BTreeSet<[u8; 6]>>>,
+    knows_all_macs: watch::Receiver<bool>,
+    other_key: watch::Receiver<bool>,
+    metrics: MembersMetrics,
     leaving: CancellationToken,
     left: CancellationToken,
     task: JoinHandle<()>,
@@ -70,6 +76,10 @@ impl Joining {
         let (seeds, seeds_receiver) = watch::channel(BTreeSet::new());
         let (heard_all_sender, heard_all) = watch::channel(false);
         let (unheard_sender, unheard) = watch::channel(false);
+        let (own_macs, own_macs_receiver) = watch::channel(Vec::new());
+        let (macs_sender, macs) = watch::channel(Arc::default());
+        let (knows_all_macs_sender, knows_all_macs) = watch::channel(true);
+        let (other_key_sender, other_key) = watch::channel(false);
         let (leaving, left) = (CancellationToken::new(), CancellationToken::new());
         let run = run::Run {
             socket,
@@ -80,15 +90,26 @@ impl Joining {
             names: names_sender,
             heard_all: heard_all_sender,
             unheard: unheard_sender,
+            own_macs: own_macs_receiver,
+            macs: macs_sender,
+            knows_all_macs: knows_all_macs_sender,
+            other_key: other_key_sender,
+            strangers: BTreeMap::new(),
             leaving: leaving.clone(),
             left: left.clone(),
-            metrics,
+            metrics: metrics.clone(),
             warned: None,
+            answered: None,
         };
         let members = Members {
             seeds,
             heard_all,
             unheard,
+            own_macs,
+            macs,
+            knows_all_macs,
+            other_key,
+            metrics,
             leaving,
             left,
             task: tokio::spawn(run.until(shutdown)),
@@ -144,6 +165,31 @@ impl Members {
         });
     }
 
+    /// Sets the hardware addresses of this node's usable interfaces, of which the others are told now and whenever they change; of
+    /// more than [`MOST_MACS`] the lowest. To be called before [`Self::set_seeds`] for the first time, so that nobody is met
+    /// before he can be told.
+    pub fn set_macs(&self, macs: Vec<[u8; 6]>) {
+        self.own_macs.send_if_modified(|current| {
+            let changed = *current != macs;
+            *current = macs;
+            changed
+        });
+    }
+
+    /// The hardware addresses of all other members as far as they are known, those included that were lost within the last ten
+    /// minutes. Changed before the names are, and before [`Self::heard_all`] becomes true. At most 16 of each of 8,192 members.
+    #[must_use]
+    pub fn macs(&self) -> watch::Receiver<Arc<BTreeSet<[u8; 6]>>> {
+        self.macs.clone()
+    }
+
+    /// Whether [`Self::macs`] holds those of every member that is alive. False for ever beside a speaker of a version that does not
+    /// tell its own.
+    #[must_use]
+    pub fn knows_all_macs(&self) -> watch::Receiver<bool> {
+        self.knows_all_macs.clone()
+    }
+
     /// Whether the names that the receiver of [`Joining::join`] holds are all there are. False
     ///
     /// - from the start, until a member has told its whole list or, 3 s after the first seeds, until nobody has;
@@ -163,6 +209,19 @@ impl Members {
     #[must_use]
     pub fn unheard(&self) -> watch::Receiver<bool> {
         self.unheard.clone()
+    }
+
+    /// Whether speakers of this cluster are alive and have another key: datagrams that did not authenticate came within the last 5 s
+    /// from addresses of seeds that are no members. Without a secret that nobody shares, who can write such an address into a datagram
+    /// can make it true, so it should keep nobody for ever.
+    #[must_use]
+    pub fn other_key(&self) -> watch::Receiver<bool> {
+        self.other_key.clone()
+    }
+
+    /// Counts that this node has announced nothing because of [`Self::other_key`].
+    pub fn held_for_other_key(&self) {
+        self.metrics.holds.inc();
     }
 
     /// Says farewell to the others and returns when it is said: three times within 40 ms, since it may get lost. They

@@ -1,6 +1,6 @@
 //! The loop that moves datagrams and time into the membership and carries out what it wants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,12 @@ const AT_A_TIME: usize = 1024;
 const SEEDS_AT_A_TIME: usize = 16;
 /// Bounds of the pause between rounds, drawn anew each time so that nodes do not speak in step.
 const ROUND_MILLISECONDS: std::ops::Range<u64> = 2000..4000;
+/// The same while nobody has answered yet: a datagram that got lost must not make this node take itself for the only one.
+const FIRST_ROUNDS_MILLISECONDS: std::ops::Range<u64> = 80..120;
+/// How long a speaker with another key is taken for alive after a datagram of its: longer than the pause between its rounds.
+const STRANGE_FOR: Duration = Duration::from_secs(5);
+/// How soon again a speaker with another key is answered, so that two do not speak without end.
+const ANSWER_AGAIN: Duration = Duration::from_secs(1);
 /// A socket that takes nothing for this long loses the datagram.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Between two looks at the file of the key.
@@ -42,12 +48,21 @@ pub(super) struct Run {
     pub(super) names: watch::Sender<Arc<BTreeSet<String>>>,
     pub(super) heard_all: watch::Sender<bool>,
     pub(super) unheard: watch::Sender<bool>,
+    /// The hardware addresses of this node, and of the others.
+    pub(super) own_macs: watch::Receiver<Vec<[u8; 6]>>,
+    pub(super) macs: watch::Sender<Arc<BTreeSet<[u8; 6]>>>,
+    pub(super) knows_all_macs: watch::Sender<bool>,
+    pub(super) other_key: watch::Sender<bool>,
+    /// When a datagram last came from a seed that did not authenticate.
+    pub(super) strangers: BTreeMap<SocketAddr, Instant>,
     /// The farewell is wished for, and said.
     pub(super) leaving: CancellationToken,
     pub(super) left: CancellationToken,
     pub(super) metrics: MembersMetrics,
     /// When it was last said that a speaker has another key.
     pub(super) warned: Option<Instant>,
+    /// When a speaker with another key was last answered.
+    pub(super) answered: Option<Instant>,
 }
 
 impl Run {
@@ -67,9 +82,13 @@ impl Run {
                     Err(error) => debug!(%error, "cannot receive a membership datagram"),
                 },
                 Ok(()) = self.seeds.changed() => next_round = Instant::now(),
+                Ok(()) = self.own_macs.changed() => {}
                 () = sleep_until(deadline.into()) => {}
             }
             let now = Instant::now();
+            // Before anybody is asked: the question tells them.
+            let macs = self.own_macs.borrow_and_update().clone();
+            self.membership.set_macs(now, macs);
             if next_look <= now {
                 self.look_at_key(now);
                 next_look = now + LOOK_EVERY;
@@ -78,7 +97,14 @@ impl Run {
                 self.ask_seeds(now);
             }
             if next_round <= now {
-                let pause = rand::rng().random_range(ROUND_MILLISECONDS);
+                let is_new = !self.membership.heard_all()
+                    && self.membership.names().len() <= 1
+                    && !self.seeds.borrow().is_empty();
+                let pause = rand::rng().random_range(if is_new {
+                    FIRST_ROUNDS_MILLISECONDS
+                } else {
+                    ROUND_MILLISECONDS
+                });
                 next_round = now + Duration::from_millis(pause);
             }
             if self.membership.deadline() <= now {
@@ -142,11 +168,22 @@ impl Run {
             self.metrics.dropped(reason);
             debug!(%from, %reason, "dropped a membership datagram");
             let now = Instant::now();
-            let known = self.seeds.borrow().contains(&from);
-            if known
-                && reason == DropReason::Authentication
-                && self.warned.is_none_or(|at| now - at > WARN_EVERY)
-            {
+            let known = self.seeds.borrow().contains(&from) && from != self.own;
+            if !known || reason != DropReason::Authentication {
+                return;
+            }
+            self.strangers.insert(from, now);
+            // So that one that has just started learns of us before it takes itself for the only one.
+            if self.answered.is_none_or(|at| now - at > ANSWER_AGAIN) && !self.left.is_cancelled() {
+                self.answered = Some(now);
+                if let Err(fault) = self.membership.announce_to(now, from) {
+                    debug!(
+                        error = &fault as &dyn std::error::Error,
+                        "cannot answer a speaker with another key"
+                    );
+                }
+            }
+            if self.warned.is_none_or(|at| now - at > WARN_EVERY) {
                 self.warned = Some(now);
                 warn!(
                     %from,
@@ -156,6 +193,16 @@ impl Run {
                 );
             }
         }
+    }
+
+    /// Those who have another key and are no members: of a member others can tell.
+    fn look_for_strangers(&mut self) {
+        let now = Instant::now();
+        self.strangers.retain(|_, at| now < *at + STRANGE_FOR);
+        let members: BTreeSet<_> = self.membership.addresses().collect();
+        let are_there = self.strangers.keys().any(|addr| !members.contains(addr));
+        self.other_key
+            .send_if_modified(|were_there| std::mem::replace(were_there, are_there) != are_there);
     }
 
     fn ask_seeds(&mut self, now: Instant) {
@@ -180,7 +227,7 @@ impl Run {
     }
 
     async fn carry_out(&mut self) {
-        let (mut changed, mut heard_all) = (false, None);
+        let (mut changed, mut macs, mut heard_all) = (false, false, None);
         while let Some(output) = self.membership.poll_output() {
             match output {
                 Output::Send { to, bytes } => {
@@ -200,6 +247,7 @@ impl Run {
                     info!(node = name, "a speaker has left or is lost");
                     changed = true;
                 }
+                Output::Macs => macs = true,
                 Output::HeardAll => heard_all = Some(true),
                 Output::Lapsed { late } => {
                     warn!(
@@ -213,6 +261,12 @@ impl Run {
                 }
             }
         }
+        if macs {
+            self.macs.send_replace(Arc::new(self.membership.macs()));
+        }
+        let knows_all = self.membership.knows_all_macs();
+        self.knows_all_macs
+            .send_if_modified(|knew| std::mem::replace(knew, knows_all) != knows_all);
         if changed {
             self.metrics.alive.set(self.membership.names().len() as i64);
             self.names
@@ -220,6 +274,9 @@ impl Run {
         }
         if let Some(heard_all) = heard_all {
             self.heard_all.send_replace(heard_all);
+        }
+        if !self.strangers.is_empty() || *self.other_key.borrow() {
+            self.look_for_strangers();
         }
         let is_unheard = self.membership.is_unheard(Instant::now());
         self.unheard

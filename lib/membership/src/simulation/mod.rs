@@ -6,6 +6,7 @@ mod epochs;
 mod farewell;
 mod faults;
 mod hearing;
+mod macs;
 mod secrets;
 
 use std::cmp::Reverse;
@@ -55,6 +56,8 @@ struct Cluster {
     ordered: u64,
     rng: SmallRng,
     secret: Option<&'static [u8]>,
+    /// A node that speaks as the version without hardware addresses does. Only where nothing is sealed.
+    before: Option<usize>,
     /// Speakers that the API server lists.
     listed: usize,
     /// Share of datagrams that get lost.
@@ -117,6 +120,7 @@ impl Cluster {
             ordered: 0,
             rng: SmallRng::seed_from_u64(seed),
             secret: Some(SECRET),
+            before: None,
             listed: 0,
             loss: 0.0,
             cut: Box::new(|_, _| false),
@@ -229,6 +233,9 @@ impl Cluster {
                 self.told.push((self.now - self.start, from, output));
                 continue;
             };
+            let Some(bytes) = self.translate(from, bytes) else {
+                continue;
+            };
             assert!(bytes.len() <= LONGEST_DATAGRAM);
             self.sent = (self.sent.0 + 1, self.sent.1 + bytes.len());
             if let Some(recorded) = &mut self.recorded {
@@ -296,7 +303,11 @@ impl Cluster {
             self.queue.pop();
             self.now = self.now.max(at);
             match self.events.remove(&order).unwrap() {
-                Event::Arrive(to, datagram) => self.receive(to, &datagram),
+                Event::Arrive(to, datagram) => {
+                    if let Some(datagram) = self.translate(to, datagram) {
+                        self.receive(to, &datagram);
+                    }
+                }
                 Event::Wake(addr) => {
                     if self.machines.contains_key(&addr) {
                         self.tick(addr);

@@ -16,14 +16,18 @@ use tracing::{info, warn};
 
 use crate::bgp::{Bgp, RoutesSent};
 use crate::decide::{Change, Decider, Touched};
-use crate::gate::{Gate, Heard, Step};
+use crate::gate::{Gate, Step};
 use crate::inputs::{Dirty, Feeds, SliceIndex, Stores};
 use crate::layer2::{Conflict, Interface, Layer2, Layer2Event};
-use crate::members::{Joining, Members};
+use crate::members::Joining;
 use crate::metrics::Metrics;
 use crate::peers;
 use crate::reports::{Channels, Reports};
 use crate::traces::Traces;
+
+mod others;
+
+use others::{News, Others};
 
 /// Changes are taken in at once after a rest, and at most this often under load: waking up has a price, and what comes in
 /// quick succession is often one change.
@@ -60,34 +64,8 @@ pub struct Protocols {
     /// The membership's socket, unless it is switched off. This node joins once it can announce: the others count on it from
     /// the moment they hear of it.
     pub joining: Option<Joining>,
-    /// The membership, once joined.
-    pub members: Option<Membership>,
     /// Ends the membership.
     pub farewell: CancellationToken,
-}
-
-/// This node's part in the membership, and the nodes that are alive.
-pub type Membership = (Members, watch::Receiver<Arc<BTreeSet<String>>>);
-
-/// How the members changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum News {
-    /// This node heard nobody and hears others now.
-    ThisOneReturned,
-    /// Some others are alive that were not.
-    SomeReturned,
-    /// Some are not alive that were.
-    SomeLost,
-}
-
-impl News {
-    fn of(before: Option<&BTreeSet<String>>, now: Option<&BTreeSet<String>>) -> Self {
-        match (before, now) {
-            (Some(before), Some(now)) if now.is_subset(before) => News::SomeLost,
-            (Some(before), _) if before.len() <= 1 => News::ThisOneReturned,
-            _ => News::SomeReturned,
-        }
-    }
 }
 
 /// The loop with what it remembers.
@@ -101,10 +79,7 @@ pub struct Run {
     decider: Decider,
     ranks: Ranks,
     interfaces: watch::Receiver<Arc<Vec<Interface>>>,
-    /// Whether all members are heard of; `None` where membership is switched off.
-    heard_all: Option<watch::Receiver<bool>>,
-    /// Whether nobody answers although others should be alive; `None` as above.
-    unheard: Option<watch::Receiver<bool>>,
+    others: Others,
     /// Says when this node may announce by layer 2.
     gate: Gate,
     lapses: watch::Receiver<u64>,
@@ -118,7 +93,6 @@ pub struct Run {
     refusals: Vec<Refusal>,
     no_session: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
-    members: Option<Arc<BTreeSet<String>>>,
     /// False during the first round: what a restarted speaker goes on with is no news.
     began: bool,
 }
@@ -130,7 +104,7 @@ impl Run {
     pub fn new(
         identity: Identity,
         stores: Stores,
-        protocols: Protocols,
+        mut protocols: Protocols,
         channels: Channels,
         decider: Decider,
         metrics: Metrics,
@@ -146,8 +120,7 @@ impl Run {
             ),
             ranks: Ranks::default(),
             interfaces: protocols.layer2.interfaces(),
-            heard_all: None,
-            unheard: None,
+            others: Others::new(&identity.node, protocols.joining.take()),
             gate: Gate::new(std::time::Instant::now()),
             lapses: protocols.layer2.lapses(),
             conflicts: Vec::new(),
@@ -162,7 +135,6 @@ impl Run {
             refusals: Vec::new(),
             no_session: BTreeSet::new(),
             nodes: BTreeMap::new(),
-            members: None,
             began: false,
         }
     }
@@ -178,27 +150,37 @@ impl Run {
             "every store is complete"
         );
         let feeds = Feeds::of(&self.stores);
-        self.join();
+        let usable = Arc::clone(&self.interfaces.borrow_and_update());
+        self.others.join(&self.stores, &usable);
+        self.gate = Gate::new(std::time::Instant::now());
         let mut news = None;
         loop {
             let round = Instant::now();
             let dirty = feeds.take();
             if dirty.seeds {
-                self.tell_seeds();
+                self.others.tell_seeds(&self.stores);
             }
-            let worked = match self.gate.step(self.heard(), round.into_std()) {
+            if let Some(macs) = self.others.take_macs() {
+                self.protocols.layer2.set_nodes(macs);
+            }
+            let heard = self.others.heard(&self.stores, !self.gate.is_settled());
+            let worked = match self.gate.step(heard, round.into_std()) {
                 Some(Step::Begin) => {
-                    self.take_members();
-                    info!(members = ?self.members, "the other speakers are heard of; announcing by layer 2");
+                    self.others.take_names();
+                    info!(members = ?self.others.names(), "the other speakers are heard of; announcing by layer 2");
                     self.look_at_all(dirty)
+                }
+                Some(Step::Hold) => {
+                    self.others.hold();
+                    self.look(&dirty, news.take())
                 }
                 Some(Step::Suspend) => {
                     self.protocols.layer2.suspend();
                     self.look(&dirty, news.take())
                 }
                 Some(Step::Resume) => {
-                    self.take_members();
-                    info!(members = ?self.members, "the other speakers are heard of again; going on");
+                    self.others.take_names();
+                    info!(members = ?self.others.names(), "the other speakers are heard of again; going on");
                     let worked = self.look_at_all(dirty);
                     self.protocols.layer2.resume();
                     worked
@@ -206,24 +188,23 @@ impl Run {
                 None => self.look(&dirty, news.take()),
             };
             let took = round.elapsed();
-            let wake = self.gate.deadline().map(Instant::from_std);
+            let wake = self
+                .gate
+                .deadline(Instant::now().into_std())
+                .map(Instant::from_std);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = feeds.notify.notified() => {}
-                changed = changed(&mut self.protocols.members) => {
-                    news = Some(News::of(self.members.as_deref(), changed.as_deref()));
-                    self.members = changed;
-                }
+                now = self.others.changed() => news = now.or(news),
                 Some(event) = self.protocols.layer2_events.recv() => self.layer2_happened(&event),
                 Some(event) = self.protocols.bgp_events.recv() => self.traces.routes_sent(&event),
                 Ok(()) = self.interfaces.changed() => {
                     let usable = Arc::clone(&self.interfaces.borrow_and_update());
+                    self.others.set_macs(&usable);
                     self.reports.usable(&usable);
                     self.reports.interfaces(None, &usable);
                 }
                 Ok(()) = self.lapses.changed() => self.gate.lapsed(Instant::now().into_std()),
-                () = hearing_changed(&mut self.heard_all) => {}
-                () = hearing_changed(&mut self.unheard) => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while let Ok(event) = self.protocols.layer2_events.try_recv() {
@@ -240,81 +221,12 @@ impl Run {
         self.leave().await;
     }
 
-    /// Joins the membership, now that this node can announce what falls to it.
-    fn join(&mut self) {
-        if let Some(joining) = self.protocols.joining.take() {
-            let (members, names) = joining.join();
-            self.heard_all = Some(members.heard_all());
-            self.unheard = Some(members.unheard());
-            self.members = Some(names.borrow().clone());
-            self.protocols.members = Some((members, names));
-            self.tell_seeds();
-            if self.nodes_of_speakers().is_empty() {
-                warn!(
-                    "no pod carries the labels of --ml-labels, so no other speaker is looked for and this one announces everything"
-                );
-            }
-        }
-        self.gate = Gate::new(std::time::Instant::now());
-    }
-
-    /// The names are right before all are heard of, though that may be seen first.
-    fn take_members(&mut self) {
-        if let Some((_, names)) = &mut self.protocols.members {
-            self.members = Some(names.borrow_and_update().clone());
-        }
-    }
-
     fn look_at_all(&mut self, dirty: Dirty) -> bool {
         let all = Dirty {
             everything: true,
             ..dirty
         };
         self.look(&all, Some(News::ThisOneReturned))
-    }
-
-    fn heard(&self) -> Heard {
-        Heard {
-            all: self.heard_all.as_ref().map(|all| *all.borrow()),
-            members: self.members.as_ref().map_or(0, |members| members.len()),
-            // Asked for only until the first decision; counting them costs more than most rounds.
-            expected: if self.gate.is_settled() {
-                0
-            } else {
-                self.nodes_of_speakers().len()
-            },
-        }
-    }
-
-    /// The nodes that are Ready and run a speaker. The pod of a node that is lost stays listed, and nobody will hear of it.
-    fn nodes_of_speakers(&self) -> BTreeSet<Box<str>> {
-        let nodes = self.stores.nodes.snapshot();
-        let seeds = self.stores.seeds.snapshot();
-        let names = seeds.values().map(|seed| &seed.node);
-        names
-            .filter(|name| {
-                nodes
-                    .get(&ObjectKey::new("", name))
-                    .is_some_and(|node| node.ready)
-            })
-            .cloned()
-            .collect()
-    }
-
-    /// No other speaker is heard although there should be some.
-    fn is_alone(&self) -> bool {
-        let Some(members) = &self.members else {
-            return false;
-        };
-        if self
-            .unheard
-            .as_ref()
-            .is_some_and(|unheard| *unheard.borrow())
-        {
-            return true;
-        }
-        let me = self.identity.node.as_str();
-        members.len() <= 1 && self.nodes_of_speakers().iter().any(|node| **node != *me)
     }
 
     /// Takes in what changed, decides, and hands the protocols what is different. True if there was something.
@@ -343,7 +255,7 @@ impl Run {
             services.extend(self.decider.services());
         }
         // Before what is taken over from those who are not heard, and after what is left to those who are heard again.
-        let alone = self.is_alone();
+        let alone = self.others.are_missed(&self.stores);
         if alone {
             self.protocols.layer2.set_alone(true);
         }
@@ -400,7 +312,7 @@ impl Run {
             configuration: &self.configuration,
             nodes: &self.nodes,
             members: if self.gate.is_settled() {
-                self.members.as_deref()
+                self.others.names()
             } else {
                 Some(&NOBODY)
             },
@@ -474,13 +386,6 @@ impl Run {
         changed
     }
 
-    fn tell_seeds(&self) {
-        if let Some((members, _)) = &self.protocols.members {
-            let seeds = self.stores.seeds.snapshot();
-            members.set_seeds(seeds.values().map(|seed| seed.address).collect());
-        }
-    }
-
     fn layer2_happened(&mut self, event: &Layer2Event) {
         self.traces.layer2_sent(event);
         match *event {
@@ -498,8 +403,7 @@ impl Run {
 
     /// Says goodbye: first to the other speakers, so that they take over while this one still answers; then to routers.
     async fn leave(self) {
-        if let Some((members, names)) = self.protocols.members {
-            let alone = names.borrow().len() <= 1;
+        if let Some((members, alone)) = self.others.part() {
             members.leave().await;
             if !alone {
                 self.protocols.layer2.hand_over().await;
@@ -511,24 +415,4 @@ impl Run {
         self.protocols.bgp.closed().await;
         info!("every session is closed");
     }
-}
-
-/// Waits for a change of membership and returns who is alive; never ends where membership is switched off.
-async fn changed(members: &mut Option<Membership>) -> Option<Arc<BTreeSet<String>>> {
-    if let Some((_, names)) = members
-        && names.changed().await.is_ok()
-    {
-        return Some(names.borrow_and_update().clone());
-    }
-    std::future::pending().await
-}
-
-/// Waits until what is heard of the members is another; never ends where membership is switched off.
-async fn hearing_changed(hearing: &mut Option<watch::Receiver<bool>>) {
-    if let Some(hearing) = hearing
-        && hearing.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
 }
