@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 
 use crate::host;
-use crate::plan::{self, CLIENT, CLIENT_L2, CONTROL_PLANE, NODES, ROUTER, SWITCH};
+use crate::plan::{self, ASKER, CLIENT, CLIENT_L2, CONTROL_PLANE, NODES, ROUTER, SWITCH};
 use crate::run::Run;
 
 /// What every host of the site has set. Duplicate address detection would only delay each interface by a second.
@@ -86,7 +86,10 @@ pub fn build(run: &Run) -> Result<()> {
             )?;
         }
         // Nodes and control plane know where each node's pods are; to all others pods are as hidden as in any cluster.
-        if machine.name != ROUTER.name && machine.name != CLIENT_L2.name {
+        if ![ROUTER, CLIENT_L2, ASKER]
+            .map(|m| m.name)
+            .contains(&machine.name)
+        {
             for (index, node) in NODES
                 .iter()
                 .enumerate()

@@ -12,7 +12,7 @@ use super::scenario;
 use super::watched::Watched;
 use crate::cluster::{SYSTEM, Site};
 use crate::host::{self, Process};
-use crate::plan::{CLIENT_L2, ROUTER};
+use crate::plan::CLIENT_L2;
 use crate::prober::Prober;
 use crate::scenarios::{Scenario, workloads};
 use crate::{control_plane, install, neighbors, network, prober};
@@ -139,13 +139,12 @@ fn node_returns(site: &Site) -> Result<String> {
         neighbors::cached(&site.run, &address)? == Some(successor),
         "the client's cache does not name {successor}"
     );
-    // The client keeps its entry in use, so that nothing but the announcer's frames moves it. Who owns the address is asked
-    // from another machine: an answer to the client would move its entry too.
+    // The client keeps its entry in use, so that nothing but the announcer's frames moves it.
     let client = Prober::start(&site.run, CLIENT_L2.name, address.parse()?, 80)?;
     network::set_link(&site.run, node, true)?;
     let followed = site
         .wait_for("the node that is back is the only owner", LIMIT, || {
-            Ok(neighbors::who_answers_arp(&site.run, ROUTER.name, &address) == [node])
+            Ok(neighbors::who_answers(&site.run, &address)? == [node])
         })
         .and_then(|()| {
             site.wait_for("the client's cache names it", LIMIT, || {

@@ -14,7 +14,7 @@ use super::watched::mac_of;
 use crate::capture::{self, Capture, NEIGHBOURS};
 use crate::cluster::Site;
 use crate::frames::{self, Mac};
-use crate::plan::{CLIENT_L2, Machine, NODES, SWITCH};
+use crate::plan::{ASKER, Machine, NODES, SWITCH};
 use crate::scenarios::Scenario;
 use crate::segment::{Asker, FIRST, Nic, SECOND, SecondSegment};
 use crate::{host, neighbors, network};
@@ -236,7 +236,7 @@ fn all_interfaces(site: &Site) -> Result<String> {
     Ok(format!("{addresses:?} on eth0 and eth1 of node-2"))
 }
 
-/// The client asks on the second segment all the time, for an address of each family.
+/// It is asked on the second segment all the time, for an address of each family.
 struct OnSecond {
     capture: Capture,
     addresses: [String; 2],
@@ -245,7 +245,7 @@ struct OnSecond {
 
 impl OnSecond {
     fn start(site: &Site, addresses: [String; 2]) -> Result<Self> {
-        let capture = Capture::start(&site.run, CLIENT_L2.name, "eth1", NEIGHBOURS)?;
+        let capture = Capture::start(&site.run, ASKER.name, "eth1", NEIGHBOURS)?;
         let ask = |address: &str| Asker::start(&site.run, "eth1", ip(address)?);
         Ok(Self {
             capture,
