@@ -119,7 +119,7 @@ fn report(kind: &Kind, records: &[Record], rows: &mut Rows) {
     };
     let what = kind.what;
     for (share, how, bound) in [(0.5, "p50", median), (1.0, "max", longest)] {
-        let outages = records.iter().map(|r| Some(r.outage()));
+        let outages = records.iter().map(|r| Some(r.served.outage));
         rows.percentile(&format!("{what}: outage, {how}"), outages, share, bound);
     }
     // The time between two answers is never zero, so that a move has no median to reach here.

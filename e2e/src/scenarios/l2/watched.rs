@@ -104,15 +104,6 @@ impl Watched {
 }
 
 impl Record {
-    /// For how long the client that sends datagrams was not served: nothing, if none was lost.
-    pub fn outage(&self) -> Duration {
-        if self.served.lost == 0 {
-            Duration::ZERO
-        } else {
-            self.served.longest_gap
-        }
-    }
-
     /// The longest time without an answer to "who has", whoever gave it: the outage of a client with an empty cache.
     pub fn unanswered(&self) -> Duration {
         let mut moments = vec![self.began];
@@ -219,8 +210,8 @@ impl Record {
     /// The figures in words.
     pub fn told(&self) -> String {
         format!(
-            "the client waited {} ms and lost {} of {}; {} ms without an answer to \"who has\"",
-            self.served.longest_gap.as_millis(),
+            "the client was not served for {} ms and lost {} of {}; {} ms without an answer to \"who has\"",
+            self.served.outage.as_millis(),
             self.served.lost,
             self.served.sent,
             self.unanswered().as_millis()
@@ -254,7 +245,7 @@ mod tests {
             served: Seen {
                 sent: 0,
                 lost: 0,
-                longest_gap: Duration::ZERO,
+                outage: Duration::ZERO,
             },
             answers: answers.iter().map(|(ms, mac)| (at(*ms), *mac)).collect(),
             claims: Vec::new(),
