@@ -69,6 +69,59 @@ pub fn cached(run: &Run, address: &str) -> Result<Option<&'static str>> {
     Ok(mac.and_then(machine_of))
 }
 
+/// The client's kernel asks nobody anew about the addresses that it knows, until this is dropped: its cache follows what it
+/// hears unasked, or nothing. Otherwise it would ask after some seconds of silence, and nobody could tell what moved it.
+pub struct FollowsOnly {
+    run: Run,
+    address: String,
+    before: Vec<String>,
+}
+
+/// How long an entry counts as confirmed, in milliseconds, and how long one in doubt is used before it is asked for, in
+/// seconds (arp(7)).
+const TIMES: [&str; 4] = [
+    "net.ipv4.neigh.eth0.base_reachable_time_ms",
+    "net.ipv4.neigh.eth0.delay_first_probe_time",
+    "net.ipv6.neigh.eth0.base_reachable_time_ms",
+    "net.ipv6.neigh.eth0.delay_first_probe_time",
+];
+const FOR_EVER: [&str; 4] = ["3600000", "3600", "3600000", "3600"];
+
+impl FollowsOnly {
+    /// Begins with a cache that knows nothing of this address.
+    pub fn start(run: &Run, address: &str) -> Result<Self> {
+        let words: Vec<_> = ["-n"].into_iter().chain(TIMES).collect();
+        let before = host::run_in(&run.namespace(CLIENT_L2.name), "sysctl", &words)?;
+        let follows = Self {
+            run: run.clone(),
+            address: address.to_owned(),
+            before: before.split_whitespace().map(str::to_owned).collect(),
+        };
+        follows.set(&FOR_EVER)?;
+        Ok(follows)
+    }
+
+    /// Sets the times, and forgets the entry that lived under other ones.
+    fn set(&self, values: &[&str]) -> Result<()> {
+        let namespace = self.run.namespace(CLIENT_L2.name);
+        let net = format!("--net=/var/run/netns/{namespace}");
+        let mut words = vec![net, "sysctl".into(), "-q".into(), "-w".into()];
+        words.extend(TIMES.iter().zip(values).map(|(k, v)| format!("{k}={v}")));
+        host::run_always("nsenter", &words)?;
+        let flush = ["-n", &namespace, "neighbor", "flush", "to", &self.address];
+        host::run_always("ip", &flush).map(drop)
+    }
+}
+
+impl Drop for FollowsOnly {
+    fn drop(&mut self) {
+        let before: Vec<_> = self.before.iter().map(String::as_str).collect();
+        if let Err(error) = self.set(&before) {
+            println!("the client's cache keeps its times: {error:#}");
+        }
+    }
+}
+
 /// Asks once by NDP, and who sent an advertisement for the target.
 ///
 /// By hand, because ndisc6 ignores answers that come from a node's link-local address.
