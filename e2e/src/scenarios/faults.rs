@@ -193,7 +193,7 @@ fn speaker(site: &Site) -> Result<String> {
     bgp::spread_over_all(site, &watched.bgp)?;
     let [layer2, bgp] = watched.finish(site)?;
     ensure!(
-        layer2.outage < Duration::from_secs(5),
+        layer2.outage < l2::faults::LOST,
         "the layer 2 client waited {:?}",
         layer2.outage
     );

@@ -37,7 +37,8 @@
 //! | L33 | `speaker-deleted` |
 //!
 //! Packets (reference 4.4): `gratuitous` what is told unasked, `packets` what is answered. `conflicts`: foreign hosts
-//! (RFC 5227). `moves`: planned ones. `faults`: the others.
+//! (RFC 5227). `moves`: planned ones. `faults`: the others. `restarts`:
+//! speakers that are killed and come back.
 
 mod answering;
 mod conflicts;
@@ -50,6 +51,7 @@ mod nodes;
 mod packets;
 mod pools;
 mod preferences;
+mod restarts;
 mod status;
 pub mod watched;
 
@@ -62,7 +64,7 @@ pub use faults::lose_announcer;
 pub use handles::{announced, announcer};
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 11] = [
+pub const THEMES: [&[Scenario]; 12] = [
     answering::SCENARIOS,
     pools::SCENARIOS,
     nodes::SCENARIOS,
@@ -74,6 +76,7 @@ pub const THEMES: [&[Scenario]; 11] = [
     conflicts::SCENARIOS,
     moves::SCENARIOS,
     faults::SCENARIOS,
+    restarts::SCENARIOS,
 ];
 
 /// A scenario of this group. `doc` begins with the rows of the reference that it shows.
