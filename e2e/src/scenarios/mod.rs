@@ -117,9 +117,12 @@ fn remove_sample_services(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// How the note of a scenario begins that this machine cannot carry out: it neither passed nor failed.
+pub const SKIPPED: &str = "skipped: ";
+
 /// Runs them all; returns how many passed and how many failed.
 pub fn run(site: &Site, scenarios: &[Scenario]) -> Result<(usize, usize)> {
-    let (mut passed, mut failed) = (0, Vec::new());
+    let (mut passed, mut skipped, mut failed) = (0, Vec::new(), Vec::new());
     for scenario in scenarios {
         interrupt::check()?;
         let started = Instant::now();
@@ -127,6 +130,13 @@ pub fn run(site: &Site, scenarios: &[Scenario]) -> Result<(usize, usize)> {
         let seconds = started.elapsed().as_secs_f64();
         interrupt::check()?;
         match result {
+            Ok(note) if note.starts_with(SKIPPED) => {
+                println!(
+                    "skip  {seconds:>6.1} s  {}/{}  {note}",
+                    scenario.group, scenario.name
+                );
+                skipped.push(format!("{}/{}", scenario.group, scenario.name));
+            }
             Ok(note) => {
                 passed += 1;
                 println!(
@@ -154,6 +164,10 @@ pub fn run(site: &Site, scenarios: &[Scenario]) -> Result<(usize, usize)> {
     for name in &failed {
         println!("failed: {name}");
     }
+    for name in &skipped {
+        println!("skipped: {name}");
+    }
+    // scripts/test.sh counts by this line.
     println!("{passed} passed, {} failed", failed.len());
     Ok((passed, failed.len()))
 }

@@ -15,7 +15,7 @@ use crate::capture::{self, Capture, NEIGHBOURS};
 use crate::cluster::Site;
 use crate::frames::{self, Mac};
 use crate::plan::{ASKER, Machine, NODES, SWITCH};
-use crate::scenarios::Scenario;
+use crate::scenarios::{SKIPPED, Scenario};
 use crate::segment::{Asker, FIRST, Nic, SECOND, SecondSegment};
 use crate::{host, neighbors, network};
 
@@ -366,7 +366,9 @@ fn bond(site: &Site) -> Result<String> {
     if let Err(error) = bond.batch("link add bond0 type bond mode active-backup\n") {
         let unknown = format!("{error:#}").contains("Unknown device type");
         ensure!(unknown, "{error:#}");
-        return Ok("skipped: this kernel has no bonding; a slave is told from others by its master, as the port of `bridge` is".into());
+        return Ok(format!(
+            "{SKIPPED}this kernel has no bonding; a slave is told from others by its master, as the port of `bridge` is"
+        ));
     }
     let spec = json!({"nodeSelectors": [only(NODE.name)]});
     let (addresses, segment) = ground(site, "bonded", &[NODE], &spec)?;
