@@ -36,7 +36,7 @@
 //! | L32 | `several-service-selectors` |
 //! | L33 | `speaker-deleted` |
 //!
-//! Packets (reference 4.4): `gratuitous` what is told unasked, `packets` what is answered. `conflicts`: foreign hosts
+//! Packets (reference 4.4): `gratuitous` what is told unasked, `packets` what is answered, `groups` what is asked for. `conflicts`: foreign hosts
 //! (RFC 5227). `moves`: planned ones. `faults`: the others. `restarts`:
 //! speakers that are killed and come back.
 
@@ -44,6 +44,7 @@ mod answering;
 mod conflicts;
 pub mod faults;
 mod gratuitous;
+mod groups;
 pub mod handles;
 mod interfaces;
 mod moves;
@@ -64,7 +65,7 @@ pub use faults::lose_announcer;
 pub use handles::{announced, announcer};
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 12] = [
+pub const THEMES: [&[Scenario]; 13] = [
     answering::SCENARIOS,
     pools::SCENARIOS,
     nodes::SCENARIOS,
@@ -73,6 +74,7 @@ pub const THEMES: [&[Scenario]; 12] = [
     status::SCENARIOS,
     gratuitous::SCENARIOS,
     packets::SCENARIOS,
+    groups::SCENARIOS,
     conflicts::SCENARIOS,
     moves::SCENARIOS,
     faults::SCENARIOS,
