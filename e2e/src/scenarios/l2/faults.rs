@@ -19,8 +19,8 @@ use crate::prober::Prober;
 use crate::scenarios::{Scenario, workloads};
 use crate::{control_plane, install, neighbors, network, prober};
 
-/// For so long a client may go without, and "who has" unanswered, when a speaker or its node is lost (the target of
-/// `lab bench --failover`, docs/benchmarks.md). Of a few runs there; a scenario is one run.
+/// For so long a client may go without at most, and "who has" stay unanswered, when a speaker or its node is lost: the bound
+/// of the maximum in `lab bench --failover` (docs/benchmarks.md).
 pub const LOST: Duration = Duration::from_millis(3500);
 
 /// Those that take the API server away are far apart, the other is the last of `restarts`: clients of it may wait for two
