@@ -71,9 +71,9 @@ impl Capture {
         Ok(Self { tcpdump, file })
     }
 
-    /// A capture of what neighbours say, on the client's interface to the segment.
+    /// A capture of what neighbours say to all and to the asker, on its interface.
     pub fn of_neighbours(run: &Run) -> Result<Self> {
-        Self::start(run, crate::plan::CLIENT_L2.name, "eth0", NEIGHBOURS)
+        Self::start(run, crate::plan::ASKER.name, "eth0", NEIGHBOURS)
     }
 
     /// Every frame so far.

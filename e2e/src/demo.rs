@@ -268,7 +268,7 @@ fn failover(site: &Site) -> Result<String> {
     l2::announcer(site, &address)?;
     Ok(format!(
         "{successor} took over from {node}; outage {} ms",
-        seen.longest_gap.as_millis()
+        seen.outage.as_millis()
     ))
 }
 

@@ -279,6 +279,19 @@ impl Message {
         }
     }
 
+    /// Whether it asks who has the address, for whatever purpose.
+    pub fn asks_for(&self, address: IpAddr) -> bool {
+        match (self, address) {
+            (Message::Arp(arp), IpAddr::V4(address)) => {
+                arp.operation == REQUEST && arp.target.1 == address && !arp.is_gratuitous()
+            }
+            (Message::Ndp(ndp), IpAddr::V6(address)) => {
+                ndp.kind == NdpKind::Solicitation && ndp.target == address
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it asks who has the address before anybody claims it: an ARP probe (RFC 5227 section 2.1.1), or duplicate
     /// address detection (RFC 4862 section 5.4.2).
     pub fn probes(&self, address: IpAddr) -> bool {

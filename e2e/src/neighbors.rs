@@ -1,4 +1,5 @@
-//! Which node answers for an address on the segment? Asked from the client's side, by ARP and NDP.
+//! Which node answers for an address on the segment? Asked by ARP and NDP, from a machine whose own cache is the only one
+//! that the answer changes.
 
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::frames::{self, Message};
-use crate::plan::{self, CLIENT_L2};
+use crate::plan::{self, ASKER, CLIENT_L2};
 use crate::run::Run;
 use crate::{host, prober, segment};
 
@@ -18,30 +19,25 @@ pub fn who_answers(run: &Run, address: &str) -> Result<Vec<&'static str>> {
     Ok(machines_of(&macs_answering(run, "eth0", address)?))
 }
 
-/// Asks once from an interface of the client, and returns the hardware addresses that were told.
+/// Asks once from an interface of the asker, and returns the hardware addresses that were told.
 pub fn macs_answering(run: &Run, interface: &str, address: &str) -> Result<Vec<String>> {
     if !address.contains(':') {
-        return Ok(arping(run, CLIENT_L2.name, interface, address));
+        return Ok(arping(run, interface, address));
     }
     let (interface, address) = (interface.to_owned(), address.parse()?);
-    prober::run_in(run, CLIENT_L2.name, move || solicit(&interface, address))
+    prober::run_in(run, ASKER.name, move || solicit(&interface, address))
 }
 
-/// Asks once by ARP from some machine on the segment, whose own cache is the only one that the answer changes.
-pub fn who_answers_arp(run: &Run, place: &str, address: &str) -> Vec<&'static str> {
-    machines_of(&arping(run, place, "eth0", address))
-}
-
-fn arping(run: &Run, place: &str, interface: &str, address: &str) -> Vec<String> {
+fn arping(run: &Run, interface: &str, address: &str) -> Vec<String> {
     let seconds = PATIENCE.as_secs_f64().to_string();
     let mut arguments = vec!["-r", "-c", "1", "-w", &seconds, "-i", interface];
     if interface != "eth0" {
         // It has no address of its own to ask with.
-        arguments.extend(["-S", CLIENT_L2.v4]);
+        arguments.extend(["-S", ASKER.v4]);
     }
     arguments.push(address);
     // Ends unsuccessfully when nobody answers.
-    let text = host::run_in(&run.namespace(place), "arping", &arguments).unwrap_or_default();
+    let text = host::run_in(&run.namespace(ASKER.name), "arping", &arguments).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -73,6 +69,59 @@ pub fn cached(run: &Run, address: &str) -> Result<Option<&'static str>> {
     Ok(mac.and_then(machine_of))
 }
 
+/// The client's kernel asks nobody anew about the addresses that it knows, until this is dropped: its cache follows what it
+/// hears unasked, or nothing. Otherwise it would ask after some seconds of silence, and nobody could tell what moved it.
+pub struct FollowsOnly {
+    run: Run,
+    address: String,
+    before: Vec<String>,
+}
+
+/// How long an entry counts as confirmed, in milliseconds, and how long one in doubt is used before it is asked for, in
+/// seconds (arp(7)).
+const TIMES: [&str; 4] = [
+    "net.ipv4.neigh.eth0.base_reachable_time_ms",
+    "net.ipv4.neigh.eth0.delay_first_probe_time",
+    "net.ipv6.neigh.eth0.base_reachable_time_ms",
+    "net.ipv6.neigh.eth0.delay_first_probe_time",
+];
+const FOR_EVER: [&str; 4] = ["3600000", "3600", "3600000", "3600"];
+
+impl FollowsOnly {
+    /// Begins with a cache that knows nothing of this address.
+    pub fn start(run: &Run, address: &str) -> Result<Self> {
+        let words: Vec<_> = ["-n"].into_iter().chain(TIMES).collect();
+        let before = host::run_in(&run.namespace(CLIENT_L2.name), "sysctl", &words)?;
+        let follows = Self {
+            run: run.clone(),
+            address: address.to_owned(),
+            before: before.split_whitespace().map(str::to_owned).collect(),
+        };
+        follows.set(&FOR_EVER)?;
+        Ok(follows)
+    }
+
+    /// Sets the times, and forgets the entry that lived under other ones.
+    fn set(&self, values: &[&str]) -> Result<()> {
+        let namespace = self.run.namespace(CLIENT_L2.name);
+        let net = format!("--net=/var/run/netns/{namespace}");
+        let mut words = vec![net, "sysctl".into(), "-q".into(), "-w".into()];
+        words.extend(TIMES.iter().zip(values).map(|(k, v)| format!("{k}={v}")));
+        host::run_always("nsenter", &words)?;
+        let flush = ["-n", &namespace, "neighbor", "flush", "to", &self.address];
+        host::run_always("ip", &flush).map(drop)
+    }
+}
+
+impl Drop for FollowsOnly {
+    fn drop(&mut self) {
+        let before: Vec<_> = self.before.iter().map(String::as_str).collect();
+        if let Err(error) = self.set(&before) {
+            println!("the client's cache keeps its times: {error:#}");
+        }
+    }
+}
+
 /// Asks once by NDP, and who sent an advertisement for the target.
 ///
 /// By hand, because ndisc6 ignores answers that come from a node's link-local address.
@@ -100,7 +149,7 @@ fn machine_of(mac: &str) -> Option<&'static str> {
         .map(|m| m.name)
 }
 
-/// Sends raw frames from the client's interface.
+/// Sends raw frames from the asker's interface.
 pub fn send_frames(run: &Run, frames: Vec<Vec<u8>>) -> Result<()> {
-    segment::send_from(run, CLIENT_L2.name, "eth0", frames)
+    segment::send_from(run, ASKER.name, "eth0", frames)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 
 use crate::host;
-use crate::plan::{self, CLIENT, CLIENT_L2, CONTROL_PLANE, NODES, ROUTER, SWITCH};
+use crate::plan::{self, ASKER, CLIENT, CLIENT_L2, CONTROL_PLANE, Machine, NODES, ROUTER, SWITCH};
 use crate::run::Run;
 
 /// What every host of the site has set. Duplicate address detection would only delay each interface by a second.
@@ -86,7 +86,10 @@ pub fn build(run: &Run) -> Result<()> {
             )?;
         }
         // Nodes and control plane know where each node's pods are; to all others pods are as hidden as in any cluster.
-        if machine.name != ROUTER.name && machine.name != CLIENT_L2.name {
+        if ![ROUTER, CLIENT_L2, ASKER]
+            .map(|m| m.name)
+            .contains(&machine.name)
+        {
             for (index, node) in NODES
                 .iter()
                 .enumerate()
@@ -147,6 +150,12 @@ pub fn set_link(run: &Run, machine: &str, up: bool) -> Result<()> {
         ],
     )
     .map(drop)
+}
+
+/// Puts the cables of all these machines back at the switch.
+pub fn set_links_up(run: &Run, machines: &[Machine]) -> Result<()> {
+    let lines = machines.iter().map(|m| format!("link set {} up\n", m.name));
+    batch(&run.namespace(SWITCH), &lines.collect::<String>())
 }
 
 /// Has the switch hand to a machine only what is addressed to it, or everything again that goes to all.

@@ -32,6 +32,14 @@ pub const CLIENT_L2: Machine = Machine {
     v6: "fd00:10::100",
     mac: "02:fe:00:00:00:64",
 };
+/// Asks who has an address, and is told. A machine of its own, so that what it is told changes no cache of [`CLIENT_L2`],
+/// which follows what it hears unasked.
+pub const ASKER: Machine = Machine {
+    name: "asker",
+    v4: "10.10.0.101",
+    v6: "fd00:10::101",
+    mac: "02:fe:00:00:00:65",
+};
 pub const NODES: [Machine; 3] = [
     Machine {
         name: "node-1",
@@ -85,7 +93,7 @@ pub fn pods_v6(node: usize) -> String {
 
 /// Everything with an `eth0` on the segment.
 pub fn machines() -> Vec<Machine> {
-    let mut all = vec![ROUTER, CONTROL_PLANE, CLIENT_L2];
+    let mut all = vec![ROUTER, CONTROL_PLANE, CLIENT_L2, ASKER];
     all.extend(NODES);
     all
 }

@@ -1,12 +1,13 @@
-//! Sends frames as they are from an interface, one or many in a call of the kernel.
+//! Sends frames as they are from an interface, one or many in a call of the kernel; and when the kernel received something.
 
 #![allow(
     unsafe_code,
-    reason = "packet sockets and many frames in one call have no safe wrapper here"
+    reason = "packet sockets, many frames in one call and the kernel's times have no safe wrapper here"
 )]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, SystemTime};
 
 /// A packet socket for sending only.
 pub struct Sender(OwnedFd);
@@ -107,4 +108,22 @@ impl Sender {
             Err(_) => Err(io::Error::last_os_error()),
         }
     }
+}
+
+/// When the kernel received what was last read from this socket. It notes such times from the first call on, which fails
+/// (socket(7), SIOCGSTAMP).
+pub fn last_received(socket: &impl AsRawFd) -> io::Result<SystemTime> {
+    const SIOCGSTAMPNS: libc::Ioctl = 0x8907;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a value that lives through the call, of the type that the kernel writes.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSTAMPNS, &raw mut time) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
 
 use crate::frames::{self, Arp, Mac, Ndp};
-use crate::plan::{self, CLIENT_L2, Machine, SWITCH};
+use crate::plan::{self, ASKER, Machine, SWITCH};
 use crate::run::Run;
 use crate::{host, network, prober, raw};
 
@@ -186,7 +186,7 @@ fn mac_of_second(machine: &str, interface: &str) -> Result<Mac> {
     Ok(mac)
 }
 
-/// A second segment with an interface `eth1` of the client and of some machines.
+/// A second segment with an interface `eth1` of the asker and of some machines.
 pub struct SecondSegment {
     run: Run,
     /// Dropped before the bridge goes.
@@ -207,7 +207,7 @@ impl SecondSegment {
             run: run.clone(),
             nics: Vec::new(),
         };
-        for machine in machines.iter().chain([&CLIENT_L2]) {
+        for machine in machines.iter().chain([&ASKER]) {
             segment
                 .nics
                 .push(Nic::plug(run, machine.name, "eth1", SECOND)?);
@@ -257,28 +257,28 @@ pub fn send_from(run: &Run, place: &str, interface: &str, frames: Vec<Vec<u8>>) 
     })
 }
 
-/// The client's question who has an address, as its kernel would put it.
+/// The asker's question who has an address, as its kernel would put it.
 pub fn question(address: IpAddr) -> Result<Vec<u8>> {
-    let mac = frames::mac(CLIENT_L2.mac)?;
+    let mac = frames::mac(ASKER.mac)?;
     Ok(match address {
-        IpAddr::V4(address) => Arp::request(mac, CLIENT_L2.v4.parse()?, address).bytes(),
-        IpAddr::V6(address) => Ndp::solicitation(mac, CLIENT_L2.v6.parse()?, address).bytes(),
+        IpAddr::V4(address) => Arp::request(mac, ASKER.v4.parse()?, address).bytes(),
+        IpAddr::V6(address) => Ndp::solicitation(mac, ASKER.v6.parse()?, address).bytes(),
     })
 }
 
-/// The client asks on and on who has an address, as if it kept nothing in its cache. What is answered, a capture shows.
+/// The asker asks on and on who has an address, as if it kept nothing in its cache. What is answered, a capture shows.
 pub struct Asker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Vec<SystemTime>>>>,
 }
 
 impl Asker {
-    /// Asks from an interface of the client, as often as [`prober::Prober`] does.
+    /// Asks from one of its interfaces, as often as [`prober::Prober`] does.
     pub fn start(run: &Run, interface: &'static str, address: IpAddr) -> Result<Self> {
         let question = question(address)?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
-        let thread = prober::spawn_in(run, CLIENT_L2.name, move || {
+        let thread = prober::spawn_in(run, ASKER.name, move || {
             let sender = raw::Sender::open(interface)?;
             let mut next = Instant::now();
             let mut asked = Vec::new();

@@ -186,7 +186,7 @@ pub fn instructions(run: &Run) -> String {
         name = run.name,
         dir = run.directory.display(),
         reg = run.registry.display(),
-        machines = "router, cp, node-1, node-2, node-3, client-l2, client",
+        machines = "router, cp, node-1, node-2, node-3, client-l2, asker, client",
     )
 }
 

@@ -16,7 +16,7 @@ use super::{MANY, load, watch};
 use crate::capture::{Capture, Heard};
 use crate::cluster::Site;
 use crate::frames::{self, Arp, Message};
-use crate::plan::{CLIENT_L2, CONTROL_PLANE, NODES, ROUTER};
+use crate::plan::{ASKER, CLIENT_L2, CONTROL_PLANE, NODES, ROUTER};
 use crate::{host, network, prober, raw};
 
 /// Addresses that are announced meanwhile.
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// A question that is not answered within this time counts as never answered.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Measures with one speaker, which announces everything. The cables of the other nodes and of the router are pulled, and the
+/// Measures with one speaker, which announces everything. The cables of the other nodes, the router and the asker are pulled, and the
 /// client and the control plane receive what is addressed to them, so that the processor that is the switch here need not
 /// copy each foreign frame to them.
 pub fn measure(site: &Site, options: &Options, rows: &mut Rows) -> Result<()> {
@@ -49,7 +49,7 @@ pub fn measure(site: &Site, options: &Options, rows: &mut Rows) -> Result<()> {
     ensure!(addresses.len() == ADDRESSES, "some have no IPv4 address");
     // It would read every frame.
     drop(wire);
-    let elsewhere = NODES.iter().skip(1).chain([&ROUTER]);
+    let elsewhere = NODES.iter().skip(1).chain([&ROUTER, &ASKER]);
     let aside = [&CLIENT_L2, &CONTROL_PLANE];
     for machine in elsewhere.clone() {
         network::set_link(&site.run, machine.name, false)?;

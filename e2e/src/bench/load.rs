@@ -29,6 +29,8 @@ pub struct Sample {
     pub request: Option<Duration>,
     /// From sending the create request to the event that shows the address.
     pub create: Option<Duration>,
+    /// From sending the create request to the first gratuitous ARP frame.
+    pub announced: Option<Duration>,
     /// From that event to the first gratuitous ARP frame.
     pub arp: Option<Duration>,
     /// From that event to the first UPDATE with the address.
@@ -76,6 +78,7 @@ pub fn one_by_one(
             samples.push(Sample {
                 request,
                 create: None,
+                announced: None,
                 arp: None,
                 bgp: None,
             });
@@ -91,10 +94,12 @@ pub fn one_by_one(
         });
         let after =
             |moment: Option<Instant>| moment.map(|m| m.saturating_duration_since(seen.when));
+        let frame = wire.arp(address);
         samples.push(Sample {
             request,
+            announced: frame.map(|at| at.saturating_duration_since(began)),
             create: Some(seen.when.duration_since(began)),
-            arp: after(wire.arp(address)),
+            arp: after(frame),
             bgp: after(wire.bgp(address)),
         });
         if number + 1 == count {

@@ -27,8 +27,8 @@ use crate::{host, scenarios, site};
 use restart::End;
 pub use rows::Rows;
 use rows::at_most;
-pub use subject::Options;
 use subject::Subjects;
+pub use subject::{Options, account_kubeconfig};
 
 /// The Services that stay, beside those that are created one after the other.
 const MANY: &str = "many";

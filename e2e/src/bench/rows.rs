@@ -121,6 +121,11 @@ impl Rows {
                     None,
                 );
             }
+            let promised = at_most(100.0).filter(|_| present > 0);
+            for (how, share, target) in [("p50", 0.5, None), ("p99", 0.99, promised)] {
+                let what = format!("create to gratuitous ARP, {present} present, {how}");
+                self.percentile(&what, samples.iter().map(|s| s.announced), share, target);
+            }
             for (how, share, target) in [("p50", 0.5, None), ("p99", 0.99, at_most(20.0))] {
                 self.add(
                     &format!("status to gratuitous ARP, {present} present, {how}"),

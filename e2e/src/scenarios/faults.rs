@@ -103,10 +103,10 @@ fn nothing_lost(seen: [Seen; 2]) -> Result<String> {
         );
         ensure!(
             seen.lost == 0,
-            "the {how} client lost {} of {} packets, longest gap {} ms",
+            "the {how} client lost {} of {} packets, and was not served for {} ms",
             seen.lost,
             seen.sent,
-            seen.longest_gap.as_millis()
+            seen.outage.as_millis()
         );
     }
     Ok(format!(
@@ -193,19 +193,19 @@ fn speaker(site: &Site) -> Result<String> {
     bgp::spread_over_all(site, &watched.bgp)?;
     let [layer2, bgp] = watched.finish(site)?;
     ensure!(
-        layer2.longest_gap < Duration::from_secs(5),
+        layer2.outage < l2::faults::LOST,
         "the layer 2 client waited {:?}",
-        layer2.longest_gap
+        layer2.outage
     );
     ensure!(
-        bgp.longest_gap < Duration::from_secs(5),
+        bgp.outage < Duration::from_secs(5),
         "the BGP client waited {:?}",
-        bgp.longest_gap
+        bgp.outage
     );
     Ok(format!(
-        "longest gaps: layer 2 {} ms, BGP {} ms",
-        layer2.longest_gap.as_millis(),
-        bgp.longest_gap.as_millis()
+        "not served for at most: layer 2 {} ms, BGP {} ms",
+        layer2.outage.as_millis(),
+        bgp.outage.as_millis()
     ))
 }
 
@@ -218,14 +218,14 @@ fn all_speakers(site: &Site) -> Result<String> {
     let [layer2, bgp] = watched.finish(site)?;
     for (client, seen) in [("layer 2", &layer2), ("BGP", &bgp)] {
         ensure!(
-            seen.longest_gap < Duration::from_secs(10),
+            seen.outage < Duration::from_secs(10),
             "the {client} client waited {:?}",
-            seen.longest_gap
+            seen.outage
         );
     }
     Ok(format!(
-        "{killed} killed; longest gaps: layer 2 {} ms, BGP {} ms",
-        layer2.longest_gap.as_millis(),
-        bgp.longest_gap.as_millis()
+        "{killed} killed; not served for at most: layer 2 {} ms, BGP {} ms",
+        layer2.outage.as_millis(),
+        bgp.outage.as_millis()
     ))
 }

@@ -296,12 +296,12 @@ fn metrics(site: &Site) -> Result<String> {
 
 /// Frames that look like a question for the address, each wrong in its own way.
 fn malformed_frames(address: std::net::Ipv4Addr) -> Vec<Vec<u8>> {
-    let from = [2, 0xfe, 0, 0, 0, 0x64];
+    let from = [2, 0xfe, 0, 0, 0, 0x65];
     let mut arp = vec![0xff; 6];
     arp.extend(from);
     arp.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
     arp.extend(from);
-    arp.extend([10, 10, 0, 100, 0, 0, 0, 0, 0, 0]);
+    arp.extend([10, 10, 0, 101, 0, 0, 0, 0, 0, 0]);
     arp.extend(address.octets());
     let change = |place: usize, byte: u8| {
         let mut frame = arp.clone();
@@ -321,7 +321,7 @@ fn malformed_frames(address: std::net::Ipv4Addr) -> Vec<Vec<u8>> {
     ndp.extend(from);
     ndp.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 4, 58, 255]);
     ndp.extend(
-        "fd00:10::100"
+        "fd00:10::101"
             .parse::<std::net::Ipv6Addr>()
             .map(|a| a.octets())
             .unwrap_or_default(),

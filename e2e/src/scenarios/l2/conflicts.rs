@@ -427,7 +427,7 @@ fn another_cluster(site: &Site) -> Result<String> {
     let addresses: Vec<IpAddr> = (1..=ADDRESSES)
         .map(|last| ip(&format!("10.10.200.{last}")))
         .collect::<Result<_>>()?;
-    // It tells of each, and the client asks for each.
+    // It tells of each, and the asker asks for each.
     foreign.send(addresses.iter().map(|a| foreign.claim(*a)).collect())?;
     let questions = addresses
         .iter()

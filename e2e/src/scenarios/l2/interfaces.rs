@@ -14,8 +14,8 @@ use super::watched::mac_of;
 use crate::capture::{self, Capture, NEIGHBOURS};
 use crate::cluster::Site;
 use crate::frames::{self, Mac};
-use crate::plan::{CLIENT_L2, Machine, NODES, SWITCH};
-use crate::scenarios::Scenario;
+use crate::plan::{ASKER, Machine, NODES, SWITCH};
+use crate::scenarios::{SKIPPED, Scenario};
 use crate::segment::{Asker, FIRST, Nic, SECOND, SecondSegment};
 use crate::{host, neighbors, network};
 
@@ -168,7 +168,9 @@ fn missing(site: &Site) -> Result<String> {
     nobody_answers(site, &address)?;
     let event = site.wait("the event announceFailed", LIMIT / 2, || {
         let events = site.events("default", "Service", "missing-nic")?;
-        Ok(events.into_iter().find(|e| e.starts_with("announceFailed")))
+        // On a site that is used again there may be one about another address.
+        let told = |e: &String| e.starts_with("announceFailed") && e.contains(&address);
+        Ok(events.into_iter().find(told))
     })?;
     let expected = format!(
         "the interfaces specified by LB IP \"{address}\" doesn't exist in assigned node \"node-2\" with protocol \"layer2\""
@@ -236,7 +238,7 @@ fn all_interfaces(site: &Site) -> Result<String> {
     Ok(format!("{addresses:?} on eth0 and eth1 of node-2"))
 }
 
-/// The client asks on the second segment all the time, for an address of each family.
+/// It is asked on the second segment all the time, for an address of each family.
 struct OnSecond {
     capture: Capture,
     addresses: [String; 2],
@@ -245,7 +247,7 @@ struct OnSecond {
 
 impl OnSecond {
     fn start(site: &Site, addresses: [String; 2]) -> Result<Self> {
-        let capture = Capture::start(&site.run, CLIENT_L2.name, "eth1", NEIGHBOURS)?;
+        let capture = Capture::start(&site.run, ASKER.name, "eth1", NEIGHBOURS)?;
         let ask = |address: &str| Asker::start(&site.run, "eth1", ip(address)?);
         Ok(Self {
             capture,
@@ -366,7 +368,9 @@ fn bond(site: &Site) -> Result<String> {
     if let Err(error) = bond.batch("link add bond0 type bond mode active-backup\n") {
         let unknown = format!("{error:#}").contains("Unknown device type");
         ensure!(unknown, "{error:#}");
-        return Ok("skipped: this kernel has no bonding; a slave is told from others by its master, as the port of `bridge` is".into());
+        return Ok(format!(
+            "{SKIPPED}this kernel has no bonding; a slave is told from others by its master, as the port of `bridge` is"
+        ));
     }
     let spec = json!({"nodeSelectors": [only(NODE.name)]});
     let (addresses, segment) = ground(site, "bonded", &[NODE], &spec)?;

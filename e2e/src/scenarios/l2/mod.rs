@@ -36,13 +36,15 @@
 //! | L32 | `several-service-selectors` |
 //! | L33 | `speaker-deleted` |
 //!
-//! Packets (reference 4.4): `gratuitous` what is told unasked, `packets` what is answered. `conflicts`: foreign hosts
-//! (RFC 5227). `moves`: planned ones. `faults`: the others.
+//! Packets (reference 4.4): `gratuitous` what is told unasked, `packets` what is answered, `groups` what is asked for. `conflicts`: foreign hosts
+//! (RFC 5227). `moves`: planned ones. `faults`: the others. `restarts`:
+//! speakers that are killed and come back.
 
 mod answering;
 mod conflicts;
 pub mod faults;
 mod gratuitous;
+mod groups;
 pub mod handles;
 mod interfaces;
 mod moves;
@@ -50,6 +52,7 @@ mod nodes;
 mod packets;
 mod pools;
 mod preferences;
+mod restarts;
 mod status;
 pub mod watched;
 
@@ -62,7 +65,7 @@ pub use faults::lose_announcer;
 pub use handles::{announced, announcer};
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 11] = [
+pub const THEMES: [&[Scenario]; 13] = [
     answering::SCENARIOS,
     pools::SCENARIOS,
     nodes::SCENARIOS,
@@ -71,9 +74,11 @@ pub const THEMES: [&[Scenario]; 11] = [
     status::SCENARIOS,
     gratuitous::SCENARIOS,
     packets::SCENARIOS,
+    groups::SCENARIOS,
     conflicts::SCENARIOS,
     moves::SCENARIOS,
     faults::SCENARIOS,
+    restarts::SCENARIOS,
 ];
 
 /// A scenario of this group. `doc` begins with the rows of the reference that it shows.

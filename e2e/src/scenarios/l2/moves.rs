@@ -39,8 +39,11 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
-/// More than a frame and its answer take on a busy machine; how long a move takes is measured by `lab bench --failover`.
-const GAP: Duration = Duration::from_millis(100);
+/// For so long "who has" may stay unanswered during a planned move, and the client that sends datagrams go without. The
+/// promise is 50 ms, which `lab bench --failover` measures on a machine that does nothing else. Here a speaker waits for a
+/// processor as long as that by itself, and the server in its pod, which has a part in the second only, for longer.
+pub const GAP: Duration = Duration::from_millis(100);
+pub const PAUSE: Duration = Duration::from_millis(250);
 
 /// A Service of a pool of its own, whose address moves from the node that announces it to another by some change. What the
 /// change returns lasts until the address has moved.
@@ -89,7 +92,7 @@ fn moves<'a, T>(
         both.as_millis()
     );
     ensure!(
-        record.served.lost == 0 && record.unanswered() < GAP,
+        record.served.lost == 0 && record.served.outage < PAUSE && record.unanswered() < GAP,
         "from {old} to {new}: {}",
         record.told()
     );

@@ -14,7 +14,7 @@ use crate::capture::Capture;
 use crate::cluster::{Site, service_path};
 use crate::frames::{self, Arp, Mac, Message, Ndp, NdpKind, SOLICITED};
 use crate::host;
-use crate::plan::{CLIENT_L2, ROUTER};
+use crate::plan::{ASKER, CLIENT_L2, ROUTER};
 use crate::scenarios::Scenario;
 use crate::{neighbors, objects, prober, segment};
 
@@ -75,9 +75,9 @@ fn of_ipv6(site: &Site, name: &str) -> Result<(Ipv6Addr, &'static str)> {
     Ok((address.parse()?, node))
 }
 
-fn client() -> Result<(Mac, Ipv4Addr, Ipv6Addr)> {
-    let mac = frames::mac(CLIENT_L2.mac)?;
-    Ok((mac, CLIENT_L2.v4.parse()?, CLIENT_L2.v6.parse()?))
+fn asker() -> Result<(Mac, Ipv4Addr, Ipv6Addr)> {
+    let mac = frames::mac(ASKER.mac)?;
+    Ok((mac, ASKER.v4.parse()?, ASKER.v6.parse()?))
 }
 
 /// Sends one question and returns the answers of the next half second.
@@ -96,8 +96,8 @@ fn ask(site: &Site, question: Vec<u8>, address: IpAddr) -> Result<Vec<Message>> 
 
 fn unicast(site: &Site) -> Result<String> {
     let (address, node) = of_ipv6(site, "unicast-solicitations")?;
-    let (mac, node_mac) = (client()?.0, mac_of(node)?);
-    let mut question = Ndp::solicitation(mac, client()?.2, address);
+    let (mac, node_mac) = (asker()?.0, mac_of(node)?);
+    let mut question = Ndp::solicitation(mac, asker()?.2, address);
     question.to = node_mac;
     question.destination = address;
     let mut notes = Vec::new();
@@ -132,7 +132,7 @@ fn unicast(site: &Site) -> Result<String> {
 
 fn duplicate_detection(site: &Site) -> Result<String> {
     let (address, node) = of_ipv6(site, "duplicate-detection")?;
-    let mut question = Ndp::solicitation(client()?.0, Ipv6Addr::UNSPECIFIED, address);
+    let mut question = Ndp::solicitation(asker()?.0, Ipv6Addr::UNSPECIFIED, address);
     question.link_layer = None;
     let capture = Capture::of_neighbours(&site.run)?;
     listen_until(SystemTime::now(), BURST)?; // its own burst is no answer to the question
@@ -153,7 +153,7 @@ fn duplicate_detection(site: &Site) -> Result<String> {
 fn arp_probe(site: &Site) -> Result<String> {
     let (address, node) = announced(site, "arp-probe")?;
     let target: Ipv4Addr = address.parse()?;
-    let mac = client()?.0;
+    let mac = asker()?.0;
     let probe = Arp::request(mac, Ipv4Addr::UNSPECIFIED, target);
     let answers = ask(site, probe.bytes(), target.into())?;
     let node_mac = mac_of(node)?;
@@ -171,7 +171,7 @@ fn arp_probe(site: &Site) -> Result<String> {
 fn arp_answer(site: &Site) -> Result<String> {
     let (address, node) = announced(site, "arp-answer")?;
     let target: Ipv4Addr = address.parse()?;
-    let (mac, own, _) = client()?;
+    let (mac, own, _) = asker()?;
     let node_mac = mac_of(node)?;
     let expected = Message::Arp(Arp {
         to: mac,
@@ -221,7 +221,7 @@ fn tagged(site: &Site) -> Result<String> {
 fn not_for_us(site: &Site) -> Result<String> {
     let addresses = created(site, &objects::dual_stack("not-for-us", "layer2"), 2)?;
     let node = announcer(site, &addresses[0])?;
-    let (mac, own, own_v6) = client()?;
+    let (mac, own, own_v6) = asker()?;
     let node_mac = mac_of(node)?;
     let (v4, v6): (Ipv4Addr, Ipv6Addr) = match (ip(&addresses[0])?, ip(&addresses[1])?) {
         (IpAddr::V4(v4), IpAddr::V6(v6)) | (IpAddr::V6(v6), IpAddr::V4(v4)) => (v4, v6),
@@ -306,7 +306,7 @@ fn ping(site: &Site, address: &str) -> Result<BTreeSet<u8>> {
     })?;
     // A node that asks in vain where to forward it gives up after three seconds.
     listen_until(SystemTime::now(), Duration::from_secs(5))?;
-    let own = client()?.0;
+    let own = frames::mac(CLIENT_L2.mac)?;
     let frames = capture.frames()?;
     let to_client = frames.iter().filter(|f| f.bytes.get(..6) == Some(&own[..]));
     // The IPv4 header has no options here.

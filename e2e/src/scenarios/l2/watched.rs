@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::handles::{all_nodes, ip, served_steadily};
-use crate::capture::{self, Capture};
+use crate::capture::{self, Capture, Heard};
 use crate::cluster::Site;
 use crate::frames::{self, Mac};
+use crate::neighbors::{self, FollowsOnly};
 use crate::plan::{self, CLIENT_L2};
 use crate::prober::{Prober, Seen};
 use crate::segment::Asker;
@@ -20,6 +21,8 @@ pub struct Watched {
     capture: Capture,
     asker: Asker,
     prober: Prober,
+    /// Lasts as long as the prober asks.
+    _client: FollowsOnly,
 }
 
 /// What they saw.
@@ -36,12 +39,16 @@ pub struct Record {
     ended: SystemTime,
 }
 
+/// By then a node that answers has told everybody: the burst of a new announcement lasts five seconds.
+const FOLLOWS: Duration = Duration::from_secs(5);
+
 /// Two owners count as such when both answer within this time.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 impl Watched {
     /// Begins once the address is served steadily.
     pub fn start(site: &Site, address: &str) -> Result<Self> {
+        let client = FollowsOnly::start(&site.run, address)?;
         served_steadily(site, address)?;
         let capture = Capture::of_neighbours(&site.run)?;
         let address = ip(address)?;
@@ -51,6 +58,7 @@ impl Watched {
             asker: Asker::start(&site.run, "eth0", address)?,
             prober: Prober::start(&site.run, CLIENT_L2.name, address, 80)?,
             capture,
+            _client: client,
         };
         watched.capture.wait(
             "the first answer to the asking client",
@@ -60,7 +68,8 @@ impl Watched {
         Ok(watched)
     }
 
-    /// Waits until this node answers, and no other has for a while; a look at the record, which asks nobody.
+    /// Waits until this node answers, and no other has for a while, and the client's cache follows; a look at the record and
+    /// at the cache, which asks nobody.
     pub fn settles_on(&self, site: &Site, node: &str, limit: Duration) -> Result<()> {
         const CALM: Duration = Duration::from_millis(500);
         let mac = mac_of(node)?;
@@ -69,6 +78,10 @@ impl Watched {
             let recent = |(at, _): &&(SystemTime, Mac)| at.elapsed().is_ok_and(|past| past < CALM);
             let recent: Vec<_> = answers.iter().rev().take_while(recent).collect();
             Ok(recent.len() > 20 && recent.iter().all(|(_, from)| *from == mac))
+        })?;
+        let address = self.address.to_string();
+        site.wait_for(&format!("the client's cache names {node}"), FOLLOWS, || {
+            Ok(neighbors::cached(&site.run, &address)? == Some(node))
         })
     }
 
@@ -92,6 +105,13 @@ impl Watched {
         let asked = self.asker.finish()?;
         let served = self.prober.finish()?;
         let heard = self.capture.finish()?;
+        // Its kernel was told not to. If it did all the same, an answer and not what nodes tell unasked may have moved it.
+        let client = frames::mac(CLIENT_L2.mac)?;
+        let own = |h: &&Heard| {
+            h.at > self.began && h.message.from() == client && h.message.asks_for(self.address)
+        };
+        let questions = heard.iter().filter(own).count();
+        ensure!(questions == 0, "the client itself asked {questions} times");
         Ok(Record {
             served,
             answers: capture::answers(&heard, self.address),
@@ -104,15 +124,6 @@ impl Watched {
 }
 
 impl Record {
-    /// For how long the client that sends datagrams was not served: nothing, if none was lost.
-    pub fn outage(&self) -> Duration {
-        if self.served.lost == 0 {
-            Duration::ZERO
-        } else {
-            self.served.longest_gap
-        }
-    }
-
     /// The longest time without an answer to "who has", whoever gave it: the outage of a client with an empty cache.
     pub fn unanswered(&self) -> Duration {
         let mut moments = vec![self.began];
@@ -219,8 +230,8 @@ impl Record {
     /// The figures in words.
     pub fn told(&self) -> String {
         format!(
-            "the client waited {} ms and lost {} of {}; {} ms without an answer to \"who has\"",
-            self.served.longest_gap.as_millis(),
+            "the client was not served for {} ms and lost {} of {}; {} ms without an answer to \"who has\"",
+            self.served.outage.as_millis(),
             self.served.lost,
             self.served.sent,
             self.unanswered().as_millis()
@@ -254,7 +265,7 @@ mod tests {
             served: Seen {
                 sent: 0,
                 lost: 0,
-                longest_gap: Duration::ZERO,
+                outage: Duration::ZERO,
             },
             answers: answers.iter().map(|(ms, mac)| (at(*ms), *mac)).collect(),
             claims: Vec::new(),
