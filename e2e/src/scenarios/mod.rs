@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 
 use crate::cluster::{SYSTEM, Site};
-use crate::plan::NODES;
+use crate::plan::{Machine, NODES};
 use crate::{control_plane, install, interrupt, network, objects, site};
 
 /// One scenario.
@@ -182,6 +182,24 @@ const KINDS: [(&str, &str); 6] = [
     ("v1beta2", "bgppeers"),
 ];
 
+/// Waits until every speaker counts all of them as alive: whose link is back is not heard of at once.
+fn speakers_hear_each_other(site: &Site) -> Result<()> {
+    site.wait_for(
+        "the speakers hear each other",
+        Duration::from_secs(30),
+        || {
+            let hears_all = |node: &Machine| -> Result<bool> {
+                let alive =
+                    l2::handles::Metrics::of(site, node.name)?.sum("ferrolb_members_alive", &[]);
+                let nodes = u32::try_from(NODES.len())?;
+                Ok((alive - f64::from(nodes)).abs() < 0.5)
+            };
+            let heard: Result<Vec<bool>> = NODES.iter().map(hears_all).collect();
+            Ok(heard?.into_iter().all(|all| all))
+        },
+    )
+}
+
 /// Puts the site back into the state in which every scenario finds it.
 fn clean_up(site: &Site) -> Result<()> {
     network::set_links_up(&site.run, &NODES)?;
@@ -207,6 +225,7 @@ fn clean_up(site: &Site) -> Result<()> {
     at_once(vec![
         Box::new(|| install::rolled_out(site)) as Box<dyn FnOnce() -> Result<()> + Send>,
         Box::new(|| install::sessions_established(site)),
+        Box::new(|| speakers_hear_each_other(site)),
         Box::new(|| {
             site.wait_for("the Services are gone", Duration::from_secs(30), || {
                 let left = site.get(&services)?.unwrap_or_default();

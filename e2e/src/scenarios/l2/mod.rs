@@ -47,6 +47,7 @@ mod gratuitous;
 mod groups;
 pub mod handles;
 mod interfaces;
+mod last;
 mod moves;
 mod nodes;
 mod packets;
@@ -65,7 +66,7 @@ pub use faults::lose_announcer;
 pub use handles::{announced, announcer};
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 13] = [
+pub const THEMES: [&[Scenario]; 14] = [
     answering::SCENARIOS,
     pools::SCENARIOS,
     nodes::SCENARIOS,
@@ -78,6 +79,7 @@ pub const THEMES: [&[Scenario]; 13] = [
     conflicts::SCENARIOS,
     moves::SCENARIOS,
     faults::SCENARIOS,
+    last::SCENARIOS,
     restarts::SCENARIOS,
 ];
 
