@@ -14,6 +14,8 @@ use crate::plan::{self, CONTROL_PLANE};
 use crate::run::Run;
 
 pub const API_SERVER: &str = "kube-apiserver";
+/// What makes Services and workloads come true, as a site with nodes has it.
+pub const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
 /// What the control plane is for.
 #[derive(Clone, Copy, PartialEq, Eq)]

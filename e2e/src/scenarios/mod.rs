@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 
 use crate::cluster::{SYSTEM, Site};
+use crate::host::Process;
 use crate::plan::{Machine, NODES};
 use crate::{control_plane, install, interrupt, network, objects, site};
 
@@ -123,6 +124,7 @@ pub const SKIPPED: &str = "skipped: ";
 /// Runs them all; returns how many passed and how many failed.
 pub fn run(site: &Site, scenarios: &[Scenario]) -> Result<(usize, usize)> {
     let (mut passed, mut skipped, mut failed) = (0, Vec::new(), Vec::new());
+    let mut api_server = site.run.started_daemon(control_plane::API_SERVER)?.process;
     for scenario in scenarios {
         interrupt::check()?;
         let started = Instant::now();
@@ -153,7 +155,7 @@ pub fn run(site: &Site, scenarios: &[Scenario]) -> Result<(usize, usize)> {
                 failed.push(format!("{}/{}", scenario.group, scenario.name));
             }
         }
-        if let Err(error) = clean_up(site) {
+        if let Err(error) = clean_up(site, &mut api_server) {
             println!(
                 "FAIL  cleaning up after {}/{}: {error:#}",
                 scenario.group, scenario.name
@@ -201,14 +203,19 @@ fn speakers_hear_each_other(site: &Site) -> Result<()> {
 }
 
 /// Puts the site back into the state in which every scenario finds it.
-fn clean_up(site: &Site) -> Result<()> {
+fn clean_up(site: &Site, known: &mut Option<Process>) -> Result<()> {
     network::set_links_up(&site.run, &NODES)?;
-    let api_server = site.run.started_daemon(control_plane::API_SERVER)?;
+    let mut api_server = site.run.started_daemon(control_plane::API_SERVER)?;
     if !api_server.is_running() {
-        control_plane::wait_ready(
-            &site.run,
-            &site::kill_and_restart(&site.run, control_plane::API_SERVER)?,
-        )?;
+        api_server = site::kill_and_restart(&site.run, control_plane::API_SERVER)?;
+        control_plane::wait_ready(&site.run, &api_server)?;
+    }
+    if *known != api_server.process {
+        *known = api_server.process;
+        // After an outage they wait for up to half a minute before they watch again, longer each time.
+        for name in control_plane::CONTROLLERS {
+            site::kill_and_restart(&site.run, name)?;
+        }
     }
     let selector = &format!("labelSelector={}", objects::LABEL);
     bad_input::bring_webhook_back(site)?;
