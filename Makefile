@@ -26,7 +26,7 @@ BINARIES := ferrolb-operator ferrolb-webhook ferrolb-speaker
 LAB = $(CARGO_TARGET_DIR)/debug/lab
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: fuzz help demo test e2e bench bench-decision growth lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
+.PHONY: fuzz kubernetes help demo test e2e bench bench-decision growth lab-down build image lab prerequisites fmt fmt-check lint unit deny advisories generate generate-check bundle-verify tools clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ image: build lab ## The image as an archive, without a container engine
 
 lab: ## The program that runs the lab
 	$(if $(BUILT),,cargo build --locked -p ferrolb-e2e)
+
+kubernetes: lab ## Build Kubernetes and etcd for the lab, once; it does so by itself, too
+	@$(LAB) kubernetes
 
 fmt: ## Format all sources
 	cargo fmt --all

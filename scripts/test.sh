@@ -10,6 +10,7 @@ passed=0
 failed=0
 summary=()
 began=$SECONDS
+declare -A processes starts
 
 # count LOG: adds up "N passed" and "M failed" of cargo's summaries and of the lab's last line.
 count() {
@@ -19,13 +20,9 @@ count() {
     END { print p + 0, f + 0 }' "$1"
 }
 
-# stage NAME COMMAND...: runs it, shows its output, and counts.
-stage() {
-  local name=$1 start=$SECONDS code p f
-  shift
-  echo "=== $name: $*"
-  "$@" 2>&1 | tee "$logs/$name.log"
-  code=${PIPESTATUS[0]}
+# result NAME START CODE: counts what a stage that has ended wrote into its log.
+result() {
+  local name=$1 start=$2 code=$3 p f
   read -r p f < <(count "$logs/$name.log")
   # A stage that fails without a failed test (it did not build, say) is a failure of its own; one without tests is one test.
   if ((p + f == 0)) || { ((code != 0)) && ((f == 0)); }; then
@@ -37,8 +34,40 @@ stage() {
   if ((code == 130)); then interrupted; fi
 }
 
+# stage NAME COMMAND...: runs it, shows its output, and counts.
+stage() {
+  local name=$1 start=$SECONDS
+  shift
+  echo "=== $name: $*"
+  "$@" 2>&1 | tee "$logs/$name.log"
+  result "$name" "$start" "${PIPESTATUS[0]}"
+}
+
+# ahead NAME COMMAND...: starts it beside the stages that follow, up to `joined NAME`, which shows its output and counts.
+ahead() {
+  local name=$1
+  shift
+  echo "=== $name, beside what follows: $*"
+  starts[$name]=$SECONDS
+  "$@" >"$logs/$name.log" 2>&1 &
+  processes[$name]=$!
+}
+
+joined() {
+  local name=$1 code=0
+  wait "${processes[$name]}" || code=$?
+  unset "processes[$name]"
+  echo "=== $name, which ran beside the others:"
+  cat "$logs/$name.log"
+  result "$name" "${starts[$name]}" "$code"
+}
+
 interrupted() {
   echo "interrupted"
+  if ((${#processes[@]})); then
+    kill -TERM "${processes[@]}" 2>/dev/null
+    wait
+  fi
   exit 130
 }
 trap interrupted INT TERM
@@ -54,16 +83,21 @@ lint() {
 }
 
 stage fmt make --no-print-directory fmt-check
+# The last crates of each leave a processor idle.
+ahead build make --no-print-directory build
 stage lint lint
+joined build
 stage unit linted cargo test --locked --workspace --no-fail-fast
 # From here on the programs that are not shipped are those of the stage lint.
 export BUILT=1
 stage generated make --no-print-directory generate-check
 stage deny make --no-print-directory deny
 stage bundle make --no-print-directory bundle-verify
-stage build make --no-print-directory build
+stage kubernetes make --no-print-directory kubernetes
+# It is over before those begin that look at the clock.
+ahead e2e-no-webhook make --no-print-directory e2e WEBHOOK=no GROUP=allocation
 stage e2e make --no-print-directory e2e
-stage e2e-no-webhook make --no-print-directory e2e WEBHOOK=no GROUP=allocation
+joined e2e-no-webhook
 
 echo
 printf '%s\n' "${summary[@]}"

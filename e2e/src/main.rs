@@ -61,6 +61,8 @@ enum Command {
     },
     /// List the sites on this machine and the state of their processes.
     Status,
+    /// Build Kubernetes and etcd, which the lab runs, if they are not there yet.
+    Kubernetes,
     /// Build FerroLB's image archive from the static binaries, without a container engine.
     Image {
         /// Import it into the nodes of the site that is up.
@@ -144,6 +146,10 @@ fn carry_out(command: Command) -> Result<ExitCode> {
         Command::Up => up(),
         Command::Down { run } => down(run.as_deref()),
         Command::Status => status(),
+        Command::Kubernetes => {
+            println!("{}", programs::kubernetes()?.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Image { import, run } => {
             let archive = image::ferrolb(&run::repository().join("target/lab"))?;
             println!("{}", archive.display());
