@@ -239,8 +239,12 @@ fn measure(options: &bench::Options, keep: bool) -> Result<ExitCode> {
     for part in options.parts() {
         let run = site::prepare()?;
         let result = part(&run, options, &mut rows);
-        leave(&run, keep, result.is_ok())?;
-        result?;
+        let left = leave(&run, keep, result.is_ok());
+        if let Err(error) = result.and(left) {
+            // What was measured before took long.
+            rows.print();
+            return Err(error);
+        }
     }
     rows.print();
     if options.is_whole() {
