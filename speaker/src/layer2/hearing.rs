@@ -6,13 +6,30 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ferrolb_neighbor::MacAddr;
 
 /// An interface that has received nothing for this long is silent. Not longer than the others take to declare a node down.
 const SILENCE: Duration = Duration::from_millis(900);
+
+/// What the kernel has counted on each interface. Not from sysfs, which shows the network namespace that it was mounted in.
+pub(super) struct Counters(String);
+
+impl Counters {
+    pub(super) fn read() -> Self {
+        Self(std::fs::read_to_string("/proc/net/dev").unwrap_or_default())
+    }
+
+    /// Packets that an interface has received (`/proc/net/dev`, proc(5): the second number after the name).
+    fn received(&self, interface: &str) -> Option<u64> {
+        let of = |line: &str| {
+            let (name, numbers) = line.split_once(':')?;
+            (name.trim() == interface).then(|| numbers.split_whitespace().nth(1)?.parse().ok())?
+        };
+        self.0.lines().find_map(of)
+    }
+}
 
 /// What one interface receives.
 pub(super) struct Hearing {
@@ -31,14 +48,8 @@ impl Hearing {
     }
 
     /// Whether it has received nothing for a while, by what the kernel has counted. What cannot be read counts as heard.
-    pub(super) fn look(&mut self, now: Instant) -> bool {
-        let counter = Path::new("/sys/class/net")
-            .join(&self.name)
-            .join("statistics/rx_packets");
-        let counted = std::fs::read_to_string(counter)
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
-        self.take(counted, now)
+    pub(super) fn look(&mut self, counters: &Counters, now: Instant) -> bool {
+        self.take(counters.received(&self.name), now)
     }
 
     fn take(&mut self, counted: Option<u64>, now: Instant) -> bool {
@@ -120,9 +131,33 @@ no line of it
     }
 
     #[test]
+    fn received_packets_are_read_of_this_interface() {
+        let counters = Counters(
+            "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:  2776770   11307    0    0    0     0          0         0  2776770   11307    0    0    0     0       0          0
+  eth0:1215645    2751    0    0    0     0          0         0  1782404    4324    0    0    0   427       0          0
+eth0.5: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0
+"
+            .to_owned(),
+        );
+        for (interface, received) in [
+            ("lo", Some(11307)),
+            ("eth0", Some(2751)),
+            ("eth0.5", Some(2)),
+            ("eth", None),
+            (" face |bytes", None),
+        ] {
+            assert_eq!(counters.received(interface), received, "{interface}");
+        }
+    }
+
+    #[test]
     fn the_kernel_counts_what_the_loopback_interface_receives() {
-        let mut hearing = Hearing::of("lo", Instant::now());
-        hearing.look(Instant::now());
-        assert!(hearing.received.is_some());
+        let before = Counters::read().received("lo").unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        assert!(Counters::read().received("lo").unwrap() > before);
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
-use super::hearing::{self, Hearing};
+use super::hearing::{self, Counters, Hearing};
 use super::links::Link;
 use super::metrics::Layer2Metrics;
 use super::multicast::{Groups, Settled};
@@ -204,8 +204,13 @@ impl Port {
 
     /// Looks whether the interface receives anything. True if it may say now what it was to say while it was deaf. Who is
     /// `alone` asks neighbours before it holds its tongue; `nodes` are those that are missed.
-    pub(super) fn listen(&mut self, alone: bool, nodes: &BTreeSet<MacAddr>) -> bool {
-        let silent = self.hearing.look(Instant::now());
+    pub(super) fn listen(
+        &mut self,
+        counters: &Counters,
+        alone: bool,
+        nodes: &BTreeSet<MacAddr>,
+    ) -> bool {
+        let silent = self.hearing.look(counters, Instant::now());
         let deaf = silent && (!alone || self.ask_neighbours(nodes));
         self.deaf.store(deaf, Ordering::Relaxed);
         !(alone && deaf) && self.unsaid.swap(false, Ordering::Relaxed)

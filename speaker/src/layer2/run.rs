@@ -12,6 +12,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::hearing::Counters;
 use super::links::{Link, Links};
 use super::multicast::Settled;
 use super::port::{Context, Filters, Out, Port};
@@ -113,9 +114,10 @@ impl Run {
     fn listen(&mut self) {
         let shared = &self.context.shared;
         let (alone, nodes) = (shared.is_alone(), shared.nodes());
+        let counters = Counters::read();
         let mut woken = Vec::new();
         for port in self.ports.values_mut() {
-            if port.listen(alone, &nodes) {
+            if port.listen(&counters, alone, &nodes) {
                 woken.push(port.link.name.clone());
             }
         }

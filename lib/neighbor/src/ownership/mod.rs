@@ -40,10 +40,13 @@ pub use terms::{Before, Claimant, Effect, OnConflict, Standing, Terms};
 
 /// Probes before a first claim.
 const PROBES: u8 = 2;
-/// Pause after each probe before a first claim. A station on the segment answers within a millisecond.
-const PROBE_PAUSE: Duration = Duration::from_millis(5);
+/// Pause after each probe before a first claim. A station on the segment answers within a millisecond, and an answer that
+/// comes later is a claim.
+const PROBE_PAUSE: Duration = Duration::from_millis(2);
 /// The same where an address in use must not be claimed: slow stations, too, shall have answered.
 const PATIENT_PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// The same for who takes over, when clients wait already.
+const HASTY_PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// How long a claim by another station may be the beginning of a planned move.
 pub const CONFIRM: Duration = Duration::from_secs(1);
 /// At most one defence in this time (RFC 5227 section 1.1).
@@ -159,13 +162,10 @@ impl Ownership {
         match &mut address.phase {
             Phase::Probing(sent) => {
                 *sent += 1;
-                // Who takes over must not wait for slow stations: their answers count when they come.
-                let patient =
-                    address.terms.on_conflict == OnConflict::Withhold && address.moved.is_none();
-                let pause = if patient {
-                    PATIENT_PROBE_PAUSE
-                } else {
-                    PROBE_PAUSE
+                let pause = match (address.terms.on_conflict, address.moved) {
+                    (OnConflict::Warn, _) => PROBE_PAUSE,
+                    (OnConflict::Withhold, None) => PATIENT_PROBE_PAUSE,
+                    (OnConflict::Withhold, Some(_)) => HASTY_PROBE_PAUSE,
                 };
                 self.set_wake(ip, Some(now + pause));
             }
