@@ -24,6 +24,9 @@ const BODY_GOES_ON_WITHIN: Duration = Duration::from_secs(10);
 const WATCH_GOES_ON_WITHIN: Duration = Duration::from_secs(320);
 /// A peer that acknowledges nothing for this long is dead; TCP alone would take 15 minutes to say so.
 const DEAD_AFTER: Duration = Duration::from_secs(20);
+/// Octets read from a connection at a time. Left alone, the buffer of each grows to hundreds of kilobytes with the first long
+/// list, and every watch has a connection of its own. The head of a response must fit.
+const READ_AT_ONCE: usize = 16 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,7 @@ fn client(mut config: Config) -> kube::Result<Client> {
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))
+        .http1_read_buf_exact_size(READ_AT_ONCE)
         .build::<_, Body>(tls);
 
     let service = ServiceBuilder::new()
