@@ -10,6 +10,7 @@ mod drop_reason;
 mod filter;
 mod frame;
 mod groups;
+mod moment;
 mod ndp_packets;
 mod ownership;
 mod schedule;
@@ -24,4 +25,4 @@ pub use ownership::{
     Terms,
 };
 pub use pnet::util::MacAddr;
-pub use schedule::{BURST, GratuitousSchedule, REFRESHES_PER_SECOND, ROUND};
+pub use schedule::{BURST, REFRESHES_PER_SECOND, ROUND};

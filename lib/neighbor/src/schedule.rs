@@ -11,7 +11,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::{Moment, Pause};
 
 /// Pause between the rounds of a burst.
 pub const ROUND: Duration = Duration::from_millis(1100);
@@ -24,14 +26,14 @@ const AT_ONCE: u32 = 8;
 
 /// The bursts and refreshes that are to come.
 #[derive(Debug, Default)]
-pub struct GratuitousSchedule {
+pub(crate) struct GratuitousSchedule {
     entries: BTreeMap<IpAddr, Entry>,
     /// The bursts under way by the time at which each needs attention.
-    bursts: BTreeSet<(Instant, IpAddr)>,
+    bursts: BTreeSet<(Moment, IpAddr)>,
     /// The refreshes by their time.
-    refreshes: BTreeSet<(Instant, IpAddr)>,
+    refreshes: BTreeSet<(Moment, IpAddr)>,
     /// No refresh before this.
-    free_at: Option<Instant>,
+    free_at: Option<Moment>,
     /// Where the jitter comes from; it needs to differ, not to be unpredictable.
     drawn: u64,
 }
@@ -40,20 +42,19 @@ pub struct GratuitousSchedule {
 struct Entry {
     phase: Phase,
     /// The interval of its refreshes; `None` for none.
-    refresh: Option<Duration>,
+    refresh: Option<Pause>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    Burst { next: Instant, until: Instant },
-    Refresh { next: Instant },
+    Burst { next: Moment, until: Moment },
+    Refresh { next: Moment },
     Done,
 }
 
 impl GratuitousSchedule {
     /// An empty schedule whose jitter is drawn from `seed`; nodes should have different ones.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             drawn: seed,
             ..Self::default()
@@ -62,7 +63,7 @@ impl GratuitousSchedule {
 
     /// Starts a burst for `ip`, or prolongs the one that is under way. It is followed by a refresh at each interval
     /// `refresh`, if there is one.
-    pub fn announce(&mut self, ip: IpAddr, refresh: Option<Duration>, now: Instant) {
+    pub(crate) fn announce(&mut self, ip: IpAddr, refresh: Option<Pause>, now: Moment) {
         let until = now + BURST;
         let next = match self.remove(ip).map(|entry| entry.phase) {
             Some(Phase::Burst { next, until: end }) if end > now => next,
@@ -72,7 +73,7 @@ impl GratuitousSchedule {
     }
 
     /// Starts a burst for `ip` at once, even if one is under way: what it reaches has changed.
-    pub fn restart(&mut self, ip: IpAddr, refresh: Option<Duration>, now: Instant) {
+    pub(crate) fn restart(&mut self, ip: IpAddr, refresh: Option<Pause>, now: Moment) {
         self.remove(ip);
         let until = now + BURST;
         self.insert(ip, refresh, Phase::Burst { next: now, until });
@@ -80,7 +81,7 @@ impl GratuitousSchedule {
 
     /// Refreshes `ip` as soon as the pace allows, unless a burst is under way. Nothing happens to an address that is not
     /// announced.
-    pub fn refresh_soon(&mut self, ip: IpAddr, now: Instant) {
+    pub(crate) fn refresh_soon(&mut self, ip: IpAddr, now: Moment) {
         let Some(Entry { phase, refresh }) = self.remove(ip) else {
             return;
         };
@@ -92,7 +93,7 @@ impl GratuitousSchedule {
     }
 
     /// Refreshes `ip` at another interval from now on, or no longer. Nothing happens to an address that is not announced.
-    pub fn set_refresh(&mut self, ip: IpAddr, refresh: Option<Duration>, now: Instant) {
+    pub(crate) fn set_refresh(&mut self, ip: IpAddr, refresh: Option<Pause>, now: Moment) {
         match self.entries.get(&ip) {
             Some(entry) if entry.refresh != refresh => {}
             _ => return,
@@ -108,13 +109,13 @@ impl GratuitousSchedule {
     }
 
     /// Ends everything for `ip`: it has no users left.
-    pub fn withdraw(&mut self, ip: IpAddr) {
+    pub(crate) fn withdraw(&mut self, ip: IpAddr) {
         self.remove(ip);
     }
 
     /// The addresses for which a round has to go out now, each once, however late the call. A burst is forgotten at
     /// its end and not after its last round, so that [`Self::announce`] in between prolongs it.
-    pub fn due(&mut self, now: Instant) -> Vec<IpAddr> {
+    pub(crate) fn due(&mut self, now: Moment) -> Vec<IpAddr> {
         let mut due = Vec::new();
         while let Some(&(wake, ip)) = self.bursts.first()
             && wake <= now
@@ -149,8 +150,7 @@ impl GratuitousSchedule {
     }
 
     /// When [`Self::due`] has to be called again; nothing is to come if there is no such time.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
         let burst = self.bursts.first().map(|&(wake, _)| wake);
         let refresh = self
             .refreshes
@@ -159,7 +159,7 @@ impl GratuitousSchedule {
         burst.into_iter().chain(refresh).min()
     }
 
-    fn take_refreshes(&mut self, now: Instant, due: &mut Vec<IpAddr>) {
+    fn take_refreshes(&mut self, now: Moment, due: &mut Vec<IpAddr>) {
         if self.free_at.is_some_and(|free| free > now) {
             return;
         }
@@ -182,7 +182,7 @@ impl GratuitousSchedule {
     }
 
     /// What comes after a burst or a refresh.
-    fn rest(&mut self, refresh: Option<Duration>, now: Instant) -> Phase {
+    fn rest(&mut self, refresh: Option<Pause>, now: Moment) -> Phase {
         let Some(interval) = refresh else {
             return Phase::Done;
         };
@@ -193,11 +193,11 @@ impl GratuitousSchedule {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let thousandth = 900 + u32::try_from((mixed ^ (mixed >> 31)) % 201).unwrap_or_default();
         Phase::Refresh {
-            next: now + interval / 1000 * thousandth,
+            next: now + Duration::from(interval) / 1000 * thousandth,
         }
     }
 
-    fn insert(&mut self, ip: IpAddr, refresh: Option<Duration>, phase: Phase) {
+    fn insert(&mut self, ip: IpAddr, refresh: Option<Pause>, phase: Phase) {
         match phase {
             // For its next round, or for its end when no round comes before that.
             Phase::Burst { next, until } => drop(self.bursts.insert((next.min(until), ip))),
@@ -222,12 +222,13 @@ impl GratuitousSchedule {
 mod tests {
     use super::*;
 
-    fn start() -> Instant {
+    fn start() -> Moment {
         #[allow(
             clippy::disallowed_methods,
             reason = "an arbitrary origin; only differences are looked at"
         )]
-        Instant::now()
+        let now = std::time::Instant::now();
+        crate::moment::Origin::default().moment(now)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     /// Follows the deadlines and notes, in milliseconds, when rounds went out.
-    fn rounds(schedule: &mut GratuitousSchedule, origin: Instant) -> Vec<u128> {
+    fn rounds(schedule: &mut GratuitousSchedule, origin: Moment) -> Vec<u128> {
         let mut times = Vec::new();
         while let Some(deadline) = schedule.deadline() {
             let due = schedule.due(deadline);
@@ -315,7 +316,7 @@ mod tests {
         let origin = start();
         let mut schedule = GratuitousSchedule::new(7);
         let interval = Duration::from_secs(60);
-        schedule.announce(ip("192.0.2.1"), Some(interval), origin);
+        schedule.announce(ip("192.0.2.1"), Some(interval.into()), origin);
         let mut times = Vec::new();
         while times.len() < 105 {
             let deadline = schedule.deadline().unwrap();
@@ -346,7 +347,7 @@ mod tests {
             .map(|n| IpAddr::V4((0x0a00_0000 + n).into()))
             .collect();
         for ip in &all {
-            schedule.announce(*ip, Some(Duration::from_secs(1)), origin);
+            schedule.announce(*ip, Some(Duration::from_secs(1).into()), origin);
         }
         let mut per_second: BTreeMap<u64, u32> = BTreeMap::new();
         let mut counts: BTreeMap<IpAddr, u32> = BTreeMap::new();
@@ -375,8 +376,8 @@ mod tests {
         let origin = start();
         let mut schedule = GratuitousSchedule::new(7);
         let address = ip("192.0.2.1");
-        schedule.announce(address, Some(Duration::from_secs(3600)), origin);
-        schedule.set_refresh(address, Some(Duration::from_secs(1800)), origin);
+        schedule.announce(address, Some(Duration::from_secs(3600).into()), origin);
+        schedule.set_refresh(address, Some(Duration::from_secs(1800).into()), origin);
         let over = origin + BURST;
         while schedule.deadline().unwrap() <= over {
             schedule.due(schedule.deadline().unwrap());
@@ -386,11 +387,11 @@ mod tests {
             (1620..=1980).contains(&in_half_an_hour.as_secs()),
             "{in_half_an_hour:?}"
         );
-        schedule.set_refresh(address, Some(Duration::from_secs(2)), over);
+        schedule.set_refresh(address, Some(Duration::from_secs(2).into()), over);
         assert!(schedule.deadline().unwrap() <= over + Duration::from_secs(3));
         schedule.set_refresh(address, None, over);
         assert_eq!(schedule.deadline(), None);
-        schedule.set_refresh(ip("192.0.2.9"), Some(Duration::from_secs(1)), over);
+        schedule.set_refresh(ip("192.0.2.9"), Some(Duration::from_secs(1).into()), over);
         assert_eq!(schedule.deadline(), None, "it is not announced");
     }
 

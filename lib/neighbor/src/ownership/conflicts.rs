@@ -10,10 +10,12 @@ use super::{
     ANSWER, ASK_AGAIN, CONFIRM, Claimant, DEFEND_INTERVAL, Effect, OnConflict, Ownership,
     UNANSWERED, WITHHELD_ASK_AGAIN,
 };
+use crate::moment::Moment;
 
 impl Ownership {
     /// Another station says that it has an address.
     pub fn claimed(&mut self, ip: IpAddr, mac: MacAddr, by: Claimant, now: Instant) {
+        let now = self.origin.moment(now);
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
@@ -71,7 +73,7 @@ impl Ownership {
     }
 
     /// It is no conflict; but who is alone leaves the address to a node that is heard.
-    fn claimed_by_node(&mut self, ip: IpAddr, mac: MacAddr, now: Instant) {
+    fn claimed_by_node(&mut self, ip: IpAddr, mac: MacAddr, now: Moment) {
         let Some(address) = self.addresses.get_mut(&ip).filter(|_| self.alone) else {
             return;
         };
@@ -86,7 +88,7 @@ impl Ownership {
         }
     }
 
-    pub(super) fn withhold(&mut self, ip: IpAddr, now: Instant) {
+    pub(super) fn withhold(&mut self, ip: IpAddr, now: Moment) {
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
@@ -108,7 +110,7 @@ impl Ownership {
     }
 
     /// A claim has lasted for the time that a planned move takes, or a conflict is to be asked after.
-    pub(super) fn judge_conflict(&mut self, ip: IpAddr, now: Instant) {
+    pub(super) fn judge_conflict(&mut self, ip: IpAddr, now: Moment) {
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };

@@ -29,20 +29,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::moment::{Moment, Origin};
 use crate::schedule::GratuitousSchedule;
 
 mod address;
 mod conflicts;
 mod terms;
 
-use address::{Address, Phase, Question};
+use address::{Address, Kept, Phase, Question};
 pub use terms::{Before, Claimant, Effect, OnConflict, Standing, Terms};
 
 /// Probes before a first claim.
 const PROBES: u8 = 2;
 /// Pause after each probe before a first claim. A station on the segment answers within a millisecond, and an answer that
 /// comes later is a claim.
-const PROBE_PAUSE: Duration = Duration::from_millis(2);
+const PROBE_PAUSE: Duration = Duration::from_millis(1);
 /// The same where an address in use must not be claimed: slow stations, too, shall have answered.
 const PATIENT_PROBE_PAUSE: Duration = Duration::from_millis(250);
 /// The same for who takes over, when clients wait already.
@@ -72,12 +73,13 @@ pub struct Ownership {
     addresses: BTreeMap<IpAddr, Address>,
     schedule: GratuitousSchedule,
     /// When an address needs attention for another reason than its gratuitous frames.
-    timers: BTreeSet<(Instant, IpAddr)>,
+    timers: BTreeSet<(Moment, IpAddr)>,
     effects: VecDeque<Effect>,
     /// No other node of the cluster is heard although there should be some.
     alone: bool,
     /// When the next question for an address that was taken over may be asked.
-    question: Option<Instant>,
+    question: Option<Moment>,
+    origin: Origin,
 }
 
 impl Ownership {
@@ -101,6 +103,8 @@ impl Ownership {
 
     /// This node is the one to announce an address, on these terms. Says nothing new where it is already.
     pub fn announce(&mut self, ip: IpAddr, terms: Terms, before: Before, now: Instant) {
+        let now = self.origin.moment(now);
+        let terms = Kept::from(terms);
         match self.addresses.get_mut(&ip) {
             Some(address) if address.phase == Phase::HandingOver => {
                 address.terms = terms;
@@ -150,6 +154,7 @@ impl Ownership {
 
     /// A question ([`Effect::Probe`]) has left by at least one interface.
     pub fn asked(&mut self, ip: IpAddr, now: Instant) {
+        let now = self.origin.moment(now);
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
@@ -176,6 +181,7 @@ impl Ownership {
 
     /// Announces an address once more, with a burst, and asks for it: what it reaches has changed.
     pub fn announce_again(&mut self, ip: IpAddr, now: Instant) {
+        let now = self.origin.moment(now);
         let Some(address) = self.addresses.get(&ip) else {
             return;
         };
@@ -191,6 +197,7 @@ impl Ownership {
 
     /// The same without a burst, as soon as the pace allows, for many at a time.
     pub fn refresh(&mut self, ip: IpAddr, now: Instant) {
+        let now = self.origin.moment(now);
         let Some(address) = self.addresses.get(&ip) else {
             return;
         };
@@ -209,6 +216,7 @@ impl Ownership {
 
     /// Announces every address once more, with bursts: others may have been told otherwise all the time.
     pub fn announce_all_again(&mut self, now: Instant) {
+        let now = self.origin.moment(now);
         let mut unsure = Vec::new();
         for (ip, address) in &mut self.addresses {
             address.moved = Some(now);
@@ -226,6 +234,7 @@ impl Ownership {
 
     /// Refreshes every address as soon as the pace allows: another node may have announced some of them meanwhile.
     pub fn refresh_all(&mut self, now: Instant) {
+        let now = self.origin.moment(now);
         for (ip, address) in &mut self.addresses {
             address.moved = Some(now);
             if address.phase == Phase::Held {
@@ -236,6 +245,11 @@ impl Ownership {
 
     /// Another node is the one to announce an address now.
     pub fn hand_over(&mut self, ip: IpAddr, now: Instant) {
+        let now = self.origin.moment(now);
+        self.hand_over_one(ip, now);
+    }
+
+    fn hand_over_one(&mut self, ip: IpAddr, now: Moment) {
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
@@ -257,6 +271,7 @@ impl Ownership {
 
     /// Whether this node hears no other of its cluster although there should be some.
     pub fn set_alone(&mut self, alone: bool, now: Instant) {
+        let now = self.origin.moment(now);
         if !std::mem::replace(&mut self.alone, alone) || alone {
             return;
         }
@@ -278,9 +293,10 @@ impl Ownership {
 
     /// Hands over every address, for a node that leaves.
     pub fn hand_over_all(&mut self, now: Instant) {
+        let now = self.origin.moment(now);
         let all: Vec<IpAddr> = self.addresses.keys().copied().collect();
         for ip in all {
-            self.hand_over(ip, now);
+            self.hand_over_one(ip, now);
         }
     }
 
@@ -296,6 +312,7 @@ impl Ownership {
 
     /// Does what is due. To be called at [`Self::deadline`].
     pub fn tick(&mut self, now: Instant) {
+        let now = self.origin.moment(now);
         while let Some(&(at, ip)) = self.timers.first()
             && at <= now
         {
@@ -310,7 +327,8 @@ impl Ownership {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|&(at, _)| at);
-        timer.into_iter().chain(self.schedule.deadline()).min()
+        let next = timer.into_iter().chain(self.schedule.deadline()).min();
+        self.origin.instant(next?)
     }
 
     /// Whether there is something for [`Self::poll_effect`].
@@ -324,7 +342,7 @@ impl Ownership {
         self.effects.pop_front()
     }
 
-    fn wake(&mut self, ip: IpAddr, now: Instant) {
+    fn wake(&mut self, ip: IpAddr, now: Moment) {
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
@@ -350,13 +368,13 @@ impl Ownership {
     }
 
     /// Asks until that has left, and takes its time from then on.
-    fn ask(&mut self, ip: IpAddr, now: Instant) {
+    fn ask(&mut self, ip: IpAddr, now: Moment) {
         self.put_question(ip);
         self.set_wake(ip, Some(now + RETRY));
     }
 
     /// Asks for an address that was taken over when what the former node said is over, and after those that wait for the same.
-    fn ask_later(&mut self, ip: IpAddr, now: Instant) {
+    fn ask_later(&mut self, ip: IpAddr, now: Moment) {
         let at = self
             .question
             .map_or(now + CONFIRM, |next| next.max(now + CONFIRM));
@@ -364,7 +382,7 @@ impl Ownership {
         self.set_wake(ip, Some(at));
     }
 
-    fn hold(&mut self, ip: IpAddr, now: Instant) {
+    fn hold(&mut self, ip: IpAddr, now: Moment) {
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
@@ -382,7 +400,7 @@ impl Ownership {
         }
     }
 
-    fn set_wake(&mut self, ip: IpAddr, wake: Option<Instant>) {
+    fn set_wake(&mut self, ip: IpAddr, wake: Option<Moment>) {
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
