@@ -24,14 +24,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process that has this id now, unless it is gone or only waits to be collected.
+    /// The process that has this id now, unless it is gone or only waits to be collected. Its first thread may be done before
+    /// the others, which still hold its sockets.
     pub fn running(id: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         // The second field is the name in brackets, which may itself hold blanks and brackets.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
         let started = fields.nth(18)?.parse().ok()?;
-        (state != "Z" && state != "X").then_some(Self { id, started })
+        let threads = || fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+        let is_done = matches!(state, "Z" | "X") && threads() <= 1;
+        (!is_done).then_some(Self { id, started })
     }
 
     /// How long it has kept a processor busy, in user and kernel mode.
