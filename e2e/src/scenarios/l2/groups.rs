@@ -8,7 +8,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::handles::{LIMIT, advertise, all_nodes, created, only, others, path};
+use super::bare::Bare;
+use super::faults::{Stopped, fresh_speakers, speaker};
+use super::handles::{
+    LIMIT, advertise, all_nodes, announced, created, only, others, path, settles_on,
+};
 use super::packets::listen_until;
 use super::scenario;
 use crate::capture::{Capture, NEIGHBOURS};
@@ -29,6 +33,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "a-switch-that-snoops",
         "a switch that forwards multicast by MLD reports only hands solicitations for a held address to its node",
         snooped,
+    ),
+    scenario(
+        "receives-all",
+        "--receive-all=always has the kernel let every frame in while the speaker runs, and no longer; a cable needs nothing of it",
+        receives_all,
     ),
 ];
 
@@ -154,4 +163,48 @@ fn reaches(site: &Site, node: &str, address: Ipv6Addr) -> Result<bool> {
     let heard = capture.finish()?;
     let came = |message: &Message| message.asks_for(address.into());
     Ok(heard.iter().any(|h| came(&h.message)))
+}
+
+/// How often an interface was told to receive every frame, and every multicast frame.
+fn told(site: &Site, node: &str) -> Result<(u64, u64)> {
+    let namespace = site.run.namespace(node);
+    let words = ["-n", &namespace, "-d", "-j", "link", "show", "dev", "eth0"];
+    let links: Value = serde_json::from_str(&host::run("ip", &words)?)?;
+    let count = |what: &str| {
+        links[0][what]
+            .as_u64()
+            .with_context(|| format!("no {what}"))
+    };
+    Ok((count("promiscuity")?, count("allmulti")?))
+}
+
+fn receives_all(site: &Site) -> Result<String> {
+    let (address, node) = announced(site, "receives-all")?;
+    let (promiscuous, multicast) = told(site, node)?;
+    ensure!(
+        (promiscuous, multicast) == (0, 0),
+        "the NIC receives all already: {promiscuous}, {multicast}"
+    );
+    let process = speaker(site, node)?;
+    let mut bare = Bare::like(site, node, process)?;
+    bare.0.arguments.push("--receive-all=always".to_owned());
+    let kubelet = site.run.started_daemon(&format!("kubelet-{node}"))?;
+    let kubelet = Stopped::stop(kubelet.process.context("the kubelet does not run")?);
+    process.kill();
+    bare.0.start()?;
+    let mut last = (0, 0);
+    let received = site.wait_for("the NIC receives all", LIMIT, || {
+        last = told(site, node)?;
+        // For ARP and for NDP.
+        Ok(last == (2, 2))
+    });
+    received.with_context(|| format!("told {last:?}; {}", bare.0.log_tail(10)))?;
+    settles_on(site, &address, node)?;
+    drop(bare);
+    site.wait_for("the NIC filters again", LIMIT, || {
+        Ok(told(site, node)? == (0, 0))
+    })?;
+    drop(kubelet);
+    fresh_speakers(site, &[node])?;
+    Ok(format!("eth0 of {node}"))
 }

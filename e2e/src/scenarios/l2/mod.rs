@@ -41,6 +41,7 @@
 //! speakers that are killed and come back.
 
 mod answering;
+mod bare;
 mod conflicts;
 pub mod faults;
 mod gratuitous;

@@ -1,22 +1,18 @@
 //! Speakers that are killed and come back: the node that announced announces on, and no other in between.
 
-use std::fs;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use nix::sys::signal::Signal;
 
+use super::bare::Bare;
 use super::faults::{LOST, Stopped, fresh_speakers, speaker};
 use super::handles::{LIMIT, announced, keep_servers_away, settles_on};
 use super::scenario;
 use super::watched::Watched;
-use crate::cluster::{SYSTEM, Site};
-use crate::host::{Daemon, Process};
-use crate::image::product_binaries;
+use crate::cluster::Site;
+use crate::control_plane;
 use crate::scenarios::{Scenario, workloads};
-use crate::{bench, control_plane};
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -40,46 +36,6 @@ pub const SCENARIOS: &[Scenario] = &[
         restart_without_api_server,
     ),
 ];
-
-/// A speaker that no kubelet starts and stops, with the identity of a pod; it ends when this is dropped.
-struct Bare(Daemon);
-
-impl Bare {
-    /// Prepares one that is what this process is.
-    fn like(site: &Site, node: &str, process: Process) -> Result<Self> {
-        let secret = site.get(&format!("/api/v1/namespaces/{SYSTEM}/secrets/memberlist"))?;
-        let secret = secret.context("there is no key")?;
-        let key = secret["data"]["secretkey"].as_str().unwrap_or_default();
-        let keys = site.run.directory.join("memberlist");
-        fs::create_dir_all(&keys)?;
-        fs::write(keys.join("secretkey"), BASE64_STANDARD.decode(key)?)?;
-        let config = bench::account_kubeconfig(site, "ferrolb-speaker")?;
-        let mut daemon = site.run.daemon(
-            &format!("bare-speaker-{node}"),
-            node,
-            product_binaries().join("ferrolb-speaker"),
-            vec![
-                format!("--kubeconfig={config}"),
-                format!("--ml-secret-key-path={}", keys.display()),
-            ],
-        );
-        let environment = fs::read_to_string(format!("/proc/{}/environ", process.id))?;
-        let variables = environment.split('\0').filter_map(|v| v.split_once('='));
-        daemon.environment = variables
-            .filter(|(name, _)| name.starts_with("METALLB_"))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        Ok(Self(daemon))
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.kill() {
-            println!("a speaker without a kubelet stays: {error:#}");
-        }
-    }
-}
 
 /// The kubelet takes more than a second, so that it stands still and the speaker is started in its place.
 fn at_once(site: &Site) -> Result<String> {

@@ -5,21 +5,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::faults::{Stopped, Taint, pod_on, speaker};
 use super::handles::{
-    LIMIT, advertise, all_nodes, announcer, only, path, pool, readvertise, service, settles_on,
+    LIMIT, advertise, all_nodes, announced, announcer, only, path, pool, readvertise, service,
+    settles_on,
 };
 use super::scenario;
-use crate::cluster::{Site, service_path};
-use crate::host;
+use crate::cluster::{SYSTEM, Site, service_path};
 use crate::plan::NODES;
 use crate::scenarios::Scenario;
 use crate::segment::SecondSegment;
+use crate::{host, install, neighbors};
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "status-follows-the-announcer",
         "L2: one ServiceL2Status names the node whose MAC answers, follows a move, is put back after an edit, rests, and goes with the Service",
         follows,
+    ),
+    scenario(
+        "status-of-a-lost-speaker",
+        "a speaker is killed -9 for good and its pod removed: what its ServiceL2Status objects say goes with the pod, the new announcer has its own",
+        lost,
     ),
     scenario(
         "status-names-the-interfaces",
@@ -108,6 +115,44 @@ fn follows(site: &Site) -> Result<String> {
         Ok(statuses(site, "status")?.is_empty())
     })?;
     Ok(format!("{address}: {node}, then each node in turn"))
+}
+
+/// The speaker cannot tidy up, so that it is for Kubernetes to collect what its pod owned.
+fn lost(site: &Site) -> Result<String> {
+    const NAME: &str = "status-lost";
+    let (address, node) = announced(site, NAME)?;
+    let status = names(site, NAME, node)?;
+    let pod = pod_on(site, node)?.context("no speaker runs there")?;
+    let owner = status["metadata"]["ownerReferences"][0]["name"].as_str();
+    ensure!(
+        owner.is_some_and(|owner| pod.ends_with(owner)),
+        "it belongs to {owner:?}, not to {pod}"
+    );
+    let taint = Taint::put(site, node)?;
+    let kubelet = site.run.started_daemon(&format!("kubelet-{node}"))?;
+    let kubelet = Stopped::stop(kubelet.process.context("the kubelet does not run")?);
+    speaker(site, node)?.kill();
+    let successor = site.wait("another node answers", LIMIT, || {
+        let answers = neighbors::who_answers(&site.run, &address)?;
+        Ok(answers.into_iter().find(|other| *other != node))
+    })?;
+    // No kubelet will confirm it.
+    let name = pod.rsplit('/').next().unwrap_or_default();
+    let words = ["delete", "pod", name, "-n", SYSTEM];
+    site.kubectl(&[&words[..], &["--force", "--wait=false"]].concat())?;
+    names(site, NAME, successor)?;
+    let of_node = path("servicel2statuses", "");
+    let of_node = format!("{of_node}?labelSelector=metallb.io/node%3D{node}");
+    site.wait_for("none of the lost speaker is left", LIMIT, || {
+        let list = site.get(&of_node)?.context("they cannot be listed")?;
+        Ok(list["items"].as_array().is_some_and(Vec::is_empty))
+    })?;
+    drop(kubelet);
+    drop(taint);
+    install::rolled_out(site)?;
+    settles_on(site, &address, node)?;
+    names(site, NAME, node)?;
+    Ok(format!("{address}: {node}, {successor}, {node} again"))
 }
 
 fn interfaces(site: &Site) -> Result<String> {
