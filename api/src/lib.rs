@@ -28,6 +28,7 @@ mod in_force;
 pub mod labels;
 mod object_key;
 mod schema;
+mod uid;
 pub mod usable_interfaces;
 pub mod v1beta1;
 pub mod v1beta2;
@@ -37,6 +38,7 @@ pub use field::given;
 pub use fitting::{node_label, speaker_state};
 pub use in_force::{InForce, StaysInForce, fingerprint, form_of, in_form, keep_what_is_in_force};
 pub use object_key::ObjectKey;
+pub use uid::Uid;
 
 /// The API group of every kind here.
 pub const GROUP: &str = "metallb.io";

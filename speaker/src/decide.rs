@@ -20,7 +20,7 @@ use crate::project::Observed;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
     /// Its addresses.
-    pub ingress: Vec<IpAddr>,
+    pub ingress: Arc<[IpAddr]>,
     /// How by layer 2, or why not.
     pub layer2: Result<Arc<Layer2Announcement>, Withdrawn>,
     /// Which routes by BGP, or why none.
@@ -113,7 +113,7 @@ impl Decider {
             owned = decision.owner.is_some();
             elsewhere = owned && decision.here.is_err();
             Announced {
-                ingress: service.ingress.clone(),
+                ingress: Arc::clone(&service.ingress),
                 layer2: decision.here,
                 bgp: bgp(round.view(), service, endpoints),
             }
@@ -126,7 +126,7 @@ impl Decider {
             _ => drop(self.claimed.remove(key)),
         }
         let left_to_others: Vec<IpAddr> = match &now {
-            Some(now) if elsewhere => now.ingress.clone(),
+            Some(now) if elsewhere => now.ingress.to_vec(),
             _ => Vec::new(),
         };
         // Most Services of a cluster are announced elsewhere or not yet: those take no room.
@@ -219,7 +219,7 @@ impl Decider {
 
     fn say(&mut self, announced: &Announced, claimed: bool, touched: &mut Touched) {
         if let Ok(announcement) = &announced.layer2 {
-            for address in &announced.ingress {
+            for address in announced.ingress.iter() {
                 self.addresses.add(*address, Arc::clone(announcement));
                 touched.addresses.entry(*address).or_default().did |= claimed;
             }
@@ -237,7 +237,7 @@ impl Decider {
         touched: &mut Touched,
     ) {
         if let Ok(announcement) = &announced.layer2 {
-            for address in &announced.ingress {
+            for address in announced.ingress.iter() {
                 self.addresses.remove(address, announcement);
                 touched.addresses.entry(*address).or_default().do_now |=
                     left_to_others.contains(address);

@@ -7,7 +7,7 @@ use super::*;
 fn observed(address: &str) -> Observed {
     Observed {
         service: Service {
-            ingress: vec![address.parse().unwrap()],
+            ingress: [address.parse().unwrap()].into(),
             labels: Default::default(),
             traffic_policy: TrafficPolicy::Cluster,
             shares_address: true,
@@ -141,7 +141,7 @@ fn a_shared_address_is_announced_until_its_last_service_is_gone() {
         &mut round,
         &mut touched,
     );
-    assert_eq!(ended[0].ended, b.service.ingress);
+    assert_eq!(ended[0].ended, *b.service.ingress);
     assert_eq!(wish(&decider), Wish::Withdraw);
     assert_eq!(decider.routes("any").count(), 0);
     assert_eq!(decider.services().len(), 0);

@@ -13,6 +13,7 @@ use ferrolb_rules::BASIC_AUTH;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::project::{self, Key, NodeSets, Observed, ObservedNode, Seed, Slice};
@@ -175,8 +176,8 @@ impl Feeds {
 /// Which slices make up the endpoints of a Service. A slice that is gone no longer says whose it was, so that is kept.
 #[derive(Default)]
 pub struct SliceIndex {
-    /// Mostly one slice each, so a list: a set would take ten times the room.
-    services: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    /// Mostly one slice each, or one of each family.
+    services: BTreeMap<ObjectKey, SmallVec<[ObjectKey; 2]>>,
     /// The Service of each slice; both are in one namespace.
     slices: BTreeMap<ObjectKey, ObjectKey>,
 }
@@ -207,7 +208,6 @@ impl SliceIndex {
         if let Some(after) = after {
             let slices = self.services.entry(after.clone()).or_default();
             if !slices.contains(key) {
-                slices.reserve_exact(1);
                 slices.push(key.clone());
             }
             concerned.insert(after);

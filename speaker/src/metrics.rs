@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn each_announced_address_is_a_series_of_its_protocol() {
         let announced = crate::decide::Announced {
-            ingress: vec!["10.0.0.1".parse().unwrap()],
+            ingress: ["10.0.0.1".parse().unwrap()].into(),
             layer2: Ok(Arc::new(Layer2Announcement {
                 interfaces: Interfaces::All,
                 refresh: None,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrolb_announcement::{Node, Service, TrafficPolicy};
-use ferrolb_api::annotations;
+use ferrolb_api::{Uid, annotations};
 use ferrolb_rules::password_of;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -22,7 +22,7 @@ pub struct Observed {
     /// What announcing reads.
     pub service: Service,
     /// The uid, for events.
-    pub uid: Box<str>,
+    pub uid: Uid,
     /// The trace that the change belongs to.
     pub traceparent: Option<Box<str>>,
 }
@@ -80,7 +80,7 @@ pub fn service(object: &core::Service, class: Option<&str>) -> Option<Observed> 
     {
         return None;
     }
-    let ingress: Vec<IpAddr> = object
+    let ingress: Arc<[IpAddr]> = object
         .status
         .iter()
         .filter_map(|status| status.load_balancer.as_ref())

@@ -81,7 +81,7 @@ impl Site {
         };
         let name = |number: usize| format!("node-{number:03}.example.org");
         let service = |number: u32| Service {
-            ingress: vec![IpAddr::V4((0x0a00_0000 + number).into())],
+            ingress: [IpAddr::V4((0x0a00_0000 + number).into())].into(),
             labels: Default::default(),
             traffic_policy: if number.is_multiple_of(3) {
                 TrafficPolicy::Local

@@ -79,7 +79,7 @@ pub fn bgp(
             },
             peers: adv.peers.clone(),
         });
-        for address in &service.ingress {
+        for address in service.ingress.iter() {
             let Ok(prefix) = IpNet::new(*address, length_for(adv, *address)) else {
                 continue;
             };

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 /// What is said of each key, with how often it is said. Taking back what one Service says costs the same however many say
 /// something, and leaves what the others say.
 #[derive(Clone, Debug)]
 pub struct Tally<K, V> {
-    /// Sorted by value. Most keys have one value, said once; a list takes less room than a map.
-    said: BTreeMap<K, Vec<(V, u32)>>,
+    /// Sorted by value. Most keys have one value, said once; it lies in the map itself.
+    said: BTreeMap<K, SmallVec<[(V, u32); 1]>>,
 }
 
 impl<K, V> Default for Tally<K, V> {
@@ -29,7 +31,6 @@ impl<K: Ord, V: Ord> Tally<K, V> {
                 }
             }
             Err(at) => {
-                values.reserve_exact(1);
                 values.insert(at, (value, 1));
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ferrolb_rules::{Configuration, Labels, Pool};
 
@@ -24,7 +25,7 @@ pub struct View<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// The addresses in its status, in their order.
-    pub ingress: Vec<IpAddr>,
+    pub ingress: Arc<[IpAddr]>,
     /// Labels, for the service selectors of advertisements.
     pub labels: Labels,
     /// `spec.externalTrafficPolicy`.

@@ -60,7 +60,7 @@ fn nodes() -> BTreeMap<String, Node> {
 
 fn service() -> Service {
     Service {
-        ingress: vec!["10.0.0.1".parse().unwrap()],
+        ingress: ["10.0.0.1".parse().unwrap()].into(),
         labels: (&BTreeMap::from([("app".to_owned(), "web".to_owned())])).into(),
         traffic_policy: TrafficPolicy::Cluster,
         shares_address: false,
@@ -221,7 +221,7 @@ fn advertisements_choose_nodes_services_interfaces_and_preferences() {
 fn addresses_outside_every_pool_are_not_announced() {
     let site = Site::new();
     let outside = Service {
-        ingress: vec!["192.0.2.1".parse().unwrap()],
+        ingress: ["192.0.2.1".parse().unwrap()].into(),
         ..service()
     };
     assert_eq!(
@@ -229,7 +229,7 @@ fn addresses_outside_every_pool_are_not_announced() {
         Err(Withdrawn::IpNotAllowed)
     );
     let none = Service {
-        ingress: Vec::new(),
+        ingress: [].into(),
         ..service()
     };
     assert_eq!(
@@ -242,7 +242,7 @@ fn addresses_outside_every_pool_are_not_announced() {
 fn every_node_advertises_by_bgp_what_it_can_serve() {
     let mut site = Site::new();
     let dual = Service {
-        ingress: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        ingress: ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()].into(),
         ..service()
     };
     for me in ["node-a", "node-b", "node-c"] {

@@ -94,7 +94,7 @@ fn service() -> impl Strategy<Value = (Service, Vec<usize>)> {
     (0..2000u32, 0..3u8, any::<bool>(), 0..6u8, hosts).prop_map(
         |(ip, app, local, shares, hosts)| {
             let service = Service {
-                ingress: vec![IpAddr::V4((0x0a00_0000 + ip).into())],
+                ingress: [IpAddr::V4((0x0a00_0000 + ip).into())].into(),
                 labels: (&labels(&[("app", app.to_string())])).into(),
                 traffic_policy: if local {
                     TrafficPolicy::Local
@@ -180,7 +180,7 @@ fn the_shorter_interval_and_the_more_careful_way_hold_where_advertisements_diffe
         ignore_exclude_label: false,
     };
     let service = Service {
-        ingress: vec!["10.0.0.1".parse().unwrap()],
+        ingress: ["10.0.0.1".parse().unwrap()].into(),
         labels: Default::default(),
         traffic_policy: TrafficPolicy::Cluster,
         shares_address: false,

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::{Notify, watch};
 
 use ferrolb_api::ObjectKey;
+use triomphe::ThinArc;
 
 use crate::changes::{ChangeFeed, Shared};
 use crate::locks::{lock, read, write};
@@ -26,8 +27,11 @@ pub struct Store<T> {
 pub struct Stored<T> {
     value: Arc<T>,
     /// Absent in a store whose reader never writes.
-    resource_version: Option<Arc<str>>,
+    resource_version: Option<Version>,
 }
+
+/// The text of a version; one pointer wide, as most stores keep none and all have room for one.
+type Version = ThinArc<(), u8>;
 
 impl<T> Stored<T> {
     /// The projection, to keep beyond the borrow of the map.
@@ -39,7 +43,9 @@ impl<T> Stored<T> {
     /// projection reads, so a decision made on the projection is still a decision on this version. Empty in a store that
     /// keeps none ([`crate::WatchConfig::streamed`]).
     pub fn resource_version(&self) -> &str {
-        self.resource_version.as_deref().unwrap_or_default()
+        let octets = self.resource_version.as_ref().map(|version| &version.slice);
+        // It was made of a text.
+        octets.map_or("", |octets| str::from_utf8(octets).unwrap_or_default())
     }
 }
 
@@ -261,8 +267,9 @@ impl<T: PartialEq> StoreWriter<T> {
         self
     }
 
-    fn version(&self, text: &str) -> Option<Arc<str>> {
-        self.versions.then(|| text.into())
+    fn version(&self, text: &str) -> Option<Version> {
+        self.versions
+            .then(|| ThinArc::from_header_and_slice((), text.as_bytes()))
     }
 
     /// Tells when somebody wants a new list.
@@ -294,17 +301,16 @@ impl<T: PartialEq> StoreWriter<T> {
             return;
         };
         let Some(value) = value else { return };
-        let known = read(&self.inner.state).map.get(&key).cloned();
-        let stored = match known {
-            // The old projection is kept so that a list does not hold everything twice.
-            Some(known) if *known.value == value => Stored {
-                value: known.value,
-                resource_version,
-            },
-            _ => Stored {
-                value: Arc::new(value),
-                resource_version,
-            },
+        let state = read(&self.inner.state);
+        let known = state.map.get_key_value(&key);
+        // The old projection is kept so that a list does not hold everything twice, and the old key, which others share.
+        let same = known.filter(|(_, known)| *known.value == value);
+        let value = same.map_or_else(|| Arc::new(value), |(_, known)| Arc::clone(&known.value));
+        let key = known.map_or(key, |(known, _)| known.clone());
+        drop(state);
+        let stored = Stored {
+            value,
+            resource_version,
         };
         Arc::get_mut(&mut listing.map).map(|map| map.insert(key, stored));
     }

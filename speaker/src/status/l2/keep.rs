@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::labels::NODE;
 use ferrolb_api::v1beta1::ServiceL2Status;
+use ferrolb_api::{ObjectKey, Uid};
 use ferrolb_cluster::{
     Backoff, Client, KeyedBackoff, Outcome, Store, WatchConfig, Writer, watch_guarded,
 };
@@ -65,7 +65,7 @@ enum Until {
     /// That the watch shows this version.
     Version(String),
     /// That the watch shows that the object of this uid is gone.
-    Gone(Box<str>),
+    Gone(Uid),
 }
 
 /// What became of a step.
@@ -371,15 +371,18 @@ impl Work<'_> {
             return Err(Outcome::Conflict);
         }
         debug!(object = %self.key, node, "another node announced the Service before");
-        match self.delete(&there.uid().unwrap_or_default()).await {
+        match self
+            .delete(&there.metadata.uid.as_deref().unwrap_or_default().into())
+            .await
+        {
             Outcome::Done(_) | Outcome::Gone => Ok(()),
             outcome => Err(outcome),
         }
     }
 
-    async fn delete(&self, uid: &str) -> Outcome {
+    async fn delete(&self, uid: &Uid) -> Outcome {
         self.writer
-            .delete_this::<ServiceL2Status>(self.key, uid)
+            .delete_this::<ServiceL2Status>(self.key, &uid.to_string())
             .await
     }
 }

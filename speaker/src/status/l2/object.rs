@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferrolb_api::ObjectKey;
 use ferrolb_api::conditions::{ADDRESS_IN_USE, status};
 use ferrolb_api::labels::{NODE, SERVICE_NAME, SERVICE_NAMESPACE};
 use ferrolb_api::v1beta1::{ServiceL2Status, ServiceL2StatusSpec};
+use ferrolb_api::{ObjectKey, Uid};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
@@ -44,7 +44,7 @@ pub(super) struct Conflict {
 /// What is there, of an object that is labelled with this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) uid: Box<str>,
+    pub(super) uid: Uid,
     /// Whether labels and owner are what they should be.
     pub(super) owned: bool,
     pub(super) says: Says,
@@ -72,7 +72,7 @@ pub(super) enum Step {
     /// Write the status.
     Show,
     /// Delete the one of this uid; if one is wanted, it is made anew.
-    Remove(Box<str>),
+    Remove(Uid),
 }
 
 /// What is to be done about an object; `complete` says whether it is known of every Service what is wanted.
@@ -152,7 +152,7 @@ pub(super) fn project(object: &ServiceL2Status, reporter: &Reporter, sets: &Node
         });
     Seen {
         conflict,
-        uid: object.uid().unwrap_or_default().into(),
+        uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
         owned: reporter.owns(object.metadata.owner_references.as_deref())
             && label(NODE) == Some(&reporter.node_label())
             && is_of_name(label(SERVICE_NAMESPACE), label(SERVICE_NAME)),
