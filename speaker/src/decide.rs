@@ -24,7 +24,7 @@ pub struct Announced {
     /// How by layer 2, or why not.
     pub layer2: Result<Arc<Layer2Announcement>, Withdrawn>,
     /// Which routes by BGP, or why none.
-    pub bgp: Result<Vec<Route>, Withdrawn>,
+    pub bgp: Result<Box<[Route]>, Withdrawn>,
 }
 
 /// A protocol, under MetalLB's names for metrics and events.
@@ -115,7 +115,7 @@ impl Decider {
             Announced {
                 ingress: Arc::clone(&service.ingress),
                 layer2: decision.here,
-                bgp: bgp(round.view(), service, endpoints),
+                bgp: bgp(round.view(), service, endpoints).map(Vec::into_boxed_slice),
             }
         });
         let first = now.as_ref().and_then(|now| now.ingress.first()).copied();
@@ -174,6 +174,20 @@ impl Decider {
             None if others.do_now => Wish::HandOver,
             None => Wish::Withdraw,
         }
+    }
+
+    /// Lays everything out anew, in less room, after many Services have changed: half of a map is empty whose keys came in
+    /// order, as they do at a start and when a node is lost.
+    pub fn repack(&mut self) {
+        let mut services = self
+            .services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *services = std::mem::take(&mut *services).into_iter().collect();
+        drop(services);
+        self.claimed = std::mem::take(&mut self.claimed).into_iter().collect();
+        self.addresses.repack();
+        self.prefixes.repack();
     }
 
     /// What a peer gets of one prefix.
@@ -289,11 +303,11 @@ fn changes(key: &ObjectKey, before: Option<&Announced>, now: Option<&Announced>)
 fn says(
     announced: Option<&Announced>,
     protocol: Protocol,
-) -> (Option<&Layer2Announcement>, Option<&Vec<Route>>) {
+) -> (Option<&Layer2Announcement>, Option<&[Route]>) {
     match (announced, protocol) {
         (None, _) => (None, None),
         (Some(announced), Protocol::Layer2) => (announced.layer2.as_deref().ok(), None),
-        (Some(announced), Protocol::Bgp) => (None, announced.bgp.as_ref().ok()),
+        (Some(announced), Protocol::Bgp) => (None, announced.bgp.as_deref().ok()),
     }
 }
 

@@ -230,6 +230,12 @@ impl SliceIndex {
         endpoints
     }
 
+    /// Lays everything out anew, in less room.
+    pub fn repack(&mut self) {
+        self.services = std::mem::take(&mut self.services).into_iter().collect();
+        self.slices = std::mem::take(&mut self.slices).into_iter().collect();
+    }
+
     /// Every slice known.
     pub fn known(&self) -> impl Iterator<Item = &ObjectKey> {
         self.slices.keys()

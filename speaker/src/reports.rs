@@ -236,6 +236,11 @@ impl Reports {
         self.channels.configuration.set_configuration(&all);
     }
 
+    /// Lays what was told out anew, in less room.
+    pub fn repack(&self) {
+        self.channels.statuses.repack();
+    }
+
     /// It has been told of every Service what is announced.
     pub fn complete(&self) {
         self.channels.statuses.complete();

@@ -64,6 +64,11 @@ impl<K: Ord, V: Ord> Tally<K, V> {
             .map(|(value, _)| value)
     }
 
+    /// Lays the keys out anew, in less room: where many came one after the other, half of it is empty.
+    pub fn repack(&mut self) {
+        self.said = std::mem::take(&mut self.said).into_iter().collect();
+    }
+
     /// Every key of which something is said, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.said.keys()

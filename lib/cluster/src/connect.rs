@@ -92,7 +92,7 @@ fn client(mut config: Config) -> kube::Result<Client> {
     tcp.set_tcp_user_timeout(Some(DEAD_AFTER));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_secs(20))
         .http1_read_buf_exact_size(READ_AT_ONCE)
         .build::<_, Body>(tls);
 

@@ -330,9 +330,13 @@ impl<T: PartialEq> StoreWriter<T> {
 
     /// The list is complete: it replaces everything, and what it does not name is reported as changed (vanished).
     pub fn list_done(&mut self) {
-        let Some(listing) = self.listing.take() else {
+        let Some(mut listing) = self.listing.take() else {
             return;
         };
+        // A list comes in the order of its keys, which leaves half of the map empty.
+        if let Some(map) = Arc::get_mut(&mut listing.map) {
+            *map = std::mem::take(map).into_iter().collect();
+        }
         let mut state = write(&self.inner.state);
         let changed = differing(&state, &listing);
         *state = listing;

@@ -108,6 +108,11 @@ impl GratuitousSchedule {
         self.insert(ip, refresh, phase);
     }
 
+    /// Lays the addresses out anew, in less room.
+    pub(crate) fn repack(&mut self) {
+        self.entries = std::mem::take(&mut self.entries).into_iter().collect();
+    }
+
     /// Ends everything for `ip`: it has no users left.
     pub(crate) fn withdraw(&mut self, ip: IpAddr) {
         self.remove(ip);

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-/// Labels by key, sorted, in one piece of memory: thousands of Services are held, and most have a handful of labels.
+/// Labels as one text: thousands of Services are held, and most have a handful of labels.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+pub struct Labels(Box<str>);
+
+/// Between keys and values; neither can contain it.
+const END: char = '\0';
 
 /// Whatever a selector can be held against.
 pub trait Labelled {
@@ -14,11 +17,13 @@ pub trait Labelled {
 
 impl Labelled for Labels {
     fn label(&self, key: &str) -> Option<&str> {
-        let at = self
-            .0
-            .binary_search_by(|(known, _)| known.as_ref().cmp(key))
-            .ok()?;
-        self.0.get(at).map(|(_, value)| value.as_ref())
+        let mut texts = self.0.split_terminator(END);
+        while let (Some(known), Some(value)) = (texts.next(), texts.next()) {
+            if known == key {
+                return Some(value);
+            }
+        }
+        None
     }
 }
 
@@ -30,12 +35,12 @@ impl Labelled for BTreeMap<String, String> {
 
 impl From<&BTreeMap<String, String>> for Labels {
     fn from(labels: &BTreeMap<String, String>) -> Self {
-        Labels(
-            labels
-                .iter()
-                .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
-                .collect(),
-        )
+        let texts = labels.iter().flat_map(|(key, value)| [key, value]);
+        let mut all = String::new();
+        for text in texts {
+            all.extend([text.as_str(), "\0"]);
+        }
+        Labels(all.into())
     }
 }
 

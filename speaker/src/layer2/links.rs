@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferrolb_neighbor::MacAddr;
 use futures::FutureExt;
 use futures::stream::{Stream, StreamExt, TryStreamExt};
-use regex::Regex;
+use regex::RegexSet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
@@ -54,7 +54,7 @@ type Message = (
 
 /// Follows the kernel's interfaces in a task of its own until `shutdown`.
 pub(super) fn watch_links(
-    excluded: Vec<Regex>,
+    excluded: RegexSet,
     receive_all: ReceiveAll,
     shutdown: CancellationToken,
 ) -> io::Result<watch::Receiver<Links>> {
@@ -156,7 +156,7 @@ async fn list(handle: &Handle) -> Result<Listed, rtnetlink::Error> {
 /// What the kernel has told.
 #[derive(Default)]
 struct Table {
-    excluded: Vec<Regex>,
+    excluded: RegexSet,
     receive_all: ReceiveAll,
     /// The interfaces that can be used, but for their link-local addresses.
     links: BTreeMap<u32, Link>,
@@ -212,18 +212,14 @@ impl Table {
         let usable =
             flags.contains(LinkFlags::Up) && !flags.contains(LinkFlags::Noarp) && !has_master;
         let link = match (name, mac) {
-            (Some(name), Some(mac))
-                if usable && !self.excluded.iter().any(|pattern| pattern.is_match(&name)) =>
-            {
-                Link {
-                    filters_frames: self.receive_all.applies_to(&name),
-                    name,
-                    mac,
-                    arp: flags.contains(LinkFlags::Broadcast),
-                    link_local: None,
-                    running: flags.contains(LinkFlags::Running),
-                }
-            }
+            (Some(name), Some(mac)) if usable && !self.excluded.is_match(&name) => Link {
+                filters_frames: self.receive_all.applies_to(&name),
+                name,
+                mac,
+                arp: flags.contains(LinkFlags::Broadcast),
+                link_local: None,
+                running: flags.contains(LinkFlags::Running),
+            },
             _ => {
                 self.links.remove(&message.header.index);
                 return;

@@ -35,7 +35,7 @@ fn address(index: u32, ip: &str, flags: AddressFlags) -> AddressMessage {
 
 fn table() -> Table {
     Table {
-        excluded: vec![Regex::new("^veth.*").unwrap()],
+        excluded: RegexSet::new(["^veth.*"]).unwrap(),
         ..Table::default()
     }
 }

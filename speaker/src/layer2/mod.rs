@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use ferrolb_neighbor::MacAddr;
 use prometheus_client::registry::Registry;
-use regex::Regex;
+use regex::RegexSet;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -92,7 +92,7 @@ impl Layer2 {
     /// # Errors
     /// The kernel refuses a packet socket, mostly for want of `CAP_NET_RAW`, or a netlink socket.
     pub fn start(
-        exclude: Vec<Regex>,
+        exclude: RegexSet,
         receive_all: ReceiveAll,
         registry: &mut Registry,
     ) -> io::Result<(Self, mpsc::Receiver<Layer2Event>)> {
@@ -126,6 +126,11 @@ impl Layer2 {
     /// address before, the segment is asked for it first.
     pub fn change(&self, wishes: impl IntoIterator<Item = (IpAddr, Wish)>) {
         self.shared.change(wishes);
+    }
+
+    /// Lays what is known of the addresses out anew, in less room. Takes a millisecond for some thousands.
+    pub fn repack(&self) {
+        self.shared.repack();
     }
 
     /// Announces everything once more, with a burst as for a new address.

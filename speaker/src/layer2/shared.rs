@@ -205,6 +205,14 @@ impl Shared {
         self.notify.notify_one();
     }
 
+    /// Lays the addresses out anew, in less room.
+    pub(super) fn repack(&self) {
+        self.with(|machine, entries| {
+            machine.ownership.repack();
+            *entries = std::mem::take(entries).into_iter().collect();
+        });
+    }
+
     fn with(&self, change: impl FnOnce(&mut Machine, &mut Entries)) {
         let mut machine = self.lock_machine();
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);

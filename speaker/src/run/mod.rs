@@ -29,6 +29,8 @@ mod others;
 
 use others::{News, Others};
 
+/// After so many Services in one round, what is kept of them is laid out anew.
+const MANY: usize = 1000;
 /// Changes are taken in at once after a rest, and at most this often under load: waking up has a price, and what comes in
 /// quick succession is often one change.
 const REST_AT_LEAST: Duration = Duration::from_millis(1);
@@ -303,6 +305,12 @@ impl Run {
             self.reports.usable(&usable);
         }
         self.began = self.gate.is_settled();
+        if services.len() >= MANY {
+            self.decider.repack();
+            self.slices.repack();
+            self.protocols.layer2.repack();
+            self.reports.repack();
+        }
         dirty.configuration || members.is_some() || !services.is_empty()
     }
 

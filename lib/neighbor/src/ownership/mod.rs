@@ -300,6 +300,12 @@ impl Ownership {
         }
     }
 
+    /// Lays the addresses out anew, in less room: where many came one after the other, half of it is empty.
+    pub fn repack(&mut self) {
+        self.addresses = std::mem::take(&mut self.addresses).into_iter().collect();
+        self.schedule.repack();
+    }
+
     /// Nobody announces an address any more.
     pub fn withdraw(&mut self, ip: IpAddr) {
         self.set_wake(ip, None);

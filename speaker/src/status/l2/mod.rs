@@ -107,6 +107,12 @@ impl L2Statuses {
         self.0.notify.notify_one();
     }
 
+    /// Lays what is wanted out anew, in less room.
+    pub fn repack(&self) {
+        let mut told = self.0.told();
+        told.wanted = std::mem::take(&mut told.wanted).into_iter().collect();
+    }
+
     /// From now on a Service of which nothing was told is not announced. Until then objects that are there stay: a speaker
     /// that starts does not know yet what it goes on with.
     pub fn complete(&self) {
