@@ -25,7 +25,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "status-of-a-lost-speaker",
-        "a speaker is killed -9 for good and its pod removed: what its ServiceL2Status objects say goes with the pod, the new announcer has its own",
+        "a speaker is killed -9 for good: the new announcer replaces its ServiceL2Status, and one that nobody replaces is collected with the pod",
         lost,
     ),
     scenario(
@@ -117,9 +117,11 @@ fn follows(site: &Site) -> Result<String> {
     Ok(format!("{address}: {node}, then each node in turn"))
 }
 
-/// The speaker cannot tidy up, so that it is for Kubernetes to collect what its pod owned.
+/// The speaker cannot tidy up. Of a Service that another node takes over that node replaces the object; of one that no other
+/// may announce it is for Kubernetes to collect what the pod owned.
 fn lost(site: &Site) -> Result<String> {
     const NAME: &str = "status-lost";
+    const ONLY_THERE: &str = "status-only-there";
     let (address, node) = announced(site, NAME)?;
     let status = names(site, NAME, node)?;
     let pod = pod_on(site, node)?.context("no speaker runs there")?;
@@ -128,6 +130,11 @@ fn lost(site: &Site) -> Result<String> {
         owner.is_some_and(|owner| pod.ends_with(owner)),
         "it belongs to {owner:?}, not to {pod}"
     );
+    pool(site, ONLY_THERE)?;
+    let selectors = json!({"nodeSelectors": [only(node)]});
+    advertise(site, ONLY_THERE, ONLY_THERE, &selectors)?;
+    service(site, ONLY_THERE, ONLY_THERE)?;
+    let alone = names(site, ONLY_THERE, node)?;
     let taint = Taint::put(site, node)?;
     let kubelet = site.run.started_daemon(&format!("kubelet-{node}"))?;
     let kubelet = Stopped::stop(kubelet.process.context("the kubelet does not run")?);
@@ -136,11 +143,17 @@ fn lost(site: &Site) -> Result<String> {
         let answers = neighbors::who_answers(&site.run, &address)?;
         Ok(answers.into_iter().find(|other| *other != node))
     })?;
+    names(site, NAME, successor)?;
+    let left = names(site, ONLY_THERE, node)?;
+    let uid = |status: &Value| status["metadata"]["uid"].clone();
+    ensure!(
+        uid(&left) == uid(&alone),
+        "somebody replaced {alone} by {left}"
+    );
     // No kubelet will confirm it.
     let name = pod.rsplit('/').next().unwrap_or_default();
     let words = ["delete", "pod", name, "-n", SYSTEM];
     site.kubectl(&[&words[..], &["--force", "--wait=false"]].concat())?;
-    names(site, NAME, successor)?;
     let of_node = path("servicel2statuses", "");
     let of_node = format!("{of_node}?labelSelector=metallb.io/node%3D{node}");
     site.wait_for("none of the lost speaker is left", LIMIT, || {
@@ -152,7 +165,10 @@ fn lost(site: &Site) -> Result<String> {
     install::rolled_out(site)?;
     settles_on(site, &address, node)?;
     names(site, NAME, node)?;
-    Ok(format!("{address}: {node}, {successor}, {node} again"))
+    names(site, ONLY_THERE, node)?;
+    Ok(format!(
+        "{address}: {node}, {successor}, {node} again; what only {node} announces: collected, and told again"
+    ))
 }
 
 fn interfaces(site: &Site) -> Result<String> {
