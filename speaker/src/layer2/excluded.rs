@@ -94,7 +94,7 @@ fn patterns(text: &str, path: &Path) -> Result<RegexSet, ExcludedError> {
     compile(file.excluded.unwrap_or_default())
 }
 
-/// One set takes a tenth of the memory of as many expressions.
+/// As one set, because each expression has memory of its own to match with.
 fn compile(patterns: impl IntoIterator<Item = String>) -> Result<RegexSet, ExcludedError> {
     let patterns: Vec<String> = patterns.into_iter().collect();
     RegexSet::new(&patterns).map_err(|source| {

@@ -128,7 +128,7 @@ impl Layer2 {
         self.shared.change(wishes);
     }
 
-    /// Lays what is known of the addresses out anew, in less room. Takes a millisecond for some thousands.
+    /// Lays what is known of the addresses out anew, in less room. Answers wait meanwhile, as for any change.
     pub fn repack(&self) {
         self.shared.repack();
     }

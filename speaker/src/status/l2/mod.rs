@@ -19,7 +19,7 @@ use object::{Conflict, Wanted, id_of};
 
 /// Tells which Services are announced. Cheap to clone; telling never waits, and the newest counts.
 ///
-/// 10,000 Services announced by one node take about 4 MB with what the watch keeps of their objects.
+/// 10,000 Services announced by one node take 4 MB at most with what the watch keeps of their objects.
 #[derive(Clone)]
 pub struct L2Statuses(Arc<Shared>);
 
