@@ -102,8 +102,8 @@ fn happening(((kind, key), broken): (&Object, &Broken)) -> Happening {
     };
     Happening {
         subject: Subject {
-            api_version: format!("{GROUP}/{version}"),
-            kind: (*kind).to_owned(),
+            api_version: format!("{GROUP}/{version}").into(),
+            kind: (*kind).into(),
             key: key.clone(),
             uid: broken.uid.clone(),
         },

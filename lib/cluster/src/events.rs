@@ -1,5 +1,6 @@
 //! Telling people what happened: Kubernetes Events, as `kubectl describe` shows them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Different events that are remembered so that a repetition updates a count instead of making a new object.
-const REMEMBERED_AT_MOST: usize = 1024;
+/// As many as fit into 512 places: a flood of them must not stay in memory for ever.
+const REMEMBERED_AT_MOST: usize = 448;
 /// A repetition so soon after the last one belongs to the event that is there. Event objects live an hour after their last write.
 const SAME_EVENT_FOR: Duration = Duration::from_secs(600);
 /// How long after it was written an event that repeats is written again, with the count of all repetitions until then. The time
@@ -60,9 +62,9 @@ impl EventType {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// For example `v1`.
-    pub api_version: String,
+    pub api_version: Cow<'static, str>,
     /// For example `Service`.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// Namespace (empty for cluster-wide kinds) and name.
     pub key: ObjectKey,
     /// `metadata.uid`.
@@ -73,8 +75,8 @@ impl Subject {
     /// The subject for an object of this kind.
     pub fn of<K: Resource<DynamicType = ()>>(key: &ObjectKey, uid: impl Into<String>) -> Self {
         Self {
-            api_version: K::api_version(&()).into_owned(),
-            kind: K::kind(&()).into_owned(),
+            api_version: K::api_version(&()),
+            kind: K::kind(&()),
             key: key.clone(),
             uid: uid.into(),
         }
@@ -326,8 +328,8 @@ impl Worker {
                 ..ObjectMeta::default()
             },
             involved_object: ObjectReference {
-                api_version: Some(subject.api_version.clone()),
-                kind: Some(subject.kind.clone()),
+                api_version: Some(subject.api_version.clone().into_owned()),
+                kind: Some(subject.kind.clone().into_owned()),
                 name: Some(subject.key.name().to_owned()),
                 namespace: (!subject.key.namespace().is_empty())
                     .then(|| subject.key.namespace().to_owned()),
