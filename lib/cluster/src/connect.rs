@@ -26,7 +26,10 @@ const WATCH_GOES_ON_WITHIN: Duration = Duration::from_secs(320);
 const DEAD_AFTER: Duration = Duration::from_secs(20);
 /// Octets read from a connection at a time. Left alone, the buffer of each grows to hundreds of kilobytes with the first long
 /// list, and every watch has a connection of its own. The head of a response must fit.
-const READ_AT_ONCE: usize = 16 * 1024;
+const READ_AT_ONCE: usize = 8 * 1024;
+/// Connections that are kept for requests to come, each with 30 KB of buffers. Those of a flood of writes are used by one request
+/// after the other all the same, and go with its end.
+const IDLE_AT_MOST: usize = 4;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +96,7 @@ fn client(mut config: Config) -> kube::Result<Client> {
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(20))
+        .pool_max_idle_per_host(IDLE_AT_MOST)
         .http1_read_buf_exact_size(READ_AT_ONCE)
         .build::<_, Body>(tls);
 
