@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ferrolb_neighbor::DropReason;
 use prometheus_client::collector::Collector;
@@ -26,8 +26,6 @@ pub(super) struct Figures {
     pub(super) responses_sent: AtomicU64,
     pub(super) gratuitous_sent: AtomicU64,
     pub(super) conflicts: AtomicU64,
-    /// Whether its first gratuitous frame has left.
-    pub(super) told: AtomicBool,
 }
 
 /// What is counted of all addresses together.
@@ -158,7 +156,8 @@ mod tests {
             terms: Terms::default(),
         };
         shared.change([(ip, Wish::Announce(announcement, Before::TheCluster))]);
-        let figures = Arc::clone(&shared.entries()[&ip].figures);
+        let entries = shared.entries();
+        let figures = &entries[&ip].figures;
         figures.requests_received.store(2, Ordering::Relaxed);
         for one in [
             &figures.responses_sent,
@@ -167,6 +166,7 @@ mod tests {
         ] {
             one.store(1, Ordering::Relaxed);
         }
+        drop(entries);
         metrics.dropped(DropReason::HopLimit);
         let text = |registry: &Registry| {
             let mut text = String::new();

@@ -19,7 +19,7 @@ use super::links::Link;
 use super::metrics::Layer2Metrics;
 use super::multicast::{Groups, Settled};
 use super::packet_socket::PacketSocket;
-use super::shared::{Entries, Entry, Shared};
+use super::shared::{Entries, Shared};
 use super::{Interfaces, Layer2Event};
 
 /// Longer than any frame that is answered; the rest of a longer one is of no interest.
@@ -286,22 +286,17 @@ impl Speaker {
     }
 
     /// Looked up anew for each frame: the address may have been withdrawn while others were sent.
-    fn may_say<T>(&self, ip: IpAddr, read: impl FnOnce(&Entry) -> Option<T>) -> Option<T> {
+    fn may_say(&self, ip: IpAddr, stands: impl FnOnce(Standing) -> bool) -> bool {
         let shared = &self.context.shared;
         if shared.is_alone() && self.deaf.load(Ordering::Relaxed) {
             self.unsaid.store(true, Ordering::Relaxed);
-            return None;
+            return false;
         }
-        if !shared.is_awake() {
-            return None;
-        }
-        let entries = shared.entries();
-        let entry = entries.get(&ip)?;
-        entry
-            .interfaces
-            .contain(&self.name)
-            .then(|| read(entry))
-            .flatten()
+        shared.is_awake()
+            && shared
+                .entries()
+                .get(&ip)
+                .is_some_and(|entry| entry.interfaces.contain(&self.name) && stands(entry.standing))
     }
 
     fn socket(&self, ip: IpAddr) -> Option<&PacketSocket> {
@@ -310,18 +305,21 @@ impl Speaker {
     }
 
     async fn gratuitous(&self, ip: IpAddr) -> Result<(), Stuck> {
-        let figures = self.may_say(ip, |entry| {
-            (entry.standing == Standing::Held).then(|| Arc::clone(&entry.figures))
-        });
-        let (Some(socket), Some(figures)) = (self.socket(ip), figures) else {
+        if !self.may_say(ip, |standing| standing == Standing::Held) {
+            return Ok(());
+        }
+        let Some(socket) = self.socket(ip) else {
             return Ok(());
         };
         for frame in self.responder.gratuitous(ip) {
             if !self.send(socket, ip, &frame).await? {
                 continue;
             }
-            figures.gratuitous_sent.fetch_add(1, Ordering::Relaxed);
-            if !figures.told.swap(true, Ordering::Relaxed) {
+            let is_first = self.context.shared.entries().get(&ip).is_some_and(|entry| {
+                let sent = &entry.figures.gratuitous_sent;
+                sent.fetch_add(1, Ordering::Relaxed) == 0
+            });
+            if is_first {
                 let at = Instant::now();
                 let event = Layer2Event::FirstGratuitousSent { ip, at };
                 if self.context.events.try_send(event).is_err() {
@@ -333,7 +331,10 @@ impl Speaker {
     }
 
     async fn probe(&self, ip: IpAddr) -> Result<(), Stuck> {
-        let (Some(socket), Some(())) = (self.socket(ip), self.may_say(ip, |_| Some(()))) else {
+        if !self.may_say(ip, |_| true) {
+            return Ok(());
+        }
+        let Some(socket) = self.socket(ip) else {
             return Ok(());
         };
         let mut left = false;

@@ -43,7 +43,7 @@ pub enum Wish {
 pub(super) struct Entry {
     pub(super) interfaces: Interfaces,
     pub(super) standing: Standing,
-    pub(super) figures: Arc<Figures>,
+    pub(super) figures: Figures,
 }
 
 pub(super) type Entries = BTreeMap<IpAddr, Entry>;
@@ -137,7 +137,7 @@ impl Shared {
                                 let entry = Entry {
                                     interfaces,
                                     standing: Standing::Watched,
-                                    figures: Arc::default(),
+                                    figures: Figures::default(),
                                 };
                                 entries.insert(ip, entry);
                             }
