@@ -11,7 +11,6 @@ use ferrolb_cluster::{
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
 use rand::RngCore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,12 +29,12 @@ pub async fn keep(
     shutdown: CancellationToken,
 ) {
     let writer = Writer::new(client.clone());
-    let config = WatchConfig::most_recent().fields(format!("metadata.name={name}"));
-    let secrets = watch(
-        Api::<Secret>::namespaced(client, &namespace),
-        config,
-        |secret: &Secret| secret.data.as_ref()?.get(ENTRY).cloned(),
-    );
+    let config = WatchConfig::most_recent()
+        .in_namespace(&namespace)
+        .fields(format!("metadata.name={name}"));
+    let secrets = watch(&client, config, |secret: &Secret| {
+        secret.data.as_ref()?.get(ENTRY).cloned()
+    });
     let key = ObjectKey::new(&namespace, &name);
     let feed = secrets.subscribe();
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));

@@ -7,17 +7,14 @@ use std::time::Duration;
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::labels::{COMPONENT_TYPE, SPEAKER};
-use ferrolb_api::v1beta1::ConfigurationState;
 use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
-    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch, watch_guarded,
+    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
 };
 use ferrolb_rules::{AllObjects, BASIC_AUTH, Labels, LastGood, Pool, Refusal, password_of};
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
-use kube::core::DeserializeGuard;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -62,15 +59,13 @@ impl Stores {
     pub fn watch(client: &Client, namespace: &str, class: Option<String>) -> Self {
         Stores {
             services: watch(
-                Api::<Service>::all(client.clone()),
+                client,
                 WatchConfig::most_recent(),
                 move |service: &Service| observe(service, class.as_deref()),
             ),
-            namespaces: watch(
-                Api::<Namespace>::all(client.clone()),
-                WatchConfig::most_recent(),
-                |object: &Namespace| Some(observe_namespace(object)),
-            ),
+            namespaces: watch(client, WatchConfig::most_recent(), |object: &Namespace| {
+                Some(observe_namespace(object))
+            }),
             configuration: ConfigurationStores::watch(
                 client,
                 namespace,
@@ -78,21 +73,21 @@ impl Stores {
                 Status::Kept,
             ),
             secrets: watch(
-                Api::<Secret>::namespaced(client.clone(), namespace),
-                WatchConfig::most_recent().fields(format!("type={BASIC_AUTH}")),
+                client,
+                WatchConfig::most_recent()
+                    .in_namespace(namespace)
+                    .fields(format!("type={BASIC_AUTH}")),
                 |secret: &Secret| Some(password_of(secret).map(drop)),
             ),
-            nodes: watch(
-                Api::<Node>::all(client.clone()),
-                WatchConfig::most_recent(),
-                |node: &Node| {
-                    let labels = node.metadata.labels.as_ref();
-                    Some(labels.map(Labels::from).unwrap_or_default())
-                },
-            ),
-            reports: watch_guarded(
-                Api::<DeserializeGuard<ConfigurationState>>::namespaced(client.clone(), namespace),
-                WatchConfig::most_recent().labels(format!("{COMPONENT_TYPE}={SPEAKER}")),
+            nodes: watch(client, WatchConfig::most_recent(), |node: &Node| {
+                let labels = node.metadata.labels.as_ref();
+                Some(labels.map(Labels::from).unwrap_or_default())
+            }),
+            reports: watch(
+                client,
+                WatchConfig::most_recent()
+                    .in_namespace(namespace)
+                    .labels(format!("{COMPONENT_TYPE}={SPEAKER}")),
                 reported,
             ),
             namespace: namespace.into(),

@@ -7,15 +7,15 @@ use ferrolb_announcement::Endpoints;
 use ferrolb_api::ObjectKey;
 use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, Status, Store,
-    WatchConfig, watch,
+    WatchConfig, watch, watch_part,
 };
 use ferrolb_rules::BASIC_AUTH;
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use crate::parts;
 use crate::project::{self, Key, NodeSets, Observed, ObservedNode, Seed, Slice};
 
 /// One store for each kind.
@@ -59,29 +59,29 @@ impl Stores {
         } = scope;
         let node_sets = NodeSets::default();
         Stores {
-            services: watch(
-                Api::<core::Service>::all(client.clone()),
+            services: watch_part::<Service, _, _>(
+                client,
                 WatchConfig::streamed().fields("spec.type=LoadBalancer"),
-                move |object: &core::Service| project::service(object, class.as_deref()),
+                move |object: &parts::Service| project::service(object, class.as_deref()),
             ),
-            slices: watch(
-                Api::<EndpointSlice>::all(client.clone()),
+            slices: watch_part::<EndpointSlice, _, _>(
+                client,
                 WatchConfig::streamed(),
-                move |object: &EndpointSlice| project::slice(object, &node_sets),
+                move |object: &parts::EndpointSlice| project::slice(object, &node_sets),
             ),
-            nodes: watch(
-                Api::<core::Node>::all(client.clone()),
-                WatchConfig::streamed(),
-                project::node,
-            ),
-            seeds: watch(
-                Api::<core::Pod>::namespaced(client.clone(), namespace),
-                WatchConfig::streamed().labels(member_labels),
-                move |object: &core::Pod| project::seed(object, member_port),
+            nodes: watch_part::<Node, _, _>(client, WatchConfig::streamed(), project::node),
+            seeds: watch_part::<Pod, _, _>(
+                client,
+                WatchConfig::streamed()
+                    .in_namespace(namespace)
+                    .labels(member_labels),
+                move |object: &parts::Pod| project::seed(object, member_port),
             ),
             passwords: watch(
-                Api::<core::Secret>::namespaced(client.clone(), namespace),
-                WatchConfig::streamed().fields(format!("type={BASIC_AUTH}")),
+                client,
+                WatchConfig::streamed()
+                    .in_namespace(namespace)
+                    .fields(format!("type={BASIC_AUTH}")),
                 project::password,
             ),
             configuration: ConfigurationStores::watch(
@@ -186,12 +186,7 @@ impl SliceIndex {
     /// Takes in a changed slice. Returns the Services that it concerns: its own, and the one that it was of before.
     pub fn update(&mut self, key: &ObjectKey, slice: Option<&Slice>) -> BTreeSet<ObjectKey> {
         let mut concerned = BTreeSet::new();
-        let after = slice.map(|slice| {
-            let service = ObjectKey::new(key.namespace(), &slice.service);
-            // The copy that is there already, so that there is one piece of memory for it.
-            let known = self.services.get_key_value(&service);
-            known.map_or(service.clone(), |(known, _)| known.clone())
-        });
+        let after = slice.map(|slice| slice.service.clone());
         let before = match &after {
             Some(after) => self.slices.insert(key.clone(), after.clone()),
             None => self.slices.remove(key),
@@ -254,7 +249,7 @@ mod tests {
             ObjectKey::new("n", "b"),
         );
         let of = |service: &ObjectKey| Slice {
-            service: service.name().into(),
+            service: service.clone(),
             any: true,
             nodes: Arc::default(),
         };

@@ -18,6 +18,7 @@ pub mod inputs;
 pub mod layer2;
 pub mod members;
 pub mod metrics;
+pub mod parts;
 pub mod peers;
 pub mod project;
 pub mod reports;

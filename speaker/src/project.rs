@@ -1,15 +1,16 @@
 //! Objects of the API server, reduced to what announcing reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrolb_announcement::{Node, Service, TrafficPolicy};
-use ferrolb_api::{Uid, annotations};
-use ferrolb_rules::password_of;
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::ResourceExt;
+use ferrolb_api::annotations::{ALLOW_SHARED_IP, TRACEPARENT};
+use ferrolb_api::{ObjectKey, Uid};
+use ferrolb_rules::{Labels, password_of};
+use k8s_openapi::api::core::v1::Secret;
+
+use crate::parts;
 
 /// The label by which nodes ask to be left alone (reference 4.1).
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -30,8 +31,8 @@ pub struct Observed {
 /// One EndpointSlice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
-    /// The name of the Service that it belongs to, in the slice's own namespace.
-    pub service: Box<str>,
+    /// The Service that it belongs to, which is in the slice's own namespace.
+    pub service: ObjectKey,
     /// Whether some endpoint can serve.
     pub any: bool,
     /// The nodes of those that can, sorted.
@@ -74,63 +75,64 @@ impl std::fmt::Debug for Key {
 
 /// A Service of type LoadBalancer and of our class.
 #[must_use]
-pub fn service(object: &core::Service, class: Option<&str>) -> Option<Observed> {
-    let spec = object.spec.as_ref()?;
+pub fn service(object: &parts::Service, class: Option<&str>) -> Option<Observed> {
+    let spec = &object.spec;
     if spec.type_.as_deref() != Some("LoadBalancer") || spec.load_balancer_class.as_deref() != class
     {
         return None;
     }
-    let ingress: Arc<[IpAddr]> = object
-        .status
-        .iter()
-        .filter_map(|status| status.load_balancer.as_ref())
-        .flat_map(|balancer| balancer.ingress.iter().flatten())
+    let ingress = object.status.load_balancer.ingress.iter().flatten();
+    let ingress: Arc<[IpAddr]> = ingress
         .filter_map(|entry| entry.ip.as_deref()?.parse().ok())
         .collect();
+    let metadata = &object.metadata;
+    let no_annotations = BTreeMap::new();
+    let annotations = metadata.annotations.as_ref().unwrap_or(&no_annotations);
     Some(Observed {
         service: Service {
             ingress,
-            labels: object.labels().into(),
+            labels: metadata
+                .labels
+                .as_ref()
+                .map(Labels::from)
+                .unwrap_or_default(),
             traffic_policy: match spec.external_traffic_policy.as_deref() {
                 Some("Local") => TrafficPolicy::Local,
                 _ => TrafficPolicy::Cluster,
             },
-            shares_address: annotations::ALLOW_SHARED_IP
-                .find(object.annotations())
-                .is_some(),
+            shares_address: ALLOW_SHARED_IP.find(annotations).is_some(),
         },
-        uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
-        traceparent: object
-            .annotations()
-            .get(annotations::TRACEPARENT)
+        uid: metadata.uid.as_deref().unwrap_or_default().into(),
+        traceparent: annotations
+            .get(TRACEPARENT)
             .map(|text| text.as_str().into()),
     })
 }
 
 /// An EndpointSlice of a Service. An endpoint can serve when ready is absent or true, or serving is true (reference 4.1).
 #[must_use]
-pub fn slice(object: &EndpointSlice, sets: &NodeSets) -> Option<Slice> {
-    let service = object.labels().get(SERVICE_LABEL)?;
-    let can_serve = object.endpoints.iter().filter(|endpoint| {
-        let conditions = endpoint.conditions.as_ref();
-        let ready = conditions
-            .and_then(|conditions| conditions.ready)
-            .unwrap_or(true);
-        let serving = conditions
-            .and_then(|conditions| conditions.serving)
-            .unwrap_or(false);
-        (ready || serving) && !endpoint.addresses.is_empty()
+pub fn slice(object: &parts::EndpointSlice, sets: &NodeSets) -> Option<Slice> {
+    let metadata = &object.metadata;
+    let service = metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
+    let can_serve = object.endpoints.iter().flatten().filter(|endpoint| {
+        let ready = endpoint.conditions.ready.unwrap_or(true);
+        let serving = endpoint.conditions.serving.unwrap_or(false);
+        let has_address = endpoint
+            .addresses
+            .as_ref()
+            .is_some_and(|all| !all.is_empty());
+        (ready || serving) && has_address
     });
     let mut any = false;
     let mut nodes: Vec<Box<str>> = Vec::new();
     for endpoint in can_serve {
         any = true;
-        nodes.extend(endpoint.node_name.as_deref().map(Box::from));
+        nodes.extend(endpoint.node_name.clone());
     }
     nodes.sort();
     nodes.dedup();
     Some(Slice {
-        service: service.as_str().into(),
+        service: ObjectKey::new(metadata.namespace.as_deref().unwrap_or_default(), service),
         any,
         nodes: sets.share(nodes),
     })
@@ -147,19 +149,17 @@ pub struct ObservedNode {
 
 /// A Node.
 #[must_use]
-pub fn node(object: &core::Node) -> Option<ObservedNode> {
+pub fn node(object: &parts::Node) -> Option<ObservedNode> {
     let is_true = |type_: &str| {
-        let mut conditions = object
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten());
+        let mut conditions = object.status.conditions.iter().flatten();
         conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
     };
+    let labels = object.metadata.labels.clone().unwrap_or_default();
     Some(ObservedNode {
         node: Node {
-            labels: object.labels().clone(),
             network_unavailable: is_true("NetworkUnavailable"),
-            excluded: object.labels().contains_key(EXCLUDE_LABEL),
+            excluded: labels.contains_key(EXCLUDE_LABEL),
+            labels,
         },
         ready: is_true("Ready"),
     })
@@ -191,8 +191,8 @@ pub enum Presence {
 
 /// The speaker in a Pod, once that has an address and as long as it may run.
 #[must_use]
-pub fn seed(object: &core::Pod, port: u16) -> Option<Seed> {
-    let status = object.status.as_ref()?;
+pub fn seed(object: &parts::Pod, port: u16) -> Option<Seed> {
+    let status = &object.status;
     let phase = status.phase.as_deref().unwrap_or_default();
     if matches!(phase, "Failed" | "Succeeded") {
         return None;
@@ -200,18 +200,17 @@ pub fn seed(object: &core::Pod, port: u16) -> Option<Seed> {
     let ip: IpAddr = status.pod_ip.as_deref()?.parse().ok()?;
     Some(Seed {
         address: SocketAddr::new(ip, port),
-        node: object.spec.as_ref()?.node_name.as_deref()?.into(),
+        node: object.spec.node_name.clone()?,
         presence: presence(status),
     })
 }
 
-fn presence(status: &core::PodStatus) -> Presence {
+fn presence(status: &parts::PodStatus) -> Presence {
     let mut containers = status.container_statuses.iter().flatten();
     let has_failed = containers.any(|container| {
-        let state = container.state.as_ref();
-        let waits = state.and_then(|state| state.waiting.as_ref());
-        let has_run = container.restart_count > 0 || container.last_state.is_some();
-        state.is_some_and(|state| state.terminated.is_some()) || (waits.is_some() && has_run)
+        let (state, before) = (&container.state, &container.last_state);
+        let has_run = container.restart_count > 0 || before.terminated.is_some();
+        state.terminated.is_some() || (state.waiting.is_some() && has_run)
     });
     if has_failed {
         return Presence::Failed;
@@ -227,10 +226,7 @@ fn presence(status: &core::PodStatus) -> Presence {
         let mut containers = status.container_statuses.iter().flatten().peekable();
         containers.peek().is_some()
             && containers.all(|container| {
-                let running = container
-                    .state
-                    .as_ref()
-                    .and_then(|state| state.running.as_ref());
+                let running = container.state.running.as_ref();
                 let started = running.and_then(|running| running.started_at.as_ref());
                 started
                     .zip(ended)
@@ -246,7 +242,7 @@ fn presence(status: &core::PodStatus) -> Presence {
 
 /// The TCP-MD5 key of a Secret of type basic-auth (reference 1.4, passwordSecret).
 #[must_use]
-pub fn password(object: &core::Secret) -> Option<Key> {
+pub fn password(object: &Secret) -> Option<Key> {
     password_of(object).ok().map(Key)
 }
 
@@ -259,7 +255,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_is_not_ready_and_not_serving_cannot_serve() {
         let slice_of = |endpoints: serde_json::Value| {
-            let object: EndpointSlice = serde_json::from_value(json!({
+            let object: parts::EndpointSlice = serde_json::from_value(json!({
                 "metadata": {"name": "web-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
                 "addressType": "IPv4", "ports": [], "endpoints": endpoints,
             }))
@@ -276,7 +272,7 @@ mod tests {
         assert_eq!(
             slice,
             Slice {
-                service: "web".into(),
+                service: ObjectKey::new("shop", "web"),
                 any: true,
                 nodes: ["b".into(), "c".into()].into()
             }
@@ -388,7 +384,13 @@ mod tests {
             ),
             ("was evicted", "Failed", "False", late, ended, 0, None),
         ] {
-            let object: core::Pod = serde_json::from_value(json!({
+            // The API server says of a container that never ended that its last state is none of all.
+            let last = if restarts > 0 {
+                json!({"terminated": {"exitCode": 1}})
+            } else {
+                json!({})
+            };
+            let object: parts::Pod = serde_json::from_value(json!({
                 "metadata": {"name": "speaker-x", "namespace": "metallb-system"},
                 "spec": {"nodeName": "a", "containers": []},
                 "status": {
@@ -396,7 +398,7 @@ mod tests {
                     "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": since}],
                     "containerStatuses": [{
                         "name": "speaker", "image": "", "imageID": "", "ready": ready == "True",
-                        "restartCount": restarts, "state": state,
+                        "restartCount": restarts, "state": state, "lastState": last,
                     }],
                 },
             }))
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_service_of_another_class_is_not_ours() {
-        let object: core::Service = serde_json::from_value(json!({
+        let object: parts::Service = serde_json::from_value(json!({
             "metadata": {"name": "web", "namespace": "shop"},
             "spec": {"type": "LoadBalancer", "loadBalancerClass": "other"},
         }))

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use ferrolb_cluster::{Client, Store, WatchConfig, watch};
 use ferrolb_serving::tls::SwappableCertificate;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 
 /// How often a folder is looked at. A kubelet itself takes up to a minute or two to renew a mount.
 const FOLDER_EVERY: Duration = Duration::from_secs(30);
@@ -43,9 +42,11 @@ pub async fn follow_secret_with(
     authority_seen: Duration,
 ) {
     let secrets: Store<Pem> = watch(
-        Api::<Secret>::namespaced(client, namespace),
-        WatchConfig::most_recent().fields(format!("metadata.name={name}")),
-        |secret| {
+        &client,
+        WatchConfig::most_recent()
+            .in_namespace(namespace)
+            .fields(format!("metadata.name={name}")),
+        |secret: &Secret| {
             let data = secret.data.as_ref()?;
             let entry = |key: &str| {
                 data.get(key)

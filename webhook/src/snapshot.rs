@@ -6,7 +6,6 @@ use ferrolb_cluster::{Client, ConfigurationStores, Status, Store, WatchConfig, w
 use ferrolb_rules::{Known, LastGood, Node};
 use ferrolb_serving::Readiness;
 use k8s_openapi::api::core::v1 as core;
-use kube::Api;
 use tokio::sync::Notify;
 
 /// The newest [`Known`]. Cheap to clone; all clones share it.
@@ -42,11 +41,9 @@ impl Watched {
         let config = WatchConfig::most_recent();
         Self {
             configuration: ConfigurationStores::watch(client, namespace, &config, Status::Dropped),
-            nodes: watch(
-                Api::<core::Node>::all(client.clone()),
-                WatchConfig::most_recent(),
-                |node| Some(Node::from(node)),
-            ),
+            nodes: watch(client, WatchConfig::most_recent(), |node: &core::Node| {
+                Some(Node::from(node))
+            }),
         }
     }
 

@@ -10,13 +10,12 @@ use ferrolb_api::v1beta2::BGPPeer;
 use ferrolb_api::{StaysInForce, keep_what_is_in_force};
 use ferrolb_rules::{AllObjects, Configuration, LastGood, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DeserializeGuard;
-use kube::{Api, Resource};
+use kube::Resource;
 use tokio::sync::Notify;
 
 use crate::changes::ChangeFeed;
 use crate::store::{Broken, Store};
-use crate::watch::{WatchConfig, watch_guarded};
+use crate::watch::{WatchConfig, watch};
 use crate::{Client, ObjectKey};
 
 /// One store for each kind that a person writes. Only objects of our namespace count (reference 1).
@@ -54,9 +53,9 @@ impl ConfigurationStores {
     pub fn watch(client: &Client, namespace: &str, config: &WatchConfig, status: Status) -> Self {
         macro_rules! kind {
             ($kind:ty, $annotations:expr, $drop:expr) => {
-                watch_guarded(
-                    Api::<DeserializeGuard<$kind>>::namespaced(client.clone(), namespace),
-                    config.clone(),
+                watch(
+                    client,
+                    config.clone().in_namespace(namespace),
                     move |object: &$kind| {
                         let mut kept = object.clone();
                         kept.metadata = essential(&object.metadata, $annotations);

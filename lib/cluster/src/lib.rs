@@ -20,6 +20,7 @@ pub mod events;
 pub mod lease;
 mod locks;
 pub mod store;
+mod text;
 pub mod watch;
 pub mod writes;
 
@@ -31,7 +32,7 @@ pub use events::{EventPublisher, EventType, Happening, Subject};
 pub use ferrolb_api::ObjectKey;
 pub use lease::{Election, Ended, Leadership, Timing};
 pub use store::{Broken, Store, StoreWriter, Stored, store};
-pub use watch::{WatchConfig, watch, watch_guarded};
+pub use watch::{WatchConfig, watch, watch_part};
 pub use writes::{Outcome, Writer};
 
 /// The connection that every part of a process shares; cloning is cheap.

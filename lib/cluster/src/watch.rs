@@ -1,20 +1,22 @@
 //! Keeps one store up to date: list, then watch, for ever, with a pause after each failure.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::api::Api;
-use kube::core::DeserializeGuard;
+use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{self, Event};
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource};
 use rand::Rng;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, timeout};
+
+use ferrolb_api::ObjectKey;
 
 use crate::backoff::Backoff;
 use crate::key_of;
 use crate::store::{AbortOnDrop, Broken, Store, StoreWriter, store};
+use crate::text::{Text, without_position};
 
 /// The first pause after a failure. Short: most failures are one API server of several going away.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -29,6 +31,7 @@ const STREAM_SILENCE: Duration = Duration::from_secs(20);
 /// What to watch of a kind, and how to obtain the first list.
 #[derive(Debug, Clone, Default)]
 pub struct WatchConfig {
+    namespace: Option<String>,
     fields: Option<String>,
     labels: Option<String>,
     streamed: bool,
@@ -55,6 +58,12 @@ impl WatchConfig {
     #[must_use]
     pub fn with_versions(mut self) -> Self {
         self.versions = true;
+        self
+    }
+
+    /// Restricts to one namespace. Without this, all are watched, as are kinds that have none.
+    pub fn in_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
         self
     }
 
@@ -88,87 +97,129 @@ impl WatchConfig {
     }
 }
 
-/// Watches a kind whose objects always parse (those of Kubernetes itself).
+/// Watches the objects of a kind.
 ///
-/// `project` reduces an object to what is needed of it; `None` leaves it out. The whole object is dropped at once.
+/// `project` reduces an object to what is needed of it; `None` leaves it out. The whole object is dropped at once. An object that
+/// does not parse is set aside ([`Store::broken`]) and stops no other.
 /// The store never ends by itself: an unreachable API server is asked again with growing pauses, one log line when the
 /// connection is lost and one when it is back.
 pub fn watch<K, T>(
-    api: Api<K>,
+    client: &Client,
     config: WatchConfig,
     project: impl Fn(&K) -> Option<T> + Send + Sync + 'static,
 ) -> Store<T>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + DeserializeOwned + 'static,
     T: PartialEq + Send + Sync + 'static,
 {
-    start(api, config, K::kind(&()).into_owned(), move |object: K| {
-        Ok(project(&object))
-    })
+    watch_part::<K, K, T>(client, config, project)
 }
 
-/// Watches a kind of ours: an object that does not parse is set aside ([`Store::broken`]) and stops no other.
-pub fn watch_guarded<K, T>(
-    api: Api<DeserializeGuard<K>>,
+/// The same for who reads only a part of each object: `P` has the fields that are read, and the others are not even taken in.
+pub fn watch_part<K, P, T>(
+    client: &Client,
     config: WatchConfig,
-    project: impl Fn(&K) -> Option<T> + Send + Sync + 'static,
+    project: impl Fn(&P) -> Option<T> + Send + Sync + 'static,
 ) -> Store<T>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()>,
+    P: DeserializeOwned + 'static,
     T: PartialEq + Send + Sync + 'static,
 {
-    start(
-        api,
-        config,
-        K::kind(&()).into_owned(),
-        move |object: DeserializeGuard<K>| match object.0 {
-            Ok(object) => Ok(project(&object)),
-            Err(invalid) => Err(Broken::new(&invalid.metadata, invalid.error)),
-        },
-    )
-}
-
-/// What became of one object: a projection, nothing wanted, or a parser's complaint.
-type Opened<T> = Result<Option<T>, Broken>;
-
-fn start<K, T>(
-    api: Api<K>,
-    config: WatchConfig,
-    kind: String,
-    open: impl Fn(K) -> Opened<T> + Send + Sync + 'static,
-) -> Store<T>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-    T: PartialEq + Send + Sync + 'static,
-{
-    let (mut writer, store) = store(kind.clone());
+    let kind = ApiResource::erase::<K>(&());
+    let (mut writer, store) = store(kind.kind.clone());
     if config.streamed && !config.versions {
         writer = writer.without_versions();
     }
-    let task = tokio::spawn(keep_up(api, config, kind, open, writer));
+    let project = move |text: &str| {
+        let object = serde_json::from_str(text).map_err(without_position)?;
+        Ok(project(&object))
+    };
+    let sink = Box::new(Projected { writer, project });
+    let api = match &config.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
+    };
+    let task = tokio::spawn(keep_up(api, config, kind.kind, sink));
     store.with_task(AbortOnDrop(task.abort_handle()))
 }
 
-async fn keep_up<K, T>(
-    api: Api<K>,
-    config: WatchConfig,
-    kind: String,
-    open: impl Fn(K) -> Opened<T> + Send + Sync + 'static,
-    mut writer: StoreWriter<T>,
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-    T: PartialEq + Send + Sync + 'static,
+/// What a watch brings is for this. One for each kind, so that there is one [`keep_up`] for all.
+trait Sink: Send {
+    fn take(&mut self, event: Event<Text>);
+    fn wanted(&self) -> Receiver<u64>;
+    fn answered(&self, asking: u64);
+    fn connected(&self, connected: bool);
+    fn is_connected(&self) -> bool;
+}
+
+/// Objects of one kind, reduced and put into their store.
+struct Projected<T, P> {
+    writer: StoreWriter<T>,
+    project: P,
+}
+
+impl<T, P> Projected<T, P>
+where
+    P: Fn(&str) -> Result<Option<T>, String>,
 {
+    /// Key, version, and what became of the object: a projection, nothing wanted, or a parser's complaint.
+    fn open(&self, object: &Text) -> (ObjectKey, Result<Option<T>, Broken>) {
+        let value = (self.project)(object.text.get());
+        let broken = |error| Broken::new(&object.metadata, error);
+        (key_of(&object.metadata), value.map_err(broken))
+    }
+}
+
+impl<T, P> Sink for Projected<T, P>
+where
+    T: PartialEq + Send + Sync,
+    P: Fn(&str) -> Result<Option<T>, String> + Send,
+{
+    fn take(&mut self, event: Event<Text>) {
+        match event {
+            Event::Init => self.writer.list_begins(),
+            Event::InitApply(object) => match self.open(&object) {
+                (key, Ok(value)) => self.writer.listed(key, object.version(), value),
+                (key, Err(broken)) => self.writer.listed_broken(key, broken),
+            },
+            Event::InitDone => self.writer.list_done(),
+            Event::Apply(object) => match self.open(&object) {
+                (key, Ok(value)) => self.writer.applied(key, object.version(), value),
+                (key, Err(broken)) => self.writer.applied_broken(key, broken),
+            },
+            Event::Delete(object) => self.writer.deleted(&key_of(&object.metadata)),
+        }
+    }
+
+    fn wanted(&self) -> Receiver<u64> {
+        self.writer.wanted()
+    }
+
+    fn answered(&self, asking: u64) {
+        self.writer.answered(asking);
+    }
+
+    fn connected(&self, connected: bool) {
+        self.writer.connected(connected);
+    }
+
+    fn is_connected(&self) -> bool {
+        self.writer.is_connected()
+    }
+}
+
+async fn keep_up(api: Api<Text>, config: WatchConfig, kind: String, mut sink: Box<dyn Sink>) {
     let mut streamed = config.streamed;
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut trouble = Trouble::default();
-    let mut wanted = writer.wanted();
+    let mut wanted = sink.wanted();
     loop {
         let asking = *wanted.borrow_and_update();
         let mut events = Box::pin(watcher::watcher(api.clone(), config.watcher(streamed)));
         let mut listing = true;
         loop {
-            let patience = match (streamed && listing, writer.is_connected()) {
+            let patience = match (streamed && listing, sink.is_connected()) {
                 (true, _) => Some(STREAM_SILENCE),
                 (false, false) if !listing => Some(STANDS_AFTER),
                 _ => None,
@@ -189,7 +240,7 @@ async fn keep_up<K, T>(
                         break;
                     }
                     Err(_) => {
-                        trouble.over(&kind, &writer);
+                        trouble.over(&kind, &*sink);
                         continue;
                     }
                 },
@@ -200,14 +251,14 @@ async fn keep_up<K, T>(
                         Event::Init | Event::InitApply(_) => true,
                         Event::InitDone | Event::Apply(_) | Event::Delete(_) => {
                             backoff.succeeded();
-                            trouble.over(&kind, &writer);
+                            trouble.over(&kind, &*sink);
                             false
                         }
                     };
                     let complete = matches!(event, Event::InitDone);
-                    take(event, &open, &mut writer);
+                    sink.take(event);
                     if complete {
-                        writer.answered(asking);
+                        sink.answered(asking);
                     }
                 }
                 Some(Err(error)) if streamed && listing && refuses_streaming(&error) => {
@@ -216,44 +267,12 @@ async fn keep_up<K, T>(
                     break;
                 }
                 Some(Err(error)) => {
-                    trouble.seen(&kind, &error, &writer, &mut backoff);
+                    trouble.seen(&kind, &error, &*sink, &mut backoff);
                     tokio::time::sleep(backoff.failed()).await;
                 }
                 None => break,
             }
         }
-    }
-}
-
-fn take<K, T>(event: Event<K>, open: &impl Fn(K) -> Opened<T>, writer: &mut StoreWriter<T>)
-where
-    K: Resource<DynamicType = ()>,
-    T: PartialEq,
-{
-    match event {
-        Event::Init => writer.list_begins(),
-        Event::InitApply(object) => {
-            let (key, version) = (
-                key_of(object.meta()),
-                object.resource_version().unwrap_or_default(),
-            );
-            match open(object) {
-                Ok(value) => writer.listed(key, &version, value),
-                Err(broken) => writer.listed_broken(key, broken),
-            }
-        }
-        Event::InitDone => writer.list_done(),
-        Event::Apply(object) => {
-            let (key, version) = (
-                key_of(object.meta()),
-                object.resource_version().unwrap_or_default(),
-            );
-            match open(object) {
-                Ok(value) => writer.applied(key, &version, value),
-                Err(broken) => writer.applied_broken(key, broken),
-            }
-        }
-        Event::Delete(object) => writer.deleted(&key_of(object.meta())),
     }
 }
 
@@ -276,13 +295,7 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn seen<T: PartialEq>(
-        &mut self,
-        kind: &str,
-        error: &watcher::Error,
-        writer: &StoreWriter<T>,
-        backoff: &mut Backoff,
-    ) {
+    fn seen(&mut self, kind: &str, error: &watcher::Error, sink: &dyn Sink, backoff: &mut Backoff) {
         let now = Instant::now();
         if self.last.is_some_and(|last| now - last > 4 * LONGEST_PAUSE) {
             // The last failure is history: this one is a new trouble, not the next attempt of an old one.
@@ -293,15 +306,15 @@ impl Trouble {
             tracing::debug!(%kind, "the watch fell behind; listing again");
             return;
         }
-        writer.connected(false);
+        sink.connected(false);
         if self.since.is_none() {
             self.since = Some(now);
             tracing::warn!(%kind, error = %chain(error), "the API server cannot be watched; going on with what is known");
         }
     }
 
-    fn over<T: PartialEq>(&mut self, kind: &str, writer: &StoreWriter<T>) {
-        writer.connected(true);
+    fn over(&mut self, kind: &str, sink: &dyn Sink) {
+        sink.connected(true);
         if let Some(since) = self.since.take() {
             tracing::info!(%kind, after_seconds = since.elapsed().as_secs(), "the API server can be watched again");
         }

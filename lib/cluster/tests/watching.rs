@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::v1beta1::IPAddressPool;
-use ferrolb_cluster::{ChangeFeed, Changes, Store, WatchConfig, watch, watch_guarded};
+use ferrolb_cluster::{ChangeFeed, Changes, Store, WatchConfig, watch};
 use ferrolb_testing::{ApiServer, objects};
 use k8s_openapi::api::core::v1::Service;
-use kube::Api;
 use serde_json::json;
 
 const SERVICES: &str = "api/v1/services";
@@ -31,7 +30,7 @@ fn labelled(name: &str, v: &str) -> serde_json::Value {
 }
 
 fn watch_services(server: &ApiServer, config: WatchConfig) -> Store<String> {
-    watch(Api::<Service>::all(server.client()), config, label)
+    watch(&server.client(), config, label)
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -228,9 +227,9 @@ async fn one_object_that_does_not_parse_stops_no_other() {
     let mut broken = objects::pool("default", "broken", &[]);
     broken["spec"]["addresses"] = json!("192.0.2.0/24");
     server.put(POOLS, broken);
-    let store = watch_guarded(
-        Api::namespaced(server.client(), "default"),
-        WatchConfig::most_recent(),
+    let store = watch(
+        &server.client(),
+        WatchConfig::most_recent().in_namespace("default"),
         |pool: &IPAddressPool| Some(pool.spec.addresses.clone()),
     );
     soon(store.ready()).await;

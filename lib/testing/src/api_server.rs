@@ -490,8 +490,10 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
+/// The type first, as the real one.
 fn line(event: &Value) -> Bytes {
-    Bytes::from(format!("{event}\n"))
+    let (kind, object) = (&event["type"], &event["object"]);
+    Bytes::from(format!("{{\"type\":{kind},\"object\":{object}}}\n"))
 }
 
 fn gone() -> Value {

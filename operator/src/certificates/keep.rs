@@ -11,7 +11,6 @@ use ferrolb_cluster::{
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -90,8 +89,10 @@ pub async fn keep(
     shutdown: CancellationToken,
 ) {
     let secrets = watch(
-        Api::<Secret>::namespaced(client.clone(), &names.namespace),
-        WatchConfig::most_recent().fields(format!("metadata.name={}", names.secret)),
+        &client,
+        WatchConfig::most_recent()
+            .in_namespace(&names.namespace)
+            .fields(format!("metadata.name={}", names.secret)),
         |secret: &Secret| Some(Held::of(secret)),
     );
     let targets = Targets::watch(

@@ -7,7 +7,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Resource};
+use kube::Resource;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -38,9 +38,9 @@ impl Targets {
             validating: (
                 key(validating),
                 watch(
-                    Api::<ValidatingWebhookConfiguration>::all(client.clone()),
+                    client,
                     only(validating),
-                    |registration| {
+                    |registration: &ValidatingWebhookConfiguration| {
                         let entries = registration.webhooks.iter().flatten();
                         target(
                             registration,
@@ -52,9 +52,9 @@ impl Targets {
             mutating: (
                 key(mutating),
                 watch(
-                    Api::<MutatingWebhookConfiguration>::all(client.clone()),
+                    client,
                     only(mutating),
-                    |registration| {
+                    |registration: &MutatingWebhookConfiguration| {
                         let entries = registration.webhooks.iter().flatten();
                         target(
                             registration,
@@ -63,14 +63,7 @@ impl Targets {
                     },
                 ),
             ),
-            definition: (
-                key(definition),
-                watch(
-                    Api::<CustomResourceDefinition>::all(client.clone()),
-                    only(definition),
-                    conversion,
-                ),
-            ),
+            definition: (key(definition), watch(client, only(definition), conversion)),
         }
     }
 

@@ -12,13 +12,12 @@ use ferrolb_api::usable_interfaces::{UsableInterface, to_message};
 use ferrolb_api::v1beta1::{ConfigurationResult, ConfigurationState, ConfigurationStateStatus};
 use ferrolb_api::{ObjectKey, speaker_state};
 use ferrolb_cluster::{
-    Backoff, Client, Outcome, Store, Stored, WatchConfig, Writer, watch_guarded,
+    Backoff, Client, Outcome, Store, Stored, WatchConfig, Writer, watch as watch_kind,
 };
 use ferrolb_rules::Refusal;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -205,13 +204,11 @@ impl Keeper {
     fn new(client: &Client, reporter: Reporter) -> Self {
         let key = ObjectKey::new(&reporter.namespace, &speaker_state(&reporter.node));
         let by = reporter.clone();
-        let store = watch_guarded(
-            Api::<DeserializeGuard<ConfigurationState>>::namespaced(
-                client.clone(),
-                &reporter.namespace,
-            ),
+        let store = watch_kind(
+            client,
             WatchConfig::streamed()
                 .with_versions()
+                .in_namespace(&reporter.namespace)
                 .fields(format!("metadata.name={}", key.name())),
             move |object: &ConfigurationState| Some(by.seen(object)),
         );

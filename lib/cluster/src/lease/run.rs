@@ -135,8 +135,10 @@ impl Candidate {
     async fn run(mut self, shutdown: CancellationToken) -> Ended {
         // Only a change of holder wakes a follower: renewals change nothing in this projection.
         let leases = watch_kind(
-            self.api.clone(),
-            WatchConfig::most_recent().fields(format!("metadata.name={}", self.election.name)),
+            &self.election.client,
+            WatchConfig::most_recent()
+                .in_namespace(&self.election.namespace)
+                .fields(format!("metadata.name={}", self.election.name)),
             |lease: &Lease| {
                 Some(
                     lease

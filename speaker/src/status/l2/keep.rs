@@ -7,11 +7,8 @@ use std::time::Duration;
 use ferrolb_api::labels::NODE;
 use ferrolb_api::v1beta1::ServiceL2Status;
 use ferrolb_api::{ObjectKey, Uid};
-use ferrolb_cluster::{
-    Backoff, Client, KeyedBackoff, Outcome, Store, WatchConfig, Writer, watch_guarded,
-};
-use kube::core::DeserializeGuard;
-use kube::{Api, ResourceExt};
+use ferrolb_cluster::{Backoff, Client, KeyedBackoff, Outcome, Store, WatchConfig, Writer, watch};
+use kube::ResourceExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -81,12 +78,12 @@ impl Keeper {
         let reporter = Arc::new(reporter);
         let selector = format!("{NODE}={}", reporter.node_label());
         let (by, sets) = (Arc::clone(&reporter), Arc::clone(&shared));
-        let store = watch_guarded(
-            Api::<DeserializeGuard<ServiceL2Status>>::namespaced(
-                client.clone(),
-                &reporter.namespace,
-            ),
-            WatchConfig::streamed().with_versions().labels(selector),
+        let store = watch(
+            client,
+            WatchConfig::streamed()
+                .with_versions()
+                .in_namespace(&reporter.namespace)
+                .labels(selector),
             move |object: &ServiceL2Status| Some(object::project(object, &by, &sets.sets)),
         );
         Keeper {
