@@ -30,7 +30,7 @@ impl Site {
         let path = run.directory.join("credentials/admin.kubeconfig");
         // Not kube's own client with its read timeout: that one also ends connections that are idle for as long, and a
         // request that begins at that moment fails with "connection error: timed out".
-        let client = runtime.block_on(ferrolb_cluster::connect(Some(&path)))?;
+        let client = runtime.block_on(ferrolb_cluster::connect(Some(&path), 32))?;
         Ok(Self {
             run,
             client,

@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::effects::{Effect, SpanOf};
 
 /// Status writes under way at once. More gain nothing: the API server serialises them on its store.
-const AT_ONCE: usize = 32;
+pub const WRITES_AT_ONCE: usize = 32;
 
 /// The effects that wait and those under way.
 pub struct CarryOut {
@@ -163,7 +163,7 @@ impl CarryOut {
 
     fn start(&mut self) {
         let mut skipped = Vec::new();
-        while self.under_way.len() < AT_ONCE {
+        while self.under_way.len() < WRITES_AT_ONCE {
             let Some(key) = self.order.pop_front().or_else(|| self.later.pop_front()) else {
                 break;
             };
@@ -303,19 +303,19 @@ mod tests {
             };
             carry_out.take(&key, vec![effect]);
         };
-        for n in 0..AT_ONCE + 50 {
+        for n in 0..WRITES_AT_ONCE + 50 {
             take(&format!("told-{n}"), &[]);
         }
         take("late", &[]);
         take("late", &["10.0.0.1"]);
-        assert_eq!(carry_out.sent.len(), AT_ONCE);
+        assert_eq!(carry_out.sent.len(), WRITES_AT_ONCE);
         // The first of those under way ends; nobody is written twice.
         let mut written = Vec::new();
         while !carry_out.is_idle() {
             carry_out.next().await;
             written.extend(carry_out.take_sent().into_iter().map(|sent| sent.key));
         }
-        assert_eq!(written.len(), AT_ONCE + 51);
-        assert_eq!(written.get(AT_ONCE).unwrap().name(), "late");
+        assert_eq!(written.len(), WRITES_AT_ONCE + 51);
+        assert_eq!(written.get(WRITES_AT_ONCE).unwrap().name(), "late");
     }
 }

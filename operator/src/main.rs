@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use ferrolb_cluster::{Election, Ended, EventPublisher, Timing, connect};
 use ferrolb_manifests::names;
+use ferrolb_operator::carry_out::WRITES_AT_ONCE;
 use ferrolb_operator::certificates::{CertificateNames, keep};
 use ferrolb_operator::flags::Flags;
 use ferrolb_operator::membership_secret;
@@ -43,7 +44,7 @@ async fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
         version = env!("CARGO_PKG_VERSION"),
         namespace, "FerroLB operator starting"
     );
-    let client = connect(flags.common.kubeconfig.as_deref()).await?;
+    let client = connect(flags.common.kubeconfig.as_deref(), WRITES_AT_ONCE).await?;
 
     let mut registry = Registry::default();
     let figures = Metrics::register(&mut registry);

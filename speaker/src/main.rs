@@ -16,7 +16,7 @@ use ferrolb_speaker::members::{Joining, KeyFile, Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
 use ferrolb_speaker::reports::Channels;
 use ferrolb_speaker::run::{Identity, Protocols, Run};
-use ferrolb_speaker::status::{ConfigurationReport, L2Statuses, Reporter};
+use ferrolb_speaker::status::{ConfigurationReport, L2Statuses, Reporter, WRITES_AT_ONCE};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -65,7 +65,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let farewell = CancellationToken::new();
     let joining = bind_members(&flags, &mut registry, &farewell)?;
 
-    let client = connect(flags.common.kubeconfig.as_deref()).await?;
+    let client = connect(flags.common.kubeconfig.as_deref(), WRITES_AT_ONCE).await?;
     let stores = Stores::watch(
         &client,
         Scope {

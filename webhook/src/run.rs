@@ -43,7 +43,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let namespace = flags.common.namespace()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %namespace, "FerroLB webhook starting");
     let signalled = shutdown::on_signals().context("listening for signals")?;
-    let client = ferrolb_cluster::connect(flags.common.kubeconfig.as_deref()).await?;
+    let client = ferrolb_cluster::connect(flags.common.kubeconfig.as_deref(), 1).await?;
 
     let address = flags
         .webhook_bind_address

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -25,11 +25,10 @@ const WATCH_GOES_ON_WITHIN: Duration = Duration::from_secs(320);
 /// A peer that acknowledges nothing for this long is dead; TCP alone would take 15 minutes to say so.
 const DEAD_AFTER: Duration = Duration::from_secs(20);
 /// Octets read from a connection at a time. Left alone, the buffer of each grows to hundreds of kilobytes with the first long
-/// list, and every watch has a connection of its own. The head of a response must fit.
-const READ_AT_ONCE: usize = 8 * 1024;
-/// Connections that are kept for requests to come, each with 30 KB of buffers. Those of a flood of writes are used by one request
-/// after the other all the same, and go with its end.
-const IDLE_AT_MOST: usize = 4;
+/// list, and every watch has a connection of its own. The head of a response must fit, with the warnings of everybody's webhooks.
+const READ_AT_ONCE: usize = 16 * 1024;
+/// A connection that no request needed for this long is closed.
+const IDLE_FOR: Duration = Duration::from_secs(20);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +55,9 @@ pub enum ConnectError {
 /// Nothing is sent yet, so an unreachable API server is no error here: watches and writes retry on their own.
 /// There are no automatic retries of requests: they could outlast a lease. There is no client-side rate limit, and one
 /// connection per request in flight, so that bulk writes run as wide as their caller wants.
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
+///
+/// `writers` is how many requests there are at once beside the watches: so many idle connections are kept for the next.
+pub async fn connect(kubeconfig: Option<&Path>, writers: usize) -> Result<Client, ConnectError> {
     let config = match kubeconfig {
         Some(path) => {
             let wrap = |source| ConnectError::Kubeconfig {
@@ -70,7 +71,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
         }
         None => Config::incluster().map_err(ConnectError::InCluster)?,
     };
-    client(config).map_err(ConnectError::Prepare)
+    client(config, writers).map_err(ConnectError::Prepare)
 }
 
 /// Installs aws-lc-rs as the TLS provider of this process, unless one is there. It offers X25519MLKEM768.
@@ -79,7 +80,7 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-fn client(mut config: Config) -> kube::Result<Client> {
+fn client(mut config: Config, writers: usize) -> kube::Result<Client> {
     install_crypto_provider();
     config
         .headers
@@ -95,8 +96,9 @@ fn client(mut config: Config) -> kube::Result<Client> {
     tcp.set_tcp_user_timeout(Some(DEAD_AFTER));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(Duration::from_secs(20))
-        .pool_max_idle_per_host(IDLE_AT_MOST)
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_FOR)
+        .pool_max_idle_per_host(writers)
         .http1_read_buf_exact_size(READ_AT_ONCE)
         .build::<_, Body>(tls);
 

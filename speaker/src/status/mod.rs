@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use sha2::{Digest, Sha256};
 
 pub use configuration::ConfigurationReport;
-pub use l2::L2Statuses;
+pub use l2::{L2Statuses, WRITES_AT_ONCE};
 
 /// Who writes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,12 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::Shared;
 use super::object::{self, Seen, Step, Wanted, id_in, key_of, step};
+use super::{Shared, WRITES_AT_ONCE};
 use crate::status::Reporter;
 
-/// Writes under way at once, of each speaker: when a node is lost the others take over thousands of Services together.
-const AT_ONCE: usize = 8;
 /// How long the watch may take to show what was written before it is looked at again.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 /// After a failure of one object.
@@ -209,7 +207,7 @@ impl Keeper {
 
     /// Begins as many steps as may be under way.
     fn start(&mut self) {
-        while self.under_way.len() < AT_ONCE && self.down_until.is_none() {
+        while self.under_way.len() < WRITES_AT_ONCE && self.down_until.is_none() {
             let Some(key) = self.dirty.pop_first() else {
                 return;
             };

@@ -17,6 +17,9 @@ use crate::status::Reporter;
 use keep::Keeper;
 use object::{Conflict, Wanted, id_of};
 
+/// Writes under way at once, of each speaker: when a node is lost the others take over thousands of Services together.
+pub const WRITES_AT_ONCE: usize = 8;
+
 /// Tells which Services are announced. Cheap to clone; telling never waits, and the newest counts.
 ///
 /// 10,000 Services announced by one node take 4 MB at most with what the watch keeps of their objects.
