@@ -28,8 +28,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Different events that are remembered so that a repetition updates a count instead of making a new object.
-/// As many as fit into 512 places: a flood of them must not stay in memory for ever.
-const REMEMBERED_AT_MOST: usize = 448;
+const REMEMBERED_AT_MOST: usize = 1024;
 /// A repetition so soon after the last one belongs to the event that is there. Event objects live an hour after their last write.
 const SAME_EVENT_FOR: Duration = Duration::from_secs(600);
 /// How long after it was written an event that repeats is written again, with the count of all repetitions until then. The time
@@ -115,6 +114,7 @@ impl EventPublisher {
             component: component.into(),
             host: host.into(),
             known: HashMap::new(),
+            swept: Instant::now(),
             made: 0,
         };
         tokio::spawn(worker.run(waiting_warnings, waiting_normal));
@@ -150,7 +150,10 @@ struct Worker {
     writer: Writer,
     component: String,
     host: String,
-    known: HashMap<Happening, Known>,
+    /// What was told lately, each in a piece of memory of its own: mostly there are few.
+    known: HashMap<Box<Happening>, Box<Known>>,
+    /// When those were forgotten last that no repetition belongs to any more.
+    swept: Instant,
     made: u64,
 }
 
@@ -247,7 +250,7 @@ impl Worker {
     /// When the next count is to be written, and of what.
     fn due(&self) -> Option<(Instant, &Happening)> {
         let dues = self.known.iter();
-        let dues = dues.filter_map(|(happening, known)| Some((known.due()?, happening)));
+        let dues = dues.filter_map(|(happening, known)| Some((known.due()?, happening.as_ref())));
         dues.min_by_key(|(due, _)| *due)
     }
 
@@ -299,15 +302,18 @@ impl Worker {
     }
 
     fn remember(&mut self, happening: Happening, known: Known) {
-        if self.known.len() >= REMEMBERED_AT_MOST {
-            let now = Instant::now();
+        let now = Instant::now();
+        let is_full = self.known.len() >= REMEMBERED_AT_MOST;
+        if is_full || now - self.swept > SAME_EVENT_FOR {
+            self.swept = now;
             self.known.retain(|_, known| known.is_fresh(now));
             if self.known.len() >= REMEMBERED_AT_MOST {
                 // A repetition then makes a second object, which is harmless.
                 self.known.clear();
             }
+            self.known.shrink_to_fit();
         }
-        self.known.insert(happening, known);
+        self.known.insert(Box::new(happening), Box::new(known));
     }
 
     fn event(&self, happening: &Happening) -> Event {
