@@ -152,7 +152,9 @@ pub struct ObservedNode {
 pub fn node(object: &parts::Node) -> Option<ObservedNode> {
     let is_true = |type_: &str| {
         let mut conditions = object.status.conditions.iter().flatten();
-        conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
+        conditions.any(|condition| {
+            condition.type_.as_deref() == Some(type_) && condition.status.as_deref() == Some("True")
+        })
     };
     let labels = object.metadata.labels.clone().unwrap_or_default();
     Some(ObservedNode {
@@ -216,7 +218,7 @@ fn presence(status: &parts::PodStatus) -> Presence {
         return Presence::Failed;
     }
     let mut conditions = status.conditions.iter().flatten();
-    let ready = conditions.find(|condition| condition.type_ == "Ready");
+    let ready = conditions.find(|condition| condition.type_.as_deref() == Some("Ready"));
     let Some(ready) = ready.filter(|_| status.phase.as_deref() == Some("Running")) else {
         return Presence::Starts;
     };
@@ -233,7 +235,7 @@ fn presence(status: &parts::PodStatus) -> Presence {
                     .is_some_and(|(started, ended)| ended.0 > started.0)
             })
     };
-    if ready.status == "True" || was_ready() {
+    if ready.status.as_deref() == Some("True") || was_ready() {
         Presence::Serves
     } else {
         Presence::Starts
