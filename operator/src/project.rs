@@ -7,6 +7,10 @@ use ferrolb_api::{ObjectKey, annotations, conditions};
 use ferrolb_rules::{Family, Labels, Request, parse_max_addresses};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What the operator keeps of a Service: what is decided on, and what effects need to name it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +29,35 @@ pub struct Observed {
     pub deprecated: Vec<&'static annotations::AnnotationKey>,
     /// The conditions in its status, ours and others'. Nearly every Service has none.
     pub conditions: Vec<Condition>,
+}
+
+/// A Service, whatever its conditions are. Whoever may write a status can put a time there that Kubernetes takes and nobody here
+/// can read; a Service that were set aside for this would lose its address to another. Such a condition counts as none.
+pub struct Readable(pub core::Service);
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let parse = |text: &str| serde_json::from_str(text).map(Self);
+        parse(text.get()).or_else(|error| {
+            let mut object = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+            if !keep_readable_conditions(&mut object) {
+                return Err(D::Error::custom(error));
+            }
+            parse(&object.to_string()).map_err(D::Error::custom)
+        })
+    }
+}
+
+/// Takes the conditions away that cannot be read; whether there are any.
+fn keep_readable_conditions(object: &mut Value) -> bool {
+    let conditions = object.pointer_mut("/status/conditions");
+    let Some(conditions) = conditions.and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let before = conditions.len();
+    conditions.retain(|condition| Condition::deserialize(condition).is_ok());
+    conditions.len() < before
 }
 
 /// What allocation reads of a Namespace.
@@ -215,6 +248,29 @@ mod tests {
         });
         json_patch::merge(&mut object, &change);
         observe(&serde_json::from_value(object).unwrap(), class)
+    }
+
+    #[test]
+    fn a_condition_that_cannot_be_read_is_none_and_the_service_is_there() {
+        let condition = |kind: &str, at: &str| json!({"type": kind, "status": "True", "reason": "R", "message": "", "lastTransitionTime": at});
+        let object = json!({
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"type": "LoadBalancer"},
+            "status": {
+                "loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]},
+                "conditions": [condition("Late", "9999-12-31T23:59:59Z"), condition("Good", "2026-01-01T00:00:00Z")],
+            },
+        });
+        let Readable(service) = serde_json::from_str(&object.to_string()).unwrap();
+        let observed = observe(&service, None).unwrap();
+        assert_eq!(
+            observed.service.current,
+            ["192.0.2.1".parse::<IpAddr>().unwrap()]
+        );
+        let kinds: Vec<_> = observed.conditions.iter().map(|one| &one.type_).collect();
+        assert_eq!(kinds, ["Good"]);
+        let broken = r#"{"metadata":{"name":"web"},"spec":{"ports":5},"status":{"conditions":[]}}"#;
+        assert!(serde_json::from_str::<Readable>(broken).is_err());
     }
 
     /// Reference 3.3, and reference 9, row 14.

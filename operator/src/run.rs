@@ -9,7 +9,7 @@ use ferrolb_api::ObjectKey;
 use ferrolb_api::labels::{COMPONENT_TYPE, SPEAKER};
 use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
-    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch,
+    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch, watch_part,
 };
 use ferrolb_rules::{AllObjects, BASIC_AUTH, Labels, LastGood, Pool, Refusal, password_of};
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
@@ -27,7 +27,7 @@ use crate::decide::{Decider, Seen};
 use crate::holds;
 use crate::interfaces::{Interfaces, Reported, reported};
 use crate::metrics::Metrics;
-use crate::project::{Observed, observe, observe_namespace};
+use crate::project::{Observed, Readable, observe, observe_namespace};
 use crate::unreadable::Unreadable;
 
 /// Statuses of pools follow their counters at most this often, so that a thousand new Services are not a thousand
@@ -58,10 +58,10 @@ impl Stores {
     #[must_use]
     pub fn watch(client: &Client, namespace: &str, class: Option<String>) -> Self {
         Stores {
-            services: watch(
+            services: watch_part::<Service, _, _>(
                 client,
                 WatchConfig::most_recent(),
-                move |service: &Service| observe(service, class.as_deref()),
+                move |Readable(service)| observe(service, class.as_deref()),
             ),
             namespaces: watch(client, WatchConfig::most_recent(), |object: &Namespace| {
                 Some(observe_namespace(object))

@@ -10,13 +10,16 @@ use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::value::RawValue;
 
 /// The text of an object, with what a watch must know of it. Who knows the kind parses it; so there is one watch in a program
-/// and not one for each kind, which would be a tenth of a speaker.
+/// and not one for each kind.
+///
+/// It is read from the text of an event, whose `type` must come before its `object`: as every API server writes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     /// Namespace, name, version, uid and generation; the rest is left out.
     pub(crate) metadata: ObjectMeta,
-    /// The whole object.
-    pub(crate) text: Box<RawValue>,
+    /// The whole object but for `metadata.managedFields`. Nobody reads those, they are often half of an object, and whoever may
+    /// write one can put times there that do not parse.
+    pub(crate) text: Box<str>,
 }
 
 impl Text {
@@ -30,35 +33,48 @@ impl Text {
 }
 
 #[derive(serde::Deserialize)]
-struct Head {
-    #[serde(default)]
-    metadata: HeadMetadata,
+struct Head<'a> {
+    #[serde(borrow, default)]
+    metadata: HeadMetadata<'a>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct HeadMetadata {
+struct HeadMetadata<'a> {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
     generation: Option<i64>,
+    #[serde(borrow)]
+    managed_fields: Option<&'a RawValue>,
 }
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        let head: Head = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+        let Head { metadata: head } = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
         let metadata = ObjectMeta {
-            name: head.metadata.name,
-            namespace: head.metadata.namespace,
-            uid: head.metadata.uid,
-            resource_version: head.metadata.resource_version,
-            generation: head.metadata.generation,
+            name: head.name,
+            namespace: head.namespace,
+            uid: head.uid,
+            resource_version: head.resource_version,
+            generation: head.generation,
             ..ObjectMeta::default()
         };
+        let managed = head.managed_fields.map(RawValue::get);
+        let text = managed
+            .and_then(|managed| without(text.get(), managed))
+            .map_or_else(|| text.get().into(), String::into_boxed_str);
         Ok(Self { metadata, text })
     }
+}
+
+/// The text with an empty list where `part` of it is.
+fn without(text: &str, part: &str) -> Option<String> {
+    let start = part.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    let (before, after) = (text.get(..start)?, text.get(start + part.len()..)?);
+    Some([before, "[]", after].concat())
 }
 
 impl Resource for Text {
@@ -108,43 +124,54 @@ mod tests {
 
     use super::*;
 
-    const OBJECT: &str = r#"{"kind":"Pod","metadata":{"name":"a","namespace":"b","uid":"c","resourceVersion":"7","generation":3,"labels":{"x":"y"}},"spec":{"n":1.0}}"#;
+    const BEFORE: &str = r#"{"kind":"Pod","metadata":{"name":"a","namespace":"b","uid":"c","resourceVersion":"7","generation":3,"managedFields":"#;
+    const AFTER: &str = r#","labels":{"x":"y"}},"spec":{"n":1.0}}"#;
+    /// No time that is known here.
+    const MANAGED: &str = r#"[{"time":"9999-12-31T23:59:59Z","fieldsV1":{"f:spec":{}}}]"#;
 
     fn check(text: &Text) {
-        assert_eq!(text.text.get(), OBJECT, "to the letter");
+        assert_eq!(*text.text, [BEFORE, "[]", AFTER].concat());
         assert_eq!(text.version(), "7");
-        let ObjectMeta {
-            name,
-            namespace,
-            uid,
-            generation,
-            labels,
-            ..
-        } = &text.metadata;
+        let metadata = &text.metadata;
         assert_eq!(
-            (
-                name.as_deref(),
-                namespace.as_deref(),
-                uid.as_deref(),
-                generation,
-                labels
-            ),
-            (Some("a"), Some("b"), Some("c"), &Some(3), &None)
+            (metadata.name.as_deref(), metadata.namespace.as_deref()),
+            (Some("a"), Some("b"))
+        );
+        assert_eq!(
+            (metadata.uid.as_deref(), metadata.generation),
+            (Some("c"), Some(3))
         );
     }
 
     #[test]
-    fn an_object_of_a_watch_and_of_a_list_is_kept_as_it_came() {
-        let event = format!(r#"{{"type":"ADDED","object":{OBJECT}}}"#);
+    fn an_object_of_a_watch_and_of_a_list_is_kept_as_it_came_but_for_its_managers() {
+        let object = [BEFORE, MANAGED, AFTER].concat();
+        let event = format!(r#"{{"type":"ADDED","object":{object}}}"#);
         match serde_json::from_str(&event).unwrap() {
             WatchEvent::Added(text) => check(&text),
             event => panic!("{event:?}"),
         }
         let list =
-            format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{}},"items":[{OBJECT}]}}"#);
+            format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{}},"items":[{object}]}}"#);
         let list: ObjectList<Text> = serde_json::from_str(&list).unwrap();
         assert_eq!(list.items.len(), 1);
         check(&list.items[0]);
+    }
+
+    #[test]
+    fn an_object_without_managers_is_kept_to_the_letter() {
+        let object = r#"{"metadata" : {"name":"a"},"spec":[1, 2]}"#;
+        let text: Text = serde_json::from_str(object).unwrap();
+        assert_eq!((&*text.text, text.version()), (object, ""));
+        let null = r#"{"metadata":{"managedFields":null}}"#;
+        let text: Text = serde_json::from_str(null).unwrap();
+        assert_eq!(&*text.text, null);
+    }
+
+    #[test]
+    fn the_type_of_an_event_comes_first() {
+        let event = r#"{"object":{"metadata":{"name":"a"}},"type":"ADDED"}"#;
+        assert!(serde_json::from_str::<WatchEvent<Text>>(event).is_err());
     }
 
     #[test]

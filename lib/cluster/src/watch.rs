@@ -165,7 +165,7 @@ where
 {
     /// Key, version, and what became of the object: a projection, nothing wanted, or a parser's complaint.
     fn open(&self, object: &Text) -> (ObjectKey, Result<Option<T>, Broken>) {
-        let value = (self.project)(object.text.get());
+        let value = (self.project)(&object.text);
         let broken = |error| Broken::new(&object.metadata, error);
         (key_of(&object.metadata), value.map_err(broken))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ferrolb_api::ObjectKey;
 use ferrolb_api::v1beta1::IPAddressPool;
-use ferrolb_cluster::{ChangeFeed, Changes, Store, WatchConfig, watch};
+use ferrolb_cluster::{ChangeFeed, Changes, Store, WatchConfig, watch, watch_part};
 use ferrolb_testing::{ApiServer, objects};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
@@ -246,6 +246,65 @@ async fn one_object_that_does_not_parse_stops_no_other() {
     );
     assert_eq!(until_touched(&feed, "broken").await, ["broken"]);
     assert!(store.broken().is_empty() && store.len() == 2);
+}
+
+/// A time that Kubernetes takes and that is later than any known here.
+const NEVER: &str = "9999-12-31T23:59:59Z";
+
+#[tokio::test]
+async fn an_object_of_kubernetes_that_does_not_parse_stops_no_other_over_lists_either() {
+    for config in [WatchConfig::most_recent(), WatchConfig::streamed()] {
+        let server = ApiServer::default();
+        server.put(SERVICES, labelled("good", "1"));
+        server.put(SERVICES, labelled("turns", "1"));
+        let store = watch_services(&server, config);
+        soon(store.ready()).await;
+        let feed = store.subscribe();
+        feed.take();
+        let mut late = labelled("turns", "2");
+        late["status"]["conditions"] =
+            json!([{"type": "X", "status": "True", "lastTransitionTime": NEVER}]);
+        server.put(SERVICES, late.clone());
+        assert_eq!(until_touched(&feed, "turns").await, ["turns"]);
+        late["metadata"]["name"] = json!("late");
+        server.put(SERVICES, late);
+        until_touched(&feed, "late").await;
+        soon(store.relist()).await;
+        let broken: Vec<_> = store.broken().into_keys().collect();
+        assert_eq!(broken, [key("late"), key("turns")]);
+        // The last good form stays, and who never had one is not there.
+        assert_eq!(*store.get(&key("turns")).unwrap(), "1");
+        assert_eq!(store.len(), 2);
+        server.put(SERVICES, labelled("good", "3"));
+        until_touched(&feed, "good").await;
+        assert_eq!(*store.get(&key("good")).unwrap(), "3");
+    }
+}
+
+#[tokio::test]
+async fn who_reads_a_part_needs_no_more_to_parse_and_nobody_reads_who_manages_an_object() {
+    #[derive(serde::Deserialize)]
+    struct Spec {
+        spec: serde_json::Value,
+    }
+    let server = ApiServer::default();
+    let mut object = labelled("web", "1");
+    object["spec"]["ports"] = json!("none of Kubernetes'");
+    object["metadata"]["managedFields"] = json!([{"time": NEVER}]);
+    server.put(SERVICES, object);
+    let mut managed = labelled("managed", "1");
+    managed["metadata"]["managedFields"] = json!([{"time": NEVER}]);
+    server.put(SERVICES, managed);
+    let part =
+        watch_part::<Service, _, _>(&server.client(), WatchConfig::streamed(), |part: &Spec| {
+            part.spec["ports"].as_str().map(str::to_owned)
+        });
+    let whole = watch_services(&server, WatchConfig::streamed());
+    soon(async { tokio::join!(part.ready(), whole.ready()) }).await;
+    assert!(part.broken().is_empty() && part.len() == 1);
+    assert_eq!(*part.get(&key("web")).unwrap(), "none of Kubernetes'");
+    assert_eq!(whole.broken().into_keys().collect::<Vec<_>>(), [key("web")]);
+    assert_eq!(*whole.get(&key("managed")).unwrap(), "1");
 }
 
 #[tokio::test(start_paused = true)]
