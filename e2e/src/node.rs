@@ -113,14 +113,14 @@ impl<'a> Node<'a> {
             format!("--cert-dir={}", self.directory.join("pki").display()),
             "--v=1".to_owned(),
         ];
-        self.run
-            .daemon(
-                &format!("kubelet-{name}"),
-                name,
-                programs.join("kubelet"),
-                arguments,
-            )
-            .start()?;
+        let mut kubelet = self.run.daemon(
+            &format!("kubelet-{name}"),
+            name,
+            programs.join("kubelet"),
+            arguments,
+        );
+        kubelet.start()?;
+        self.wait_for_device_plugins(&kubelet)?;
         let configuration = self.directory.join("kube-proxy.json");
         fs::write(
             &configuration,
@@ -139,6 +139,19 @@ impl<'a> Node<'a> {
                 arguments,
             )
             .start()
+    }
+
+    /// All kubelets have one path for this socket, whatever their root. Each takes it from the one before, but two that do so at once
+    /// get in each other's way, and one of them ends.
+    fn wait_for_device_plugins(&self, kubelet: &host::Daemon) -> Result<()> {
+        const SOCKET: &str = "/device-plugins/kubelet.sock";
+        let what = format!("the kubelet of {} listens", self.machine.name);
+        host::wait_until(&what, Duration::from_secs(60), || {
+            anyhow::ensure!(kubelet.is_running(), "the kubelet ended");
+            let sockets = host::run_in(&kubelet.namespace, "cat", &["/proc/net/unix"])?;
+            Ok(sockets.contains(SOCKET))
+        })
+        .with_context(|| kubelet.log_tail(10))
     }
 
     fn containerd(&self) -> String {
