@@ -200,7 +200,7 @@ fn secret_of(peer: &BGPPeer) -> Option<&str> {
 
 /// Which pools overlap with which. None does while none is refused, and that is nearly always.
 fn overlaps_of(
-    pools: &BTreeMap<ObjectKey, Stored<IPAddressPool>>,
+    pools: &BTreeMap<ObjectKey, Stored<Arc<IPAddressPool>>>,
     refusals: &[Refusal],
     last_good: &LastGood,
 ) -> BTreeMap<String, Overlaps> {
@@ -240,7 +240,7 @@ fn was_read<K: Resource<DynamicType = ()>>(read: &[Arc<K>], object: &Arc<K>) -> 
 /// written of the form in which it is in force, where that is not written yet.
 fn statuses<K: Resource<DynamicType = ()> + Debug>(
     findings: &Findings<'_>,
-    store: &Store<K>,
+    store: &Store<Arc<K>>,
     read: &[Arc<K>],
     kind: &'static str,
     existing: impl Fn(&K) -> Option<&Vec<Condition>>,

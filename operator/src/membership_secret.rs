@@ -42,7 +42,7 @@ pub async fn keep(
     loop {
         let mut again = None;
         if let Some(stored) = secrets.get(&key) {
-            last = Some(stored.value().as_ref().clone());
+            last = Some(stored.value().clone());
         } else if secrets.is_ready() && leadership.leads() {
             let key = last.get_or_insert_with(|| new_key(rand::rng())).clone();
             if create(&writer, &namespace, &name, key).await {

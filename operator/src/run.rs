@@ -7,6 +7,7 @@ use std::time::Duration;
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::ObjectKey;
 use ferrolb_api::labels::{COMPONENT_TYPE, SPEAKER};
+use ferrolb_api::v1beta1::ConfigurationState;
 use ferrolb_cluster::{
     ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
     KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch, watch_part,
@@ -46,9 +47,9 @@ pub struct Stores {
     /// What the Secrets of our namespace are good for as passwords of peers. Nothing of what they hold is kept.
     pub secrets: Store<Result<(), String>>,
     /// The labels of nodes.
-    pub nodes: Store<Labels>,
+    pub nodes: Store<Arc<Labels>>,
     /// What speakers say of the interfaces of their nodes.
-    pub reports: Store<Reported>,
+    pub reports: Store<Arc<Reported>>,
     /// Our namespace.
     namespace: Arc<str>,
 }
@@ -81,14 +82,14 @@ impl Stores {
             ),
             nodes: watch(client, WatchConfig::most_recent(), |node: &Node| {
                 let labels = node.metadata.labels.as_ref();
-                Some(labels.map(Labels::from).unwrap_or_default())
+                Some(Arc::new(labels.map(Labels::from).unwrap_or_default()))
             }),
             reports: watch(
                 client,
                 WatchConfig::most_recent()
                     .in_namespace(namespace)
                     .labels(format!("{COMPONENT_TYPE}={SPEAKER}")),
-                reported,
+                |state: &ConfigurationState| reported(state).map(Arc::new),
             ),
             namespace: namespace.into(),
         }
@@ -251,7 +252,7 @@ impl Run {
         let namespaces = self.stores.namespaces.snapshot();
         let named = namespaces
             .iter()
-            .map(|(key, namespace)| (key.name().to_owned(), namespace.value().as_ref().clone()));
+            .map(|(key, namespace)| (key.name().to_owned(), namespace.value().clone()));
         self.decider.use_namespaces(named.collect());
     }
 
@@ -293,7 +294,7 @@ impl Run {
         }
         for name in &namespaces.keys {
             let namespace = self.stores.namespaces.get(name);
-            let namespace = namespace.map(|namespace| namespace.value().as_ref().clone());
+            let namespace = namespace.map(|namespace| namespace.value().clone());
             self.decider.use_namespace(name.name(), namespace);
             if !changes.all {
                 self.stores.services.with(|services| {
@@ -401,7 +402,7 @@ impl Run {
         let secrets = &self.stores.secrets;
         let usable = |name: &str| {
             let stored = secrets.get(&ObjectKey::new(&self.stores.namespace, name))?;
-            Some(stored.value().as_ref().clone())
+            Some(stored.value().clone())
         };
         let interfaces_known = self.stores.nodes.is_ready() && self.stores.reports.is_ready();
         if interfaces_known {

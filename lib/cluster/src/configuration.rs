@@ -22,17 +22,17 @@ use crate::{Client, ObjectKey};
 #[derive(Clone)]
 pub struct ConfigurationStores {
     /// IPAddressPools.
-    pub pools: Store<IPAddressPool>,
+    pub pools: Store<Arc<IPAddressPool>>,
     /// L2Advertisements.
-    pub l2_advertisements: Store<L2Advertisement>,
+    pub l2_advertisements: Store<Arc<L2Advertisement>>,
     /// BGPAdvertisements.
-    pub bgp_advertisements: Store<BGPAdvertisement>,
+    pub bgp_advertisements: Store<Arc<BGPAdvertisement>>,
     /// BGPPeers, in the version that is stored.
-    pub peers: Store<BGPPeer>,
+    pub peers: Store<Arc<BGPPeer>>,
     /// BFDProfiles.
-    pub bfd_profiles: Store<BFDProfile>,
+    pub bfd_profiles: Store<Arc<BFDProfile>>,
     /// Communities.
-    pub communities: Store<Community>,
+    pub communities: Store<Arc<Community>>,
 }
 
 /// Whether an object's status is kept. Who writes it needs it; to anyone else it is noise that would wake them, but for what
@@ -62,7 +62,7 @@ impl ConfigurationStores {
                         if status == Status::Dropped {
                             $drop(&mut kept);
                         }
-                        Some(kept)
+                        Some(Arc::new(kept))
                     },
                 )
             };
@@ -155,7 +155,7 @@ impl ConfigurationStores {
     pub fn broken(&self) -> BTreeMap<(&'static str, ObjectKey), Broken> {
         fn of<K: Resource<DynamicType = ()>>(
             kind: &'static str,
-            store: &Store<K>,
+            store: &Store<Arc<K>>,
         ) -> impl Iterator<Item = ((&'static str, ObjectKey), Broken)> {
             debug_assert_eq!(kind, K::kind(&()));
             store
@@ -187,7 +187,7 @@ impl ConfigurationFeed {
     }
 }
 
-fn values<T>(store: &Store<T>) -> Vec<Arc<T>> {
+fn values<T>(store: &Store<Arc<T>>) -> Vec<Arc<T>> {
     store.with(|all| all.values().map(|stored| stored.value().clone()).collect())
 }
 

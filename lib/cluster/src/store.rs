@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::{Notify, watch};
 
 use ferrolb_api::ObjectKey;
-use triomphe::ThinArc;
+use triomphe::{Arc as SlimArc, ThinArc};
 
 use crate::changes::{ChangeFeed, Shared};
 use crate::locks::{lock, read, write};
@@ -25,7 +25,8 @@ pub struct Store<T> {
 
 /// One object: its projection, and the version that a write based on it must name.
 pub struct Stored<T> {
-    value: Arc<T>,
+    /// Nobody counts on weak references, which would take room in each of tens of thousands of objects.
+    value: SlimArc<T>,
     /// Absent in a store whose reader never writes.
     resource_version: Option<Version>,
 }
@@ -34,8 +35,8 @@ pub struct Stored<T> {
 type Version = ThinArc<(), u8>;
 
 impl<T> Stored<T> {
-    /// The projection, to keep beyond the borrow of the map.
-    pub fn value(&self) -> &Arc<T> {
+    /// The projection. Who keeps it beyond the borrow of the map clones what is stored, which shares it.
+    pub fn value(&self) -> &T {
         &self.value
     }
 
@@ -305,7 +306,10 @@ impl<T: PartialEq> StoreWriter<T> {
         let known = state.map.get_key_value(&key);
         // The old projection is kept so that a list does not hold everything twice, and the old key, which others share.
         let same = known.filter(|(_, known)| *known.value == value);
-        let value = same.map_or_else(|| Arc::new(value), |(_, known)| Arc::clone(&known.value));
+        let value = same.map_or_else(
+            || SlimArc::new(value),
+            |(_, known)| SlimArc::clone(&known.value),
+        );
         let key = known.map_or(key, |(known, _)| known.clone());
         drop(state);
         let stored = Stored {
@@ -372,7 +376,7 @@ impl<T: PartialEq> StoreWriter<T> {
                 map.insert(
                     key.clone(),
                     Stored {
-                        value: Arc::new(value),
+                        value: SlimArc::new(value),
                         resource_version,
                     },
                 );
@@ -441,7 +445,7 @@ fn differing<T: PartialEq>(old: &State<T>, new: &State<T>) -> BTreeSet<ObjectKey
         if !old
             .map
             .get(key)
-            .is_some_and(|known| Arc::ptr_eq(&known.value, &stored.value))
+            .is_some_and(|known| SlimArc::ptr_eq(&known.value, &stored.value))
         {
             keys.insert(key.clone());
         }

@@ -356,7 +356,7 @@ impl Run {
                 self.stores
                     .passwords
                     .get(secret)
-                    .map(|stored| stored.value().as_ref().clone())
+                    .map(|stored| stored.value().clone())
             },
         );
         for reason in no_session.difference(&self.no_session) {

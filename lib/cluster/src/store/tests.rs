@@ -52,7 +52,7 @@ fn a_list_reports_what_appeared_changed_and_vanished_and_nothing_else() {
     assert!(store.get(&key("vanished")).is_none());
     let after = store.get(&key("same")).unwrap();
     assert!(
-        Arc::ptr_eq(before.value(), after.value()),
+        std::ptr::eq(before.value(), after.value()),
         "an unchanged projection is not held twice"
     );
     assert_eq!(after.resource_version(), "5");
