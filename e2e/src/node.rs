@@ -119,8 +119,7 @@ impl<'a> Node<'a> {
             programs.join("kubelet"),
             arguments,
         );
-        kubelet.start()?;
-        self.wait_for_device_plugins(&kubelet)?;
+        self.start_kubelet(&mut kubelet)?;
         let configuration = self.directory.join("kube-proxy.json");
         fs::write(
             &configuration,
@@ -141,10 +140,15 @@ impl<'a> Node<'a> {
             .start()
     }
 
-    /// All kubelets have one path for this socket, whatever their root. Each takes it from the one before, but two that do so at once
-    /// get in each other's way, and one of them ends.
-    fn wait_for_device_plugins(&self, kubelet: &host::Daemon) -> Result<()> {
-        const SOCKET: &str = "/device-plugins/kubelet.sock";
+    /// All kubelets have one path for the socket of device plugins, whatever their root. Each takes it from the one before, but two
+    /// that do so at once get in each other's way, and one of them ends. So they take turns, those of other runs too.
+    fn start_kubelet(&self, kubelet: &mut host::Daemon) -> Result<()> {
+        const PLUGINS: &str = "/var/lib/kubelet/device-plugins";
+        const SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
+        fs::create_dir_all(PLUGINS).context("make the folder of device plugins")?;
+        let turn = fs::File::open(PLUGINS).context("open the folder of device plugins")?;
+        turn.lock().context("wait for the kubelets of other runs")?;
+        kubelet.start()?;
         let what = format!("the kubelet of {} listens", self.machine.name);
         host::wait_until(&what, Duration::from_secs(60), || {
             anyhow::ensure!(kubelet.is_running(), "the kubelet ended");
