@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod parts;
 pub mod peers;
 pub mod project;
+pub mod promptness;
 pub mod reports;
 pub mod run;
 pub mod status;

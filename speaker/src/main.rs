@@ -1,5 +1,6 @@
 //! FerroLB's speaker. See the library for what it does.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
@@ -14,22 +15,25 @@ use ferrolb_speaker::inputs::{Scope, Stores};
 use ferrolb_speaker::layer2::{Layer2, load_excluded};
 use ferrolb_speaker::members::{Joining, KeyFile, Members, MembersMetrics};
 use ferrolb_speaker::metrics::Metrics;
+use ferrolb_speaker::promptness::ask_for_a_short_slice;
 use ferrolb_speaker::reports::Channels;
 use ferrolb_speaker::run::{Identity, Protocols, Run};
 use ferrolb_speaker::status::{ConfigurationReport, L2Statuses, Reporter, WRITES_AT_ONCE};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    // Before there are other threads. Who may not have it answers all the same.
+    let slice = ask_for_a_short_slice();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
     match runtime
         .context("start the runtime")
-        .and_then(|runtime| runtime.block_on(serve(flags)))
+        .and_then(|runtime| runtime.block_on(serve(flags, slice)))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -39,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(flags: Flags) -> anyhow::Result<()> {
+async fn serve(flags: Flags, slice: io::Result<()>) -> anyhow::Result<()> {
     let namespace = flags.common.namespace()?;
     let telemetry = Telemetry::start("ferrolb-speaker", flags.common.log_level)?;
     let shutdown = shutdown::on_signals().context("listen for signals")?;
@@ -49,6 +53,9 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         namespace,
         "FerroLB speaker starting"
     );
+    if let Err(error) = slice {
+        debug!(%error, "the kernel grants no short slices of processor time");
+    }
 
     let mut registry = Registry::default();
     let decider = Decider::default();
