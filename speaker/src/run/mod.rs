@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ferrolb_announcement::{Layer2Round, Node, Ranks, View};
 use ferrolb_api::ObjectKey;
@@ -26,19 +25,13 @@ use crate::reports::{Channels, Reports};
 use crate::traces::Traces;
 
 mod others;
+mod rests;
 
 use others::{News, Others};
+use rests::Rests;
 
 /// After so many Services in one round, what is kept of them is laid out anew.
 const MANY: usize = 1000;
-/// Changes are taken in at once after a rest, and at most this often under load: waking up has a price, and what comes in
-/// quick succession is often one change.
-const REST_AT_LEAST: Duration = Duration::from_millis(1);
-/// Under load a round is followed by a rest this many times as long, so that a flood of changes among thousands of
-/// Services costs a fifth of a processor and not a whole one.
-const REST: u32 = 4;
-/// The longest rest: the loss of a node must not wait for one.
-const REST_AT_MOST: Duration = Duration::from_millis(100);
 /// The members while the others are not heard of yet: no node stands for an address of layer 2 then.
 static NOBODY: BTreeSet<String> = BTreeSet::new();
 
@@ -156,6 +149,7 @@ impl Run {
         self.others.join(&self.stores, &usable);
         self.gate = Gate::new(std::time::Instant::now());
         let mut news = None;
+        let mut rests = Rests::new(Instant::now().into_std());
         loop {
             let round = Instant::now();
             let dirty = feeds.take();
@@ -217,7 +211,7 @@ impl Run {
                 self.traces.routes_sent(&event);
             }
             if worked {
-                tokio::time::sleep((took * REST).clamp(REST_AT_LEAST, REST_AT_MOST)).await;
+                tokio::time::sleep(rests.after(took, Instant::now().into_std())).await;
             }
         }
         self.leave().await;
