@@ -12,6 +12,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
+use super::rows::percentile;
 use super::watch::Statuses;
 use super::wire::Wire;
 use crate::cluster::Site;
@@ -103,7 +104,10 @@ pub fn one_by_one(
             bgp: after(wire.bgp(address)),
         });
         if number + 1 == count {
-            println!("  {count} Services created one after the other");
+            let announced = percentile(samples.iter().map(|s: &Sample| s.announced), 0.99);
+            println!(
+                "  {count} Services created one after the other; the 99th percentile is on the wire after {announced:.1} ms"
+            );
         }
     }
     Ok(samples)

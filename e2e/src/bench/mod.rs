@@ -82,6 +82,8 @@ pub fn run(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
 
     let present = options.present;
     grow(&site, &statuses, &wire, 0, present)?;
+    // They are present, and not any more being made: the control plane works on after the last of them has its address.
+    processors::at_rest()?;
     let more = load::one_by_one(&site, &statuses, &wire, "more", options.samples)?;
     load::delete_prefix(&site, "more")?;
     wire.wait_quiet()?;

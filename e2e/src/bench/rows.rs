@@ -249,7 +249,7 @@ impl Rows {
 }
 
 /// The nearest-rank percentile, in milliseconds. What never came counts as infinitely late.
-fn percentile(samples: impl Iterator<Item = Option<std::time::Duration>>, share: f64) -> f64 {
+pub fn percentile(samples: impl Iterator<Item = Option<std::time::Duration>>, share: f64) -> f64 {
     let mut sorted: Vec<f64> = samples
         .map(|s| s.map_or(f64::INFINITY, |d| d.as_secs_f64() * 1000.0))
         .collect();
