@@ -18,7 +18,9 @@ use ferrolb_speaker::metrics::Metrics;
 use ferrolb_speaker::promptness::ask_for_a_short_slice;
 use ferrolb_speaker::reports::Channels;
 use ferrolb_speaker::run::{Identity, Protocols, Run};
-use ferrolb_speaker::status::{ConfigurationReport, L2Statuses, Reporter, WRITES_AT_ONCE};
+use ferrolb_speaker::status::{
+    BgpStatuses, ConfigurationReport, L2Statuses, Reporter, WRITES_AT_ONCE,
+};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -96,6 +98,7 @@ async fn serve(flags: Flags, slice: io::Result<()>) -> anyhow::Result<()> {
     };
     let channels = Channels {
         statuses: L2Statuses::start(&client, reporter.clone(), shutdown.clone()),
+        bgp_statuses: BgpStatuses::start(&client, reporter.clone(), shutdown.clone()),
         configuration: ConfigurationReport::start(&client, reporter, shutdown.clone()),
         events: EventPublisher::start(client, "metallb-speaker", flags.node_name.clone()),
     };

@@ -1,4 +1,4 @@
-//! What people are told of announcements: events on Services, ServiceL2Status objects, and lines in the log.
+//! What people are told of announcements: events on Services, objects about them, and lines in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,10 +13,11 @@ use ferrolb_rules::Refusal;
 use k8s_openapi::api::core::v1::Service;
 use tracing::info;
 
+use crate::bgp::{Families, Family, PeerSpec};
 use crate::decide::{Announced, Announcements, Change, Protocol};
 use crate::layer2::{Conflict, Interface};
 use crate::project::Observed;
-use crate::status::{ConfigurationReport, L2Statuses};
+use crate::status::{BgpStatuses, ConfigurationReport, L2Statuses};
 
 /// Where it is told.
 pub struct Channels {
@@ -24,6 +25,8 @@ pub struct Channels {
     pub events: EventPublisher,
     /// Which Services are announced by layer 2.
     pub statuses: L2Statuses,
+    /// Which Services are announced by BGP, and to whom.
+    pub bgp_statuses: BgpStatuses,
     /// Whether the configuration is of use, and which interfaces there are.
     pub configuration: ConfigurationReport,
 }
@@ -38,6 +41,8 @@ pub struct Reports {
     without_interface: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// The addresses that another station has too.
     conflicts: BTreeMap<IpAddr, Conflict>,
+    /// The peers that this node shall have a session with, and what each session shall carry.
+    sessions: BTreeMap<String, Families>,
 }
 
 /// How far the addresses of a Service get on the interfaces of this node.
@@ -89,6 +94,7 @@ impl Reports {
             channels,
             without_interface: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -209,6 +215,40 @@ impl Reports {
         }
     }
 
+    /// This node shall have these sessions from now on.
+    pub fn sessions(&mut self, sessions: &BTreeMap<String, PeerSpec>) {
+        let carried = sessions.iter();
+        let carried = carried
+            .map(|(peer, spec)| (peer.clone(), spec.families))
+            .collect();
+        if self.sessions != carried {
+            self.sessions = carried;
+            self.peers(None);
+        }
+    }
+
+    /// Tells to which peers Services are announced. `services` are those of which something changed; `None` for all.
+    pub fn peers(&self, services: Option<&BTreeSet<ObjectKey>>) {
+        let announcements = self
+            .announcements
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let set = |key: &ObjectKey, announced: Option<&Announced>| {
+            let peers = peers_of(announced, &self.sessions);
+            self.channels.bgp_statuses.set(key, &peers);
+        };
+        match services {
+            Some(services) => services
+                .iter()
+                .for_each(|key| set(key, announcements.get(key))),
+            None => {
+                for (key, announced) in announcements.iter() {
+                    set(key, Some(announced));
+                }
+            }
+        }
+    }
+
     /// These are the interfaces that addresses can be announced on.
     pub fn usable(&self, usable: &[Interface]) {
         let usable: Vec<UsableInterface> = usable
@@ -239,11 +279,17 @@ impl Reports {
     /// Lays what was told out anew, in less room.
     pub fn repack(&self) {
         self.channels.statuses.repack();
+        self.channels.bgp_statuses.repack();
     }
 
-    /// It has been told of every Service what is announced.
+    /// It has been told of every Service what is announced by layer 2.
     pub fn complete(&self) {
         self.channels.statuses.complete();
+    }
+
+    /// It has been told of every Service what is announced by BGP, which waits for no other node.
+    pub fn bgp_complete(&self) {
+        self.channels.bgp_statuses.complete();
     }
 
     /// Addresses that another station has now, or no longer.
@@ -333,8 +379,29 @@ impl Reports {
     }
 }
 
+/// The peers that get some route of a Service, over sessions that carry its family.
+fn peers_of<'a>(
+    announced: Option<&Announced>,
+    sessions: &'a BTreeMap<String, Families>,
+) -> BTreeSet<&'a str> {
+    let routes = announced.and_then(|announced| announced.bgp.as_deref().ok());
+    let routes = routes.unwrap_or_default();
+    sessions
+        .iter()
+        .filter(|(peer, families)| {
+            routes.iter().any(|route| {
+                let peers = &route.terms.peers;
+                (peers.is_empty() || peers.contains(*peer))
+                    && families.contains(Family::of(&route.prefix))
+            })
+        })
+        .map(|(peer, _)| peer.as_str())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use ferrolb_announcement::{Route, RouteAttributes, Terms, Withdrawn};
     use ferrolb_neighbor::MacAddr;
 
     use super::*;
@@ -384,5 +451,55 @@ mod tests {
             assert_eq!(reach.on, on, "{ingress:?} {interfaces:?}");
             assert_eq!(reach.without, without, "{ingress:?} {interfaces:?}");
         }
+    }
+
+    #[test]
+    fn a_peer_is_told_of_where_a_route_is_meant_for_it_and_its_session_carries_it() {
+        let both = Families::BOTH;
+        let (four, six) = (
+            Families {
+                ipv4: true,
+                ..Families::default()
+            },
+            Families {
+                ipv6: true,
+                ..Families::default()
+            },
+        );
+        let sessions = [("both", both), ("four", four), ("six", six)];
+        let sessions = sessions
+            .map(|(name, families)| (name.to_owned(), families))
+            .into();
+        let announced = |routes: &[(&str, &[&str])]| Announced {
+            ingress: Arc::default(),
+            layer2: Err(Withdrawn::NotOwner),
+            bgp: Ok(routes
+                .iter()
+                .map(|(prefix, peers)| Route {
+                    prefix: prefix.parse().unwrap(),
+                    terms: Arc::new(Terms {
+                        attributes: RouteAttributes::default(),
+                        peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+                    }),
+                })
+                .collect()),
+        };
+        for (routes, expected) in [
+            (&[][..], &[][..]),
+            (&[("192.0.2.1/32", &[][..])], &["both", "four"]),
+            (&[("2001:db8::1/128", &[])], &["both", "six"]),
+            (&[("192.0.2.1/32", &["six"])], &[]),
+            (&[("192.0.2.1/32", &["four", "gone"])], &["four"]),
+            (
+                &[("192.0.2.1/32", &["four"]), ("2001:db8::1/128", &["both"])],
+                &["both", "four"],
+            ),
+        ] {
+            let peers: Vec<&str> = peers_of(Some(&announced(routes)), &sessions)
+                .into_iter()
+                .collect();
+            assert_eq!(peers, expected, "{routes:?}");
+        }
+        assert!(peers_of(None, &sessions).is_empty());
     }
 }

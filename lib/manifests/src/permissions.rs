@@ -117,7 +117,7 @@ fn speaker() -> Permissions {
             // Which Services this node announces; the next one deletes the object of the one before.
             rule(
                 GROUP,
-                &["servicel2statuses"],
+                &["servicebgpstatuses", "servicel2statuses"],
                 &["get", "list", "watch", "create", "patch", "delete"],
             ),
             // Whether the configuration is of use, and which interfaces the node has.
@@ -128,7 +128,11 @@ fn speaker() -> Permissions {
             ),
             rule(
                 GROUP,
-                &["configurationstates/status", "servicel2statuses/status"],
+                &[
+                    "configurationstates/status",
+                    "servicebgpstatuses/status",
+                    "servicel2statuses/status",
+                ],
                 &["patch"],
             ),
             // The other speakers' addresses, to join their membership.

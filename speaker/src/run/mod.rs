@@ -293,6 +293,8 @@ impl Run {
         let concerned = changes.into_iter().map(|change| change.service).collect();
         let usable = Arc::clone(&self.interfaces.borrow());
         self.reports.interfaces(Some(&concerned), &usable);
+        self.reports.peers(Some(&concerned));
+        self.reports.bgp_complete();
         if self.gate.is_settled() && !self.began {
             self.reports.complete();
             // A node without any has nothing that changes.
@@ -356,6 +358,7 @@ impl Run {
         for reason in no_session.difference(&self.no_session) {
             warn!("{reason}");
         }
+        self.reports.sessions(&sessions);
         self.no_session = no_session;
         self.protocols.bgp.set_peers(sessions, |peer| {
             let routes = self.decider.routes(peer);

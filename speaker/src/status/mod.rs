@@ -1,5 +1,5 @@
-//! What a speaker tells people by objects of its own: which Services its node announces by layer 2 (`l2`), and whether it can
-//! use the configuration and which interfaces there are (`configuration`).
+//! What a speaker tells people by objects of its own: which Services its node announces by layer 2 (`l2`) and by BGP (`bgp`), and
+//! whether it can use the configuration and which interfaces there are (`configuration`).
 //!
 //! ```text
 //! the loop --set--> what shall be there --+
@@ -9,16 +9,20 @@
 //! Architecture Invariant: nothing here is read by what announces, and whoever tells something here never waits. Objects follow
 //! when the API server can be reached.
 
+mod bgp;
 mod configuration;
 mod l2;
+mod service;
 
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use sha2::{Digest, Sha256};
 
+pub use bgp::BgpStatuses;
 pub use configuration::ConfigurationReport;
-pub use l2::{L2Statuses, WRITES_AT_ONCE};
+pub use l2::L2Statuses;
+pub use service::WRITES_AT_ONCE;
 
 /// Who writes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,37 +1,34 @@
-//! Keeps the objects as they shall be: looks at each that changed on either side, and does one step at a time.
+//! Keeps the objects of a kind as they shall be: looks at each that changed on either side, and does one step at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_api::labels::NODE;
-use ferrolb_api::v1beta1::ServiceL2Status;
 use ferrolb_api::{ObjectKey, Uid};
 use ferrolb_cluster::{Backoff, Client, KeyedBackoff, Outcome, Store, WatchConfig, Writer, watch};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::object::{self, Seen, Step, Wanted, id_in, key_of, step};
-use super::{Shared, WRITES_AT_ONCE};
-use crate::status::Reporter;
+use super::{Kind, Shared, WRITES_AT_ONCE};
 
 /// How long the watch may take to show what was written before it is looked at again.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 /// After a failure of one object.
 const REST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
-/// After an object vanished that this node has not deleted. Mostly another node announces the Service now, and this one is about
-/// to hear of it: the object is the other's then.
+/// After an object vanished that this node has not deleted. Mostly, where there is one for each Service, another node announces that
+/// now, and this one is about to hear of it: the object is the other's then.
 const AFTER_LOSS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// While nobody answers.
 const WHILE_DOWN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-pub(super) struct Keeper {
-    reporter: Arc<Reporter>,
+pub(super) struct Keeper<K: Kind> {
     writer: Writer,
-    shared: Arc<Shared>,
-    store: Store<Seen>,
+    shared: Arc<Shared<K>>,
+    store: Store<Seen<K::Says>>,
     /// To be looked at.
     dirty: BTreeSet<ObjectKey>,
     /// Not to be looked at before something happens.
@@ -71,21 +68,20 @@ enum Ended {
     Failed(Outcome),
 }
 
-impl Keeper {
-    pub(super) fn new(client: &Client, reporter: Reporter, shared: Arc<Shared>) -> Self {
-        let reporter = Arc::new(reporter);
+impl<K: Kind> Keeper<K> {
+    pub(super) fn new(client: &Client, shared: Arc<Shared<K>>) -> Self {
+        let reporter = &shared.reporter;
         let selector = format!("{NODE}={}", reporter.node_label());
-        let (by, sets) = (Arc::clone(&reporter), Arc::clone(&shared));
+        let by = Arc::clone(&shared);
         let store = watch(
             client,
             WatchConfig::streamed()
                 .with_versions()
                 .in_namespace(&reporter.namespace)
                 .labels(selector),
-            move |object: &ServiceL2Status| Some(object::project(object, &by, &sets.sets)),
+            move |object: &K::Object| Some(object::project::<K>(object, &by.reporter, &by.sets)),
         );
         Keeper {
-            reporter,
             writer: Writer::new(client.clone()),
             shared,
             store,
@@ -141,7 +137,7 @@ impl Keeper {
         }
         drop(told);
         for id in changed {
-            let key = key_of(id, &self.reporter);
+            let key = key_of::<K>(id, &self.shared.reporter);
             self.losing.succeeded(&key);
             if let Some(sleep) = self.asleep.get(&key)
                 && sleep.until == Until::Told
@@ -223,12 +219,12 @@ impl Keeper {
                 continue;
             };
             let version = seen.map(|seen| seen.resource_version().to_owned());
-            let (writer, reporter) = (self.writer.clone(), Arc::clone(&self.reporter));
+            let (writer, shared) = (self.writer.clone(), Arc::clone(&self.shared));
             self.busy.insert(key.clone());
             self.under_way.spawn(async move {
                 let work = Work {
                     writer: &writer,
-                    reporter: &reporter,
+                    shared: &shared,
                     key: &key,
                 };
                 let ended = work.carry_out(step, wanted, version).await;
@@ -237,8 +233,8 @@ impl Keeper {
         }
     }
 
-    fn wanted(&self, key: &ObjectKey) -> Option<Wanted> {
-        let id = id_in(key)?;
+    fn wanted(&self, key: &ObjectKey) -> Option<Wanted<K::Says>> {
+        let id = id_in::<K>(key)?;
         self.shared.told().wanted.get(&id).cloned()
     }
 
@@ -252,7 +248,7 @@ impl Keeper {
                 }
                 self.down.succeeded();
                 if std::mem::take(&mut self.trouble) {
-                    info!("ServiceL2Status objects can be written again");
+                    info!(kind = %kind::<K>(), "the objects can be written again");
                 }
                 // The watch may have been quicker than the answer.
                 let seen = self.store.get(&key);
@@ -273,16 +269,18 @@ impl Keeper {
         if let Outcome::Unavailable(reason) = &outcome {
             let rest = self.down.failed();
             if !std::mem::replace(&mut self.trouble, true) {
-                warn!(object = %key, %reason, "ServiceL2Status objects cannot be written; trying again");
+                warn!(kind = %kind::<K>(), object = %key, %reason, "the objects cannot be written; trying again");
             }
             self.down_until = Some(Instant::now() + rest);
             return;
         }
         match &outcome {
             Outcome::Invalid(reason) if self.failing.failing() == 0 => {
-                warn!(object = %key, %reason, "the API server refuses a ServiceL2Status");
+                warn!(kind = %kind::<K>(), object = %key, %reason, "the API server refuses an object");
             }
-            outcome => debug!(object = %key, ?outcome, "a ServiceL2Status was not written"),
+            outcome => {
+                debug!(kind = %kind::<K>(), object = %key, ?outcome, "an object was not written")
+            }
         }
         let rest = self.failing.failed(&key);
         self.sleep(key, rest, Until::Told);
@@ -290,17 +288,17 @@ impl Keeper {
 }
 
 /// One step about one object.
-struct Work<'a> {
+struct Work<'a, K: Kind> {
     writer: &'a Writer,
-    reporter: &'a Reporter,
+    shared: &'a Shared<K>,
     key: &'a ObjectKey,
 }
 
-impl Work<'_> {
+impl<K: Kind> Work<'_, K> {
     async fn carry_out(
         &self,
         step: Step,
-        wanted: Option<Wanted>,
+        wanted: Option<Wanted<K::Says>>,
         version: Option<String>,
     ) -> Ended {
         let version = version.unwrap_or_default();
@@ -311,10 +309,10 @@ impl Work<'_> {
             },
             (Step::Create, Some(wanted)) => self.create(&wanted).await,
             (Step::Own, Some(wanted)) => {
-                let change = object::ownership(&wanted.service, self.reporter);
+                let change = object::ownership(&wanted.service, &self.shared.reporter);
                 let patched = self
                     .writer
-                    .patch::<ServiceL2Status>(self.key, Some(&version), change)
+                    .patch::<K::Object>(self.key, Some(&version), change)
                     .await;
                 of_write(patched)
             }
@@ -324,18 +322,18 @@ impl Work<'_> {
         }
     }
 
-    async fn show(&self, wanted: &Wanted, version: &str) -> Ended {
-        let change = object::status(wanted, self.reporter);
+    async fn show(&self, wanted: &Wanted<K::Says>, version: &str) -> Ended {
+        let change = object::status::<K>(wanted, &self.shared.reporter);
         let patched = self
             .writer
-            .patch_status::<ServiceL2Status>(self.key, version, change)
+            .patch_status::<K::Object>(self.key, version, change)
             .await;
         of_write(patched)
     }
 
     /// Makes the object and says what it shall say. One of another node is in the way where the Service came from there.
-    async fn create(&self, wanted: &Wanted) -> Ended {
-        let object = object::object(self.key, &wanted.service, self.reporter);
+    async fn create(&self, wanted: &Wanted<K::Says>) -> Ended {
+        let object = object::object::<K>(self.key, &wanted.service, &self.shared.reporter);
         let namespace = self.key.namespace();
         let mut created = self.writer.create(namespace, &object).await;
         if created == Outcome::Conflict {
@@ -346,7 +344,7 @@ impl Work<'_> {
         }
         match created {
             Outcome::Done(version) => {
-                info!(event = "l2StatusCreated", service = %wanted.service, object = %self.key, "the ServiceL2Status is written");
+                info!(event = K::CREATED, service = %wanted.service, object = %self.key, "the object of a Service is written");
                 self.show(wanted, &version).await
             }
             outcome => Ended::Failed(outcome),
@@ -355,19 +353,19 @@ impl Work<'_> {
 
     /// Deletes an object of this name that is not of this node.
     async fn make_way(&self) -> Result<(), Outcome> {
-        let there = match self.writer.read::<ServiceL2Status>(self.key).await {
+        let there = match self.writer.read::<K::Object>(self.key).await {
             Ok(there) => there,
             Err(Outcome::Gone) => return Ok(()),
             Err(outcome) => return Err(outcome),
         };
         let node = there.labels().get(NODE).map(String::as_str);
-        if node == Some(&self.reporter.node_label()) {
+        if node == Some(&self.shared.reporter.node_label()) {
             // The watch is about to show it.
             return Err(Outcome::Conflict);
         }
         debug!(object = %self.key, node, "another node announced the Service before");
         match self
-            .delete(&there.metadata.uid.as_deref().unwrap_or_default().into())
+            .delete(&there.meta().uid.as_deref().unwrap_or_default().into())
             .await
         {
             Outcome::Done(_) | Outcome::Gone => Ok(()),
@@ -377,9 +375,14 @@ impl Work<'_> {
 
     async fn delete(&self, uid: &Uid) -> Outcome {
         self.writer
-            .delete_this::<ServiceL2Status>(self.key, &uid.to_string())
+            .delete_this::<K::Object>(self.key, &uid.to_string())
             .await
     }
+}
+
+/// What people call the objects.
+fn kind<K: Kind>() -> std::borrow::Cow<'static, str> {
+    K::Object::kind(&())
 }
 
 fn of_write(outcome: Outcome) -> Ended {
