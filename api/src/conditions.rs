@@ -63,13 +63,19 @@ pub mod reason {
     pub const ANNOUNCED_NEVERTHELESS: &str = "AnnouncedNevertheless";
     /// With `AddressConflict=True`: the address is not announced until the other host is gone.
     pub const WITHHELD: &str = "Withheld";
+    /// With `Programmed=False` on a BGPPeer: no node that is selected has an established session.
+    pub const NOT_ESTABLISHED: &str = "NotEstablished";
+    /// With `Programmed=False` on a BGPPeer: some nodes that are selected have an established session and some have not.
+    pub const PARTLY_ESTABLISHED: &str = "PartlyEstablished";
+    /// With `Programmed=False` on a BGPPeer: no node has the labels that it asks for.
+    pub const NO_NODE_SELECTED: &str = "NoNodeSelected";
     /// With `Programmed=False`: not in force on every node yet.
     pub const PENDING: &str = "Pending";
     /// With `Exhausted=True`: a family of the pool has no address left.
     pub const NO_ADDRESS_LEFT: &str = "NoAddressLeft";
     /// With `Exhausted=False`: every family of the pool has addresses left.
     pub const ADDRESSES_AVAILABLE: &str = "AddressesAvailable";
-    /// With `Exhausted=False`: the pool is not in force and gives nothing.
+    /// With `Exhausted=False` and `Programmed=False`: the object is not in force and gives nothing.
     pub const NOT_IN_FORCE: &str = "NotInForce";
     /// With `Overlapping=True`: the message names the entries and the other pools.
     pub const OVERLAPS: &str = "Overlaps";
@@ -77,7 +83,7 @@ pub mod reason {
     pub const INTERFACES_FOUND: &str = "InterfacesFound";
     /// With `InterfacesFound=False`: the message says what is not found, where, and what is there.
     pub const INTERFACE_NOT_FOUND: &str = "InterfaceNotFound";
-    /// With `InterfacesFound=Unknown`: no speaker of a node that is selected has said which interfaces there are.
+    /// With `InterfacesFound=Unknown` and `Programmed=Unknown`: no speaker of a node that is selected has said anything of it.
     pub const NOT_REPORTED: &str = "NotReported";
     /// With `ferrolb.io/Interfaces=True`: addresses can be announced on the interfaces that the message names.
     pub const USABLE: &str = "Usable";

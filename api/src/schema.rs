@@ -103,6 +103,11 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Kubernetes' time.
+pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time" })
+}
+
 /// Kubernetes' reference to a Secret.
 pub(crate) fn secret_reference(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

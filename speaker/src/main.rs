@@ -19,7 +19,7 @@ use ferrolb_speaker::promptness::ask_for_a_short_slice;
 use ferrolb_speaker::reports::Channels;
 use ferrolb_speaker::run::{Identity, Protocols, Run};
 use ferrolb_speaker::status::{
-    BgpStatuses, ConfigurationReport, L2Statuses, Reporter, WRITES_AT_ONCE,
+    BgpStatuses, ConfigurationReport, L2Statuses, Reporter, SessionReport, WRITES_AT_ONCE,
 };
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -96,11 +96,21 @@ async fn serve(flags: Flags, slice: io::Result<()>) -> anyhow::Result<()> {
         node: flags.node_name.clone(),
         pod: flags.pod(),
     };
+    let configuration = ConfigurationReport::start(&client, reporter.clone(), shutdown.clone());
+    let events = EventPublisher::start(client.clone(), "metallb-speaker", flags.node_name.clone());
     let channels = Channels {
         statuses: L2Statuses::start(&client, reporter.clone(), shutdown.clone()),
         bgp_statuses: BgpStatuses::start(&client, reporter.clone(), shutdown.clone()),
-        configuration: ConfigurationReport::start(&client, reporter, shutdown.clone()),
-        events: EventPublisher::start(client, "metallb-speaker", flags.node_name.clone()),
+        sessions: SessionReport::start(
+            &reporter,
+            bgp.status(),
+            configuration.clone(),
+            events.clone(),
+            stores.configuration.peers.clone(),
+            shutdown.clone(),
+        ),
+        configuration,
+        events,
     };
     let identity = Identity {
         node: flags.node_name,

@@ -1,6 +1,6 @@
 //! Which BGP sessions does this node keep, and with which parameters?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ferrolb_announcement::{Node, RouteAttributes};
 use ferrolb_api::ObjectKey;
@@ -9,15 +9,15 @@ use ferrolb_rules::{Community, Configuration, Password, Peer, PeerAsn, PeerTarge
 use crate::bgp::{self, Attributes, Families, PeerAs, PeerSpec, Secret};
 use crate::project::Key;
 
-/// The sessions of this node, and why other peers of it have none. A peer whose key is missing has none until the key is
+/// The sessions of this node, and by their names why other peers of it have none. A peer whose key is missing has none until the key is
 /// there: a session without it would only fail, or worse, succeed.
 pub fn sessions(
     configuration: &Configuration,
     node: Option<&Node>,
     namespace: &str,
     password: impl Fn(&ObjectKey) -> Option<Key>,
-) -> (BTreeMap<String, PeerSpec>, BTreeSet<String>) {
-    let (mut sessions, mut reasons) = (BTreeMap::new(), BTreeSet::new());
+) -> (BTreeMap<String, PeerSpec>, BTreeMap<String, String>) {
+    let (mut sessions, mut reasons) = (BTreeMap::new(), BTreeMap::new());
     let Some(node) = node else {
         return (sessions, reasons);
     };
@@ -31,7 +31,7 @@ pub fn sessions(
                 sessions.insert(peer.name.clone(), session);
             }
             Err(reason) => {
-                reasons.insert(format!("BGPPeer {:?} has no session: {reason}", peer.name));
+                reasons.insert(peer.name.clone(), reason);
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::bgp::{Families, Family, PeerSpec};
 use crate::decide::{Announced, Announcements, Change, Protocol};
 use crate::layer2::{Conflict, Interface};
 use crate::project::Observed;
-use crate::status::{BgpStatuses, ConfigurationReport, L2Statuses};
+use crate::status::{BgpStatuses, ConfigurationReport, L2Statuses, SessionReport};
 
 /// Where it is told.
 pub struct Channels {
@@ -29,6 +29,8 @@ pub struct Channels {
     pub bgp_statuses: BgpStatuses,
     /// Whether the configuration is of use, and which interfaces there are.
     pub configuration: ConfigurationReport,
+    /// How the BGP sessions of this node are doing.
+    pub sessions: SessionReport,
 }
 
 /// Tells, and remembers what was told.
@@ -215,8 +217,14 @@ impl Reports {
         }
     }
 
-    /// This node shall have these sessions from now on.
-    pub fn sessions(&mut self, sessions: &BTreeMap<String, PeerSpec>) {
+    /// This node shall have these sessions from now on, and with other peers of it none, for these reasons.
+    pub fn sessions(
+        &mut self,
+        sessions: &BTreeMap<String, PeerSpec>,
+        without: &BTreeMap<String, String>,
+    ) {
+        let tried = sessions.keys().cloned().collect();
+        self.channels.sessions.set_peers(tried, without.clone());
         let carried = sessions.iter();
         let carried = carried
             .map(|(peer, spec)| (peer.clone(), spec.families))

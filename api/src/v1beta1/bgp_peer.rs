@@ -32,6 +32,11 @@ use crate::v1beta2::BGPPeerStatus;
         name = "Multi Hops",
         type_ = "string",
         json_path = ".spec.ebgpMultiHop"
+    ),
+    printcolumn(
+        name = "Established",
+        type_ = "string",
+        json_path = ".status.established"
     )
 )]
 #[serde(rename_all = "camelCase")]

@@ -16,7 +16,8 @@ pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementSpec, BGPAdvertise
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, MatchExpression, NodeSelector};
 pub use community::{Community, CommunityAlias, CommunitySpec, CommunityStatus};
 pub use configuration_state::{
-    ConfigurationResult, ConfigurationState, ConfigurationStateSpec, ConfigurationStateStatus,
+    BGPSession, ConfigurationResult, ConfigurationState, ConfigurationStateSpec,
+    ConfigurationStateStatus, SessionState,
 };
 pub use ip_address_pool::{
     HeldAddresses, IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation,

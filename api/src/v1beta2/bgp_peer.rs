@@ -1,13 +1,14 @@
 //! Which router to speak BGP with, and how (reference section 1.4).
 
 use k8s_openapi::api::core::v1::SecretReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use validator::Validate;
 
 use crate::in_force::InForce;
+use crate::v1beta1::SessionState;
 
 /// One router, and the session that each selected node keeps with it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
@@ -28,6 +29,11 @@ use crate::in_force::InForce;
         name = "Multi Hops",
         type_ = "string",
         json_path = ".spec.ebgpMultiHop"
+    ),
+    printcolumn(
+        name = "Established",
+        type_ = "string",
+        json_path = ".status.established"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -197,4 +203,45 @@ pub struct BGPPeerStatus {
     /// In which form the object is in force; absent where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force: Option<InForce>,
+
+    /// On how many of the nodes that nodeSelectors select the session is established, such as 2/3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established: Option<String>,
+
+    /// How many nodes have an established session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established_nodes: Option<i64>,
+
+    /// How many nodes nodeSelectors select.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected_nodes: Option<i64>,
+
+    /// The session of each node that nodeSelectors select, those that are not established first; at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
+    pub sessions: Vec<NodeSession>,
+}
+
+/// How the session of one node is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSession {
+    /// The name of the node.
+    pub node: String,
+
+    /// Whether the session is established.
+    pub state: SessionState,
+
+    /// Since when, to the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::time")]
+    pub since: Option<Time>,
+
+    /// Why the session, or the last attempt to have one, ended, or why there is none. Kept while a later session is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+
+    /// Prefixes that the peer was told. While nothing else changes it may be a minute late.
+    #[serde(default)]
+    pub prefixes_sent: i64,
 }

@@ -2,4 +2,4 @@
 
 mod bgp_peer;
 
-pub use bgp_peer::{BGPPeer, BGPPeerSpec, BGPPeerStatus, DynamicASN};
+pub use bgp_peer::{BGPPeer, BGPPeerSpec, BGPPeerStatus, DynamicASN, NodeSession};

@@ -86,7 +86,7 @@ pub struct Run {
     last_good: LastGood,
     /// What was said in the log already: what is set aside, and peers without a session.
     refusals: Vec<Refusal>,
-    no_session: BTreeSet<String>,
+    no_session: BTreeMap<String, String>,
     nodes: BTreeMap<String, Node>,
     /// False during the first round: what a restarted speaker goes on with is no news.
     began: bool,
@@ -128,7 +128,7 @@ impl Run {
             configuration: Configuration::default(),
             last_good: LastGood::default(),
             refusals: Vec::new(),
-            no_session: BTreeSet::new(),
+            no_session: BTreeMap::new(),
             nodes: BTreeMap::new(),
             began: false,
         }
@@ -355,10 +355,12 @@ impl Run {
                     .map(|stored| stored.value().clone())
             },
         );
-        for reason in no_session.difference(&self.no_session) {
-            warn!("{reason}");
+        for (peer, reason) in &no_session {
+            if self.no_session.get(peer) != Some(reason) {
+                warn!(peer, reason, "a BGPPeer has no session");
+            }
         }
-        self.reports.sessions(&sessions);
+        self.reports.sessions(&sessions, &no_session);
         self.no_session = no_session;
         self.protocols.bgp.set_peers(sessions, |peer| {
             let routes = self.decider.routes(peer);

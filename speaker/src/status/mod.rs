@@ -1,5 +1,5 @@
 //! What a speaker tells people by objects of its own: which Services its node announces by layer 2 (`l2`) and by BGP (`bgp`), and
-//! whether it can use the configuration and which interfaces there are (`configuration`).
+//! whether it can use the configuration, which interfaces there are (`configuration`) and how its sessions are doing (`sessions`).
 //!
 //! ```text
 //! the loop --set--> what shall be there --+
@@ -13,6 +13,7 @@ mod bgp;
 mod configuration;
 mod l2;
 mod service;
+mod sessions;
 
 use std::borrow::Cow;
 
@@ -23,6 +24,7 @@ pub use bgp::BgpStatuses;
 pub use configuration::ConfigurationReport;
 pub use l2::L2Statuses;
 pub use service::WRITES_AT_ONCE;
+pub use sessions::SessionReport;
 
 /// Who writes.
 #[derive(Clone, Debug, PartialEq, Eq)]

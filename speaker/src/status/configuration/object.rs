@@ -1,116 +1,38 @@
-//! Whether this speaker can use the configuration, and which interfaces its node has, as a ConfigurationState (reference 1.10).
+//! The ConfigurationState of this node: what is in it, and what is to be done about it. Pure.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use ferrolb_api::ObjectKey;
 use ferrolb_api::conditions::configuration_state::{
     CONFIG_RECONCILER_VALID, CONFIGURATION_ERROR, RECONCILED,
 };
 use ferrolb_api::conditions::{INTERFACES, find, reason, status};
 use ferrolb_api::labels::{COMPONENT_TYPE, NODE_NAME, SPEAKER};
-use ferrolb_api::usable_interfaces::{UsableInterface, to_message};
-use ferrolb_api::v1beta1::{ConfigurationResult, ConfigurationState, ConfigurationStateStatus};
-use ferrolb_api::{ObjectKey, speaker_state};
-use ferrolb_cluster::{
-    Backoff, Client, Outcome, Store, Stored, WatchConfig, Writer, watch as watch_kind,
+use ferrolb_api::v1beta1::{
+    BGPSession, ConfigurationResult, ConfigurationState, ConfigurationStateStatus,
 };
-use ferrolb_rules::Refusal;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
+use super::Told;
 use crate::status::Reporter;
-
-/// Between two writes: links come and go in quick succession, and there may be 500 nodes of them.
-const EVERY: Duration = Duration::from_secs(3);
-/// After a failure.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Problems that are named, and the length of each in characters: a condition holds 32,768.
-const PROBLEMS_AT_MOST: usize = 20;
-const PROBLEM_AT_MOST: usize = 1000;
-
-/// Tells what this speaker found out. Cheap to clone; telling never waits, and the newest counts.
-#[derive(Clone)]
-pub struct ConfigurationReport(Arc<watch::Sender<Told>>);
-
-/// What shall be said; nothing of what is not known yet.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Told {
-    interfaces: Option<String>,
-    /// What is wrong with the configuration, one problem on each line.
-    problems: Option<String>,
-    some_interface: bool,
-}
 
 /// What is there.
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
-    owned: bool,
-    status: ConfigurationStateStatus,
+pub(super) struct Seen {
+    pub(super) owned: bool,
+    pub(super) status: ConfigurationStateStatus,
 }
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-enum Step {
+pub(super) enum Step {
     Create(ConfigurationStateStatus),
     Own,
     Show(ConfigurationStateStatus),
 }
 
-impl ConfigurationReport {
-    /// Starts to keep the object in a task of its own until `shutdown`.
-    #[must_use]
-    pub fn start(client: &Client, reporter: Reporter, shutdown: CancellationToken) -> Self {
-        let (sender, told) = watch::channel(Told::default());
-        let keeper = Keeper::new(client, reporter);
-        tokio::spawn(shutdown.run_until_cancelled_owned(keeper.run(told)));
-        ConfigurationReport(Arc::new(sender))
-    }
-
-    /// These are the interfaces that addresses can be announced on.
-    pub fn set_interfaces(&self, interfaces: &[UsableInterface]) {
-        let message = to_message(interfaces);
-        self.tell(|told| {
-            told.some_interface = !interfaces.is_empty();
-            told.interfaces = Some(message);
-        });
-    }
-
-    /// This is wrong with the configuration; nothing is if it is empty.
-    pub fn set_configuration(&self, refusals: &[Refusal]) {
-        let problems = problems(refusals);
-        self.tell(|told| told.problems = Some(problems));
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut Told)) {
-        self.0.send_if_modified(|told| {
-            let before = told.clone();
-            change(told);
-            *told != before
-        });
-    }
-}
-
-fn problems(refusals: &[Refusal]) -> String {
-    let mut lines: Vec<String> = refusals
-        .iter()
-        .take(PROBLEMS_AT_MOST)
-        .map(|refusal| refusal.to_string().chars().take(PROBLEM_AT_MOST).collect())
-        .collect();
-    if refusals.len() > PROBLEMS_AT_MOST {
-        let more = refusals.len() - PROBLEMS_AT_MOST;
-        lines.push(format!("and {more} more problems"));
-    }
-    lines.join("\n")
-}
-
 /// What is to be done next. Nothing is said before something is known.
-fn step(told: &Told, seen: Option<&Seen>, now: &Time) -> Option<Step> {
+pub(super) fn step(told: &Told, seen: Option<&Seen>, now: &Time) -> Option<Step> {
     if *told == Told::default() {
         return None;
     }
@@ -181,123 +103,54 @@ fn wanted(
         result: Some(result),
         error_summary,
         conditions,
+        bgp_sessions: match &told.sessions {
+            Some(sessions) => sessions.clone(),
+            None => existing.bgp_sessions.clone(),
+        },
     }
 }
 
 /// The merge patch that leaves this status and nothing of the one before it.
-fn patch(status: &ConfigurationStateStatus) -> Value {
+pub(super) fn patch(status: &ConfigurationStateStatus) -> Value {
     json!({"status": {
         "result": status.result,
         "errorSummary": status.error_summary,
         "conditions": status.conditions,
+        "bgpSessions": if status.bgp_sessions.is_empty() { Value::Null } else { json!(status.bgp_sessions) },
     }})
 }
 
-struct Keeper {
-    reporter: Reporter,
-    key: ObjectKey,
-    writer: Writer,
-    store: Store<Seen>,
+/// Whether sessions are all that a step would write, they are those that were `written` last, and the object has none. The API server
+/// drops them then, as it does while the definition of the kind is from before, and would do so again.
+pub(super) fn is_dropped(step: &Step, seen: Option<&Seen>, written: &[BGPSession]) -> bool {
+    let (Step::Show(status), Some(seen)) = (step, seen) else {
+        return false;
+    };
+    let without = ConfigurationStateStatus {
+        bgp_sessions: Vec::new(),
+        ..status.clone()
+    };
+    !written.is_empty() && status.bgp_sessions == written && seen.status == without
 }
 
-impl Keeper {
-    fn new(client: &Client, reporter: Reporter) -> Self {
-        let key = ObjectKey::new(&reporter.namespace, &speaker_state(&reporter.node));
-        let by = reporter.clone();
-        let store = watch_kind(
-            client,
-            WatchConfig::streamed()
-                .with_versions()
-                .in_namespace(&reporter.namespace)
-                .fields(format!("metadata.name={}", key.name())),
-            move |object: &ConfigurationState| Some(by.seen(object)),
-        );
-        Keeper {
-            reporter,
-            key,
-            writer: Writer::new(client.clone()),
-            store,
+/// Whether a status says something else than another apart from figures, which may be late.
+pub(super) fn is_news(one: &ConfigurationStateStatus, other: &ConfigurationStateStatus) -> bool {
+    let without_figures = |status: &ConfigurationStateStatus| {
+        let mut status = status.clone();
+        for session in &mut status.bgp_sessions {
+            session.prefixes_sent = 0;
+            session.prefixes_not_advertised = 0;
+            // That there is something that cannot be carried is no figure, and which of it comes first is.
+            session.not_advertised_because =
+                session.not_advertised_because.take().map(|_| String::new());
         }
-    }
-
-    /// Goes on for ever.
-    async fn run(self, mut told: watch::Receiver<Told>) {
-        self.store.ready().await;
-        let feed = self.store.subscribe();
-        let mut backoff = Backoff::new(REST.0, REST.1);
-        let mut quiet_until: Option<Instant> = None;
-        loop {
-            quiet_until = quiet_until.filter(|until| *until > Instant::now());
-            let wanted = told.borrow_and_update().clone();
-            let seen = self.store.get(&self.key);
-            let now = Time(Timestamp::now());
-            let step = step(&wanted, seen.as_deref(), &now);
-            let wait = step.is_some().then_some(quiet_until).flatten();
-            if let (Some(step), None) = (step, quiet_until) {
-                let done = self.carry_out(step, seen).await;
-                let rest = if done {
-                    backoff.succeeded();
-                    EVERY
-                } else {
-                    backoff.failed()
-                };
-                quiet_until = Some(Instant::now() + rest);
-                continue;
-            }
-            tokio::select! {
-                _ = feed.next() => {}
-                Ok(()) = told.changed() => {}
-                () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => {}
-            }
-        }
-    }
-
-    /// True once it is done.
-    async fn carry_out(&self, step: Step, seen: Option<Stored<Seen>>) -> bool {
-        let version = seen.map(|seen| seen.resource_version().to_owned());
-        let version = version.unwrap_or_default();
-        let outcome = match step {
-            Step::Create(status) => {
-                let object = self.reporter.configuration_state(&self.key);
-                let created = self.writer.create(self.key.namespace(), &object).await;
-                match created {
-                    Outcome::Done(version) => self.show(&status, &version).await,
-                    outcome => outcome,
-                }
-            }
-            Step::Own => {
-                let object = self.reporter.configuration_state(&self.key);
-                let change = json!({"metadata": {
-                    "labels": object.metadata.labels,
-                    "ownerReferences": object.metadata.owner_references,
-                }});
-                self.writer
-                    .patch::<ConfigurationState>(&self.key, Some(&version), change)
-                    .await
-            }
-            Step::Show(status) => self.show(&status, &version).await,
-        };
-        match &outcome {
-            Outcome::Done(_) => return true,
-            Outcome::Conflict | Outcome::Gone => {
-                debug!(object = %self.key, ?outcome, "the ConfigurationState changed meanwhile");
-            }
-            Outcome::Invalid(reason) | Outcome::Unavailable(reason) => {
-                warn!(object = %self.key, %reason, "the ConfigurationState is not written; trying again");
-            }
-        }
-        false
-    }
-
-    async fn show(&self, status: &ConfigurationStateStatus, version: &str) -> Outcome {
-        self.writer
-            .patch_status::<ConfigurationState>(&self.key, version, patch(status))
-            .await
-    }
+        status
+    };
+    without_figures(one) != without_figures(other)
 }
 
 impl Reporter {
-    fn configuration_state(&self, key: &ObjectKey) -> ConfigurationState {
+    pub(super) fn configuration_state(&self, key: &ObjectKey) -> ConfigurationState {
         let mut object = ConfigurationState::default();
         object.metadata.name = Some(key.name().to_owned());
         let labels = [
@@ -310,7 +163,7 @@ impl Reporter {
         object
     }
 
-    fn seen(&self, object: &ConfigurationState) -> Seen {
+    pub(super) fn seen(&self, object: &ConfigurationState) -> Seen {
         let label = |key: &str| object.labels().get(key).map(String::as_str);
         Seen {
             owned: self.owns(object.metadata.owner_references.as_deref())
@@ -323,6 +176,9 @@ impl Reporter {
 
 #[cfg(test)]
 mod tests {
+    use ferrolb_api::v1beta1::SessionState;
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
 
     fn at(second: i64) -> Time {
@@ -334,6 +190,7 @@ mod tests {
             interfaces: interfaces.map(str::to_owned),
             problems: problems.map(str::to_owned),
             some_interface: interfaces.is_some_and(|interfaces| !interfaces.is_empty()),
+            sessions: None,
         }
     }
 
@@ -420,20 +277,76 @@ mod tests {
         assert_eq!(stored, json!({"status": good.status}));
     }
 
+    fn session(state: SessionState, sent: i64, refused: i64, because: Option<&str>) -> BGPSession {
+        BGPSession {
+            peer: "tor-1".to_owned(),
+            state,
+            since: Some(at(1)),
+            last_error: None,
+            prefixes_sent: sent,
+            prefixes_not_advertised: refused,
+            not_advertised_because: because.map(str::to_owned),
+        }
+    }
+
+    fn with_sessions(sessions: Option<Vec<BGPSession>>) -> Told {
+        Told {
+            sessions,
+            ..told(None, Some(""))
+        }
+    }
+
     #[test]
-    fn very_many_problems_fit() {
-        let refusals: Vec<Refusal> = (0..100)
-            .map(|n| {
-                Refusal::new(
-                    "IPAddressPool",
-                    "p",
-                    format!("spec.addresses[{n}]"),
-                    "x".repeat(5000),
-                )
-            })
-            .collect();
-        let text = problems(&refusals);
-        assert!(text.len() < 32_000 && text.ends_with("and 80 more problems"));
-        assert_eq!(problems(&[]), "");
+    fn sessions_stay_until_it_is_known_how_they_are_and_the_last_one_goes() {
+        let up = session(SessionState::Established, 5, 0, None);
+        let first = shown(&with_sessions(Some(vec![up.clone()])), None, &at(1)).unwrap();
+        assert_eq!(first.status.bgp_sessions, [up]);
+        // After a start.
+        assert_eq!(step(&with_sessions(None), Some(&first), &at(2)), None);
+        let mut stored = json!({"status": first.status});
+        let none = shown(&with_sessions(Some(Vec::new())), Some(first), &at(2)).unwrap();
+        json_patch::merge(&mut stored, &patch(&none.status));
+        assert_eq!(stored, json!({"status": none.status}));
+        assert_eq!(stored["status"].get("bgpSessions"), None);
+    }
+
+    #[test]
+    fn sessions_that_the_api_server_drops_are_not_written_again_and_again() {
+        let up = vec![session(SessionState::Established, 5, 0, None)];
+        let told = with_sessions(Some(up.clone()));
+        let mut seen = shown(&told, None, &at(1)).unwrap();
+        seen.status.bgp_sessions.clear();
+        let step = step(&told, Some(&seen), &at(2)).unwrap();
+        assert!(!is_dropped(&step, Some(&seen), &[]));
+        assert!(is_dropped(&step, Some(&seen), &up));
+        let others = [session(SessionState::Established, 6, 0, None)];
+        assert!(!is_dropped(&step, Some(&seen), &others));
+        seen.status.error_summary = Some("another".to_owned());
+        assert!(!is_dropped(&step, Some(&seen), &up));
+    }
+
+    #[test]
+    fn figures_alone_are_no_news() {
+        let status = |session: BGPSession| ConfigurationStateStatus {
+            bgp_sessions: vec![session],
+            ..ConfigurationStateStatus::default()
+        };
+        let up = |sent, refused, because| {
+            status(session(SessionState::Established, sent, refused, because))
+        };
+        for (other, expected) in [
+            (up(5, 0, None), false),
+            (up(6, 0, None), false),
+            (up(5, 1, Some("192.0.2.1/32: no")), true),
+            (
+                status(session(SessionState::NotEstablished, 5, 0, None)),
+                true,
+            ),
+            (ConfigurationStateStatus::default(), true),
+        ] {
+            assert_eq!(is_news(&up(5, 0, None), &other), expected, "{other:?}");
+        }
+        let some = up(5, 1, Some("192.0.2.1/32: no"));
+        assert!(!is_news(&some, &up(5, 2, Some("192.0.2.0/32: no"))));
     }
 }
