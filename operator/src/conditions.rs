@@ -23,7 +23,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn new(
+    pub(crate) fn new(
         type_: &'static str,
         holds: bool,
         reason: &'static str,
@@ -37,7 +37,11 @@ impl Answer {
         }
     }
 
-    fn unknown(type_: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn unknown(
+        type_: &'static str,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         Answer {
             status: Some(status::UNKNOWN),
             ..Answer::new(type_, false, reason, message)
@@ -49,6 +53,15 @@ impl Answer {
             status: None,
             ..Answer::new(type_, false, "", "")
         }
+    }
+
+    /// Whether a condition says this of this generation.
+    pub(crate) fn is_said_by(&self, said: Option<&Condition>, generation: Option<i64>) -> bool {
+        let said = said.filter(|said| said.observed_generation == generation);
+        said.map(|said| (said.status.as_str(), said.reason.as_str(), &said.message))
+            == self
+                .status
+                .map(|status| (status, self.reason, &self.message))
     }
 }
 

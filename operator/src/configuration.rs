@@ -22,6 +22,7 @@ use crate::conditions::{
     resolved_refs, with,
 };
 use crate::interfaces::Interfaces;
+use crate::sessions::News;
 use crate::unreadable::Unreadable;
 
 /// A status that shall be written: kind, object, version and merge patch.
@@ -48,6 +49,8 @@ pub struct Findings<'a> {
     pub secrets: Option<&'a Usable<'a>>,
     /// What is known of the nodes' interfaces; nothing while nodes or reports are not listed.
     pub interfaces: Option<&'a Interfaces>,
+    /// What is to be said of the sessions with peers, by the name of the peer; nothing while nodes or reports are not listed.
+    pub sessions: Option<&'a BTreeMap<String, News>>,
     /// When.
     pub now: &'a Time,
 }
@@ -68,6 +71,7 @@ pub fn outdated(
         unreadable,
         secrets,
         interfaces,
+        sessions,
         now,
     } = findings;
     let mut by_object: BTreeMap<(&str, &str), Vec<&Refusal>> = BTreeMap::new();
@@ -137,7 +141,7 @@ pub fn outdated(
                     let recorded = object.status.as_ref().and_then(|it| it.in_force.as_ref());
                     (recorded != form.as_ref()).then(|| in_force(form.as_ref()))
                 },
-                |$object| $answers,
+                |$object| $answers.into(),
             ));
         };
     }
@@ -158,9 +162,14 @@ pub fn outdated(
         acceptance("BGPAdvertisement", &object.name_any(), None),
         resolved_refs(&references.of_bgp_advertisement(object)),
     ]);
+    let news = |peer: &str| sessions.and_then(|sessions| sessions.get(peer));
     kind!(peers, "BGPPeer", |object| {
         let name = object.name_any();
-        let accepted = acceptance("BGPPeer", &name, not_carried_out(&name));
+        let mut said = Said::from(vec![acceptance("BGPPeer", &name, not_carried_out(&name))]);
+        if let Some(news) = news(&name) {
+            said.answers.push(news.answer.clone());
+            said.fields = &news.fields;
+        }
         let mut unresolved: Vec<_> = references.of_peer(object).into_iter().collect();
         match (secret_of(object), secrets) {
             (None, _) => {}
@@ -170,9 +179,10 @@ pub fn outdated(
                 unresolved.extend(unresolved_secret(secret, &namespace, found.as_ref()));
             }
             // Not known yet, so what was said of it stays.
-            (Some(_), None) => return vec![accepted],
+            (Some(_), None) => return said,
         }
-        vec![accepted, resolved_refs(&unresolved)]
+        said.answers.push(resolved_refs(&unresolved));
+        said
     });
     kind!(communities, "Community", |object| vec![acceptance(
         "Community",
@@ -187,7 +197,7 @@ pub fn outdated(
         "BFDProfile",
         |profile| profile.status.as_ref().map(|status| &status.conditions),
         |_| None,
-        |profile| vec![acceptance("BFDProfile", &profile.name_any(), None)],
+        |profile| vec![acceptance("BFDProfile", &profile.name_any(), None)].into(),
     ));
     writes
 }
@@ -236,16 +246,30 @@ fn was_read<K: Resource<DynamicType = ()>>(read: &[Arc<K>], object: &Arc<K>) -> 
     found.is_some_and(|found| Arc::ptr_eq(found, object))
 }
 
+/// What a status shall say.
+struct Said<'a> {
+    answers: Vec<Answer>,
+    /// Other fields, where they are to be written.
+    fields: &'a [(&'static str, Value)],
+}
+
+impl From<Vec<Answer>> for Said<'_> {
+    fn from(answers: Vec<Answer>) -> Self {
+        let fields = &[];
+        Said { answers, fields }
+    }
+}
+
 /// The statuses of one kind that are not what they should be. `existing` are an object's conditions, and `form` is what is to be
 /// written of the form in which it is in force, where that is not written yet.
-fn statuses<K: Resource<DynamicType = ()> + Debug>(
+fn statuses<'a, K: Resource<DynamicType = ()> + Debug>(
     findings: &Findings<'_>,
     store: &Store<Arc<K>>,
     read: &[Arc<K>],
     kind: &'static str,
     existing: impl Fn(&K) -> Option<&Vec<Condition>>,
     form: impl Fn(&K) -> Option<Value>,
-    answers: impl Fn(&K) -> Vec<Answer>,
+    said: impl Fn(&K) -> Said<'a>,
 ) -> Vec<StatusWrite> {
     let mut writes = Vec::new();
     let snapshot = store.snapshot();
@@ -255,13 +279,16 @@ fn statuses<K: Resource<DynamicType = ()> + Debug>(
     for (key, stored) in current {
         let existing = existing(stored).map_or(&[][..], Vec::as_slice);
         let generation = stored.meta().generation;
-        let wanted = with(existing, generation, answers(stored), findings.now);
+        let Said { answers, fields } = said(stored);
+        let wanted = with(existing, generation, answers, findings.now);
         let form = form(stored);
         let form = form.filter(|_| !is_pruned(findings, kind, key, stored.resource_version()));
-        if existing != wanted || form.is_some() {
+        if existing != wanted || form.is_some() || !fields.is_empty() {
+            let fields = fields.iter().cloned();
+            let fields = fields.chain(form.map(|form| (IN_FORCE, form)));
             let mut status = json!({"conditions": wanted});
-            if let (Some(form), Some(status)) = (form, status.as_object_mut()) {
-                status.insert(IN_FORCE.to_owned(), form);
+            if let Some(status) = status.as_object_mut() {
+                status.extend(fields.map(|(field, value)| (field.to_owned(), value)));
             }
             let version = stored.resource_version().to_owned();
             writes.push((kind, key.clone(), version, json!({"status": status})));

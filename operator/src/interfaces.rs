@@ -281,7 +281,7 @@ impl<'a> Look<'a> {
 }
 
 /// `a, b and 12 more`.
-fn some_of(all: impl ExactSizeIterator<Item = String>) -> String {
+pub(crate) fn some_of(all: impl ExactSizeIterator<Item = String>) -> String {
     let more = all.len().saturating_sub(NAMED_AT_MOST);
     let named: Vec<String> = all.take(NAMED_AT_MOST).collect();
     let named = named.join(", ");

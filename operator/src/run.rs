@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use ferrolb_allocation::PoolCounters;
 use ferrolb_api::ObjectKey;
-use ferrolb_api::labels::{COMPONENT_TYPE, SPEAKER};
-use ferrolb_api::v1beta1::ConfigurationState;
 use ferrolb_cluster::{
-    ChangeFeed, Changes, Client, ConfigurationFeed, ConfigurationStores, EventPublisher,
-    KeyedBackoff, Leadership, Status, Store, WatchConfig, Writer, watch, watch_part,
+    ChangeFeed, Changes, Client, ConfigurationFeed, EventPublisher, KeyedBackoff, Leadership,
+    Writer,
 };
-use ferrolb_rules::{AllObjects, BASIC_AUTH, Labels, LastGood, Pool, Refusal, password_of};
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
+use ferrolb_rules::{AllObjects, LastGood, Pool, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Notify;
@@ -26,91 +23,15 @@ use crate::carry_out::{Again, CarryOut};
 use crate::configuration::{self, Findings, Written};
 use crate::decide::{Decider, Seen};
 use crate::holds;
-use crate::interfaces::{Interfaces, Reported, reported};
+pub use crate::inputs::Stores;
+use crate::interfaces::Interfaces;
 use crate::metrics::Metrics;
-use crate::project::{Observed, Readable, observe, observe_namespace};
+use crate::sessions::{News, Sessions};
 use crate::unreadable::Unreadable;
 
 /// Statuses of pools follow their counters at most this often, so that a thousand new Services are not a thousand
 /// writes to each pool.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-
-/// What the loop watches.
-#[derive(Clone)]
-pub struct Stores {
-    /// Services that are ours.
-    pub services: Store<Observed>,
-    /// The labels and limits of namespaces.
-    pub namespaces: Store<ferrolb_allocation::Namespace>,
-    /// What people configured.
-    pub configuration: ConfigurationStores,
-    /// What the Secrets of our namespace are good for as passwords of peers. Nothing of what they hold is kept.
-    pub secrets: Store<Result<(), String>>,
-    /// The labels of nodes.
-    pub nodes: Store<Arc<Labels>>,
-    /// What speakers say of the interfaces of their nodes.
-    pub reports: Store<Arc<Reported>>,
-    /// Our namespace.
-    namespace: Arc<str>,
-}
-
-impl Stores {
-    /// Starts every watch.
-    #[must_use]
-    pub fn watch(client: &Client, namespace: &str, class: Option<String>) -> Self {
-        Stores {
-            services: watch_part::<Service, _, _>(
-                client,
-                WatchConfig::most_recent(),
-                move |Readable(service)| observe(service, class.as_deref()),
-            ),
-            namespaces: watch(client, WatchConfig::most_recent(), |object: &Namespace| {
-                Some(observe_namespace(object))
-            }),
-            configuration: ConfigurationStores::watch(
-                client,
-                namespace,
-                &WatchConfig::most_recent(),
-                Status::Kept,
-            ),
-            secrets: watch(
-                client,
-                WatchConfig::most_recent()
-                    .in_namespace(namespace)
-                    .fields(format!("type={BASIC_AUTH}")),
-                |secret: &Secret| Some(password_of(secret).map(drop)),
-            ),
-            nodes: watch(client, WatchConfig::most_recent(), |node: &Node| {
-                let labels = node.metadata.labels.as_ref();
-                Some(Arc::new(labels.map(Labels::from).unwrap_or_default()))
-            }),
-            reports: watch(
-                client,
-                WatchConfig::most_recent()
-                    .in_namespace(namespace)
-                    .labels(format!("{COMPONENT_TYPE}={SPEAKER}")),
-                |state: &ConfigurationState| reported(state).map(Arc::new),
-            ),
-            namespace: namespace.into(),
-        }
-    }
-
-    /// Whether every store is complete, but for Secrets, nodes and reports: all that depends on them is a condition, and no Service
-    /// shall wait for it.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.services.is_ready() && self.namespaces.is_ready() && self.configuration.is_ready()
-    }
-
-    /// Reads everything again, and waits until it is there.
-    pub async fn relist(&self) {
-        tokio::join!(
-            self.services.relist(),
-            self.namespaces.relist(),
-            self.configuration.relist(),
-        );
-    }
-}
 
 /// The loop with what it remembers.
 pub struct Run {
@@ -136,6 +57,7 @@ pub struct Run {
     retry_at: BTreeSet<(Instant, ObjectKey)>,
     unreadable: Unreadable,
     interfaces: Interfaces,
+    sessions: Sessions,
 }
 
 struct Feeds {
@@ -178,6 +100,7 @@ impl Run {
             retry_at: BTreeSet::new(),
             unreadable: Unreadable::default(),
             interfaces: Interfaces::default(),
+            sessions: Sessions::default(),
         }
     }
 
@@ -213,7 +136,11 @@ impl Run {
         let mut status_due: Option<Instant> = Some(Instant::now());
         let mut last_status = Instant::now();
         loop {
-            let look_again = self.interfaces.look_again_at();
+            let look_again = [
+                self.interfaces.look_again_at(),
+                self.sessions.look_again_at(),
+            ];
+            let look_again = look_again.into_iter().flatten().min();
             let again = look_again.is_some_and(|at| at <= Instant::now());
             if (self.look(&feeds) || again) && status_due.is_none() {
                 status_due = Some((last_status + STATUS_EVERY).max(Instant::now()));
@@ -382,6 +309,8 @@ impl Run {
     /// Begins to write the statuses of configured objects that are not what they should be. Beside the loop, so that no
     /// Service waits for them.
     fn write_statuses(&mut self) {
+        let nodes_known = self.stores.nodes.is_ready() && self.stores.reports.is_ready();
+        let sessions = nodes_known.then(|| self.look_at_nodes());
         let pools: Vec<_> = self
             .stores
             .configuration
@@ -404,20 +333,6 @@ impl Run {
             let stored = secrets.get(&ObjectKey::new(&self.stores.namespace, name))?;
             Some(stored.value().clone())
         };
-        let interfaces_known = self.stores.nodes.is_ready() && self.stores.reports.is_ready();
-        if interfaces_known {
-            let (nodes, reports) = (self.stores.nodes.snapshot(), &self.stores.reports);
-            self.interfaces.update(
-                nodes
-                    .iter()
-                    .map(|(key, labels)| (key.name(), Arc::clone(labels.value()))),
-                |name| {
-                    let stored = reports.get(&ObjectKey::new(&self.stores.namespace, name))?;
-                    Some(Arc::clone(stored.value()))
-                },
-                Instant::now(),
-            );
-        }
         let mut writes = configuration::outdated(
             &Findings {
                 stores: &self.stores.configuration,
@@ -427,7 +342,8 @@ impl Run {
                 recorded: &self.recorded,
                 unreadable: &self.unreadable,
                 secrets: secrets.is_ready().then_some(&usable),
-                interfaces: interfaces_known.then_some(&self.interfaces),
+                interfaces: nodes_known.then_some(&self.interfaces),
+                sessions: sessions.as_ref(),
                 now: &now,
             },
             counters,
@@ -439,6 +355,27 @@ impl Run {
             self.status_write
                 .spawn(async move { configuration::write(&writer, &leadership, writes).await });
         }
+    }
+
+    /// Takes in what is known of nodes. Returns what is to be said of peers.
+    fn look_at_nodes(&mut self) -> BTreeMap<String, News> {
+        let (nodes, reports) = (self.stores.nodes.snapshot(), &self.stores.reports);
+        let report = |name: &str| reports.get(&ObjectKey::new(&self.stores.namespace, name));
+        let now = Instant::now();
+        let interfaces = |name: &str| report(name)?.interfaces.clone();
+        let labels = nodes
+            .iter()
+            .map(|(key, node)| (key.name(), Arc::clone(&node.labels)));
+        self.interfaces.update(labels, interfaces, now);
+        let sessions = |name: &str| Some(Arc::clone(&report(name)?.sessions));
+        let nodes = nodes.iter().map(|(key, node)| (key.name(), node.value()));
+        self.sessions.update(nodes, sessions);
+        let peers = &self.last_good.configuration().peers;
+        self.sessions.news(
+            self.read.peers.iter().map(Arc::as_ref),
+            |name| peers.get(name),
+            now,
+        )
     }
 
     /// Takes in what became of the statuses. True if all of them are done with.
