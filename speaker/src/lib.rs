@@ -11,6 +11,7 @@
 //! API server could lose is needed to go on announcing.
 
 pub mod bgp;
+pub mod bgp_over_http;
 pub mod decide;
 pub mod flags;
 pub mod gate;

@@ -3,12 +3,14 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use ferrolb_cluster::{EventPublisher, connect};
 use ferrolb_serving::{Aside, Readiness, Telemetry, shutdown};
 use ferrolb_speaker::bgp::{Bgp, BgpMetrics};
+use ferrolb_speaker::bgp_over_http;
 use ferrolb_speaker::decide::Decider;
 use ferrolb_speaker::flags::Flags;
 use ferrolb_speaker::inputs::{Scope, Stores};
@@ -89,7 +91,17 @@ async fn serve(flags: Flags, slice: io::Result<()>) -> anyhow::Result<()> {
     readiness.require("stores complete", move || complete.is_ready());
     // The host's network is ours too: what is for the kubelet stays on the loopback interface.
     let inside = Ipv4Addr::LOCALHOST.into();
-    let _aside = Aside::start(&flags.common, inside, readiness, registry, &shutdown).await?;
+    let bgp = Arc::new(bgp);
+    let beside = bgp_over_http::router(Arc::clone(&bgp));
+    let _aside = Aside::start_with(
+        &flags.common,
+        inside,
+        readiness,
+        registry,
+        beside,
+        &shutdown,
+    )
+    .await?;
 
     let reporter = Reporter {
         namespace: namespace.clone(),

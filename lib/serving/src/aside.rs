@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,30 @@ impl Aside {
         flags: &CommonFlags,
         probes_at: IpAddr,
         readiness: Readiness,
+        registry: Registry,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, ListenError> {
+        Self::start_with(
+            flags,
+            probes_at,
+            readiness,
+            registry,
+            Router::new(),
+            shutdown,
+        )
+        .await
+    }
+
+    /// The same, with answers of the process's own `beside` the metrics: who may read those may read these, and nobody else.
+    ///
+    /// # Errors
+    /// An address is taken or not ours.
+    pub async fn start_with(
+        flags: &CommonFlags,
+        probes_at: IpAddr,
+        readiness: Readiness,
         mut registry: Registry,
+        beside: Router,
         shutdown: &CancellationToken,
     ) -> Result<Self, ListenError> {
         let mut servers = JoinSet::new();
@@ -40,7 +64,7 @@ impl Aside {
         if let Some(address) = flags.metrics_bind_address.0 {
             let listener = plain_http::listen(address, "metrics").await?;
             let places = Places::registered(&mut registry, "metrics", CONNECTIONS_AT_MOST);
-            let app = metrics::router(Arc::new(registry));
+            let app = metrics::router(Arc::new(registry)).merge(beside);
             servers.spawn(plain_http::serve(listener, app, places, shutdown.clone()));
         }
         Ok(Self(servers))

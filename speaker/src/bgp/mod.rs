@@ -14,12 +14,14 @@ mod spec;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use ferrolb_bgp::wire::{Community, LargeCommunity};
-pub use ferrolb_bgp::{Attributes, Families, Family, PeerAs, State};
+pub use ferrolb_bgp::{Attributes, Families, Family, Negotiated, PeerAs, State};
 pub use metrics::BgpMetrics;
 pub use spec::{PeerSpec, Secret};
 pub use status::{PeerStatus, RoutesSent};
+pub use told::ToldRoute;
 
 use inbox::Inbox;
 use ipnet::IpNet;
@@ -27,7 +29,7 @@ use peer::StopReason;
 use status::Board;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -60,6 +62,7 @@ struct Running {
     spec: Arc<PeerSpec>,
     inbox: Arc<Inbox>,
     stop: watch::Sender<Option<StopReason>>,
+    questions: mpsc::Sender<told::Question>,
     /// Cancelled when the task has ended.
     ended: CancellationToken,
 }
@@ -147,6 +150,24 @@ impl Bgp {
         self.board.subscribe()
     }
 
+    /// What a peer was told: the first `limit` routes after a prefix, in the order of prefixes. `None` if it is no peer.
+    pub async fn adj_rib_out(
+        &self,
+        peer: &str,
+        after: Option<IpNet>,
+        limit: usize,
+    ) -> Option<Vec<ToldRoute>> {
+        let questions = self.lock().peers.get(peer)?.questions.clone();
+        let (sender, answer) = oneshot::channel();
+        let question = told::Question {
+            after,
+            limit,
+            answer: sender,
+        };
+        questions.send(question).await.ok()?;
+        answer.await.ok()
+    }
+
     /// Waits, after `shutdown` was cancelled, until every peer was told. Takes two seconds at most.
     pub async fn closed(&self) {
         self.tasks.close();
@@ -162,6 +183,7 @@ impl Bgp {
         let spec = Arc::new(spec);
         let inbox = Arc::new(Inbox::default());
         let (stop_sender, stop) = watch::channel(None);
+        let (questions, asked) = mpsc::channel(1);
         let ended = CancellationToken::new();
         let (metrics, guard) = (self.metrics.clone(), ended.clone().drop_guard());
         let setting = peer::Setting {
@@ -171,6 +193,7 @@ impl Bgp {
             events: self.events.clone(),
             inbox: Arc::clone(&inbox),
             stop,
+            asked,
             shutdown: self.shutdown.clone(),
         };
         self.tasks.spawn(async move {
@@ -185,6 +208,7 @@ impl Bgp {
             spec,
             inbox,
             stop: stop_sender,
+            questions,
             ended,
         }
     }

@@ -8,6 +8,7 @@ use super::inbox::Inbox;
 use super::metrics::PeerMetrics;
 use super::spec::PeerSpec;
 use super::status::{Board, PeerStatus, RoutesSent};
+use super::told::Question;
 use ferrolb_bgp::wire::Cease;
 use ferrolb_bgp::{
     AdjRibOut, Attributes, ConnId, EndReason, Endpoint, Export, Input, Output, Session, State,
@@ -51,6 +52,7 @@ pub(super) struct Setting {
     pub(super) events: mpsc::Sender<RoutesSent>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) stop: watch::Receiver<Option<StopReason>>,
+    pub(super) asked: mpsc::Receiver<Question>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -76,6 +78,7 @@ pub(super) struct Peer {
 enum Wakeup {
     Stop(Cease, &'static str),
     RoutesChanged,
+    Asked(Question),
     Dialled(ConnId, io::Result<(TcpStream, Endpoint)>),
     Deadline,
     Ready(io::Result<()>),
@@ -116,6 +119,10 @@ impl Peer {
                         self.rib.set(prefix, attributes.as_ref());
                     }
                     self.count_not_advertised();
+                }
+                Wakeup::Asked(question) => {
+                    let negotiated = self.status.negotiated.as_ref();
+                    question.answer(self.setting.spec.my_asn, negotiated, &self.rib);
                 }
                 Wakeup::Dialled(conn, result) => self.dialled(conn, result),
                 Wakeup::Deadline => self.input(Input::Tick),
@@ -173,6 +180,7 @@ impl Peer {
             },
             () = self.setting.inbox.filled() => Wakeup::RoutesChanged,
             () = timer => Wakeup::Deadline,
+            Some(question) = self.setting.asked.recv() => Wakeup::Asked(question),
             (conn, result) = dialling => Wakeup::Dialled(conn, result),
             result = ready => Wakeup::Ready(result.map(drop)),
         }

@@ -53,7 +53,7 @@ pub struct Protocols {
     /// What layer 2 sent.
     pub layer2_events: mpsc::Receiver<Layer2Event>,
     /// BGP.
-    pub bgp: Bgp,
+    pub bgp: Arc<Bgp>,
     /// What BGP sent.
     pub bgp_events: mpsc::Receiver<RoutesSent>,
     /// The membership's socket, unless it is switched off. This node joins once it can announce: the others count on it from
