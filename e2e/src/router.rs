@@ -86,6 +86,14 @@ pub fn vtysh(run: &Run, command: &str) -> Result<String> {
     )
 }
 
+/// Tells the router to do one thing after the other, such as in its configuration.
+pub fn tell(run: &Run, commands: &[&str]) -> Result<()> {
+    let directory = directory(run).display().to_string();
+    let mut arguments = vec!["--vty_socket", &directory];
+    arguments.extend(commands.iter().flat_map(|command| ["-c", *command]));
+    host::run("vtysh", &arguments).map(drop)
+}
+
 /// Asks for an answer in JSON.
 pub fn ask(run: &Run, command: &str) -> Result<Value> {
     let text = vtysh(run, &format!("{command} json"))?;

@@ -4,6 +4,7 @@ mod allocation;
 mod applies;
 mod bad_input;
 pub mod bgp;
+mod bgp_status;
 mod certificates;
 mod compatibility;
 mod faults;
@@ -51,7 +52,12 @@ pub fn all() -> Vec<Scenario> {
         certificates::SCENARIOS,
         webhook::SCENARIOS,
     ];
-    let last: [&[Scenario]; 3] = [bgp::SCENARIOS, traces::SCENARIOS, faults::SCENARIOS];
+    let last: [&[Scenario]; 4] = [
+        bgp::SCENARIOS,
+        bgp_status::SCENARIOS,
+        traces::SCENARIOS,
+        faults::SCENARIOS,
+    ];
     first
         .into_iter()
         .chain(allocation::THEMES)
