@@ -24,21 +24,24 @@ pub(super) struct Seen<S> {
     pub(super) uid: Uid,
     /// Whether labels and owner are what they should be.
     pub(super) owned: bool,
-    pub(super) says: Says<S>,
-}
-
-/// What a status says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Says<S> {
-    /// Not yet whose it is.
-    Nothing,
-    /// Something else than it should, in fields that cannot be changed.
-    Another,
-    /// The Service and the node, and this.
-    This(S),
+    /// Of which Service and node it says to be.
+    pub(super) whose: Whose,
+    /// What it says besides. Not in one of the cases above, which would take more room, ten thousand times over.
+    pub(super) says: S,
 }
 
 /// Of which Service and node a status says to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// It does not say yet, or not all of it.
+    Unsaid,
+    /// Not of those that it should, in fields that cannot be changed.
+    Another,
+    /// Of the right ones.
+    Right,
+}
+
+/// What a status says of whose it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::status) struct About<'a> {
     pub(in crate::status) node: Option<&'a str>,
@@ -69,11 +72,11 @@ pub(super) fn step<S: PartialEq>(
         (None, None) => None,
         (None, Some(seen)) => complete.then(|| Step::Remove(seen.uid.clone())),
         (Some(_), None) => Some(Step::Create),
-        (Some(wanted), Some(seen)) => match &seen.says {
-            Says::Another => Some(Step::Remove(seen.uid.clone())),
+        (Some(wanted), Some(seen)) => match seen.whose {
+            Whose::Another => Some(Step::Remove(seen.uid.clone())),
             _ if !seen.owned => Some(Step::Own),
-            Says::This(says) if *says == wanted.says => None,
-            Says::This(_) | Says::Nothing => Some(Step::Show),
+            Whose::Right if seen.says == wanted.says => None,
+            Whose::Right | Whose::Unsaid => Some(Step::Show),
         },
     }
 }
@@ -109,17 +112,17 @@ pub(super) fn project<K: Kind>(
     let label = |key: &str| object.labels().get(key).map(String::as_str);
     let (about, says) = K::read(object, sets);
     let is_here = |node: &str| node == reporter.node;
-    let says = match (about.node, about.namespace, about.name) {
+    let whose = match (about.node, about.namespace, about.name) {
         (Some(node), namespace @ Some(_), name @ Some(_)) => {
             if is_here(node) && is_of_name(namespace, name) {
-                Says::This(says)
+                Whose::Right
             } else {
-                Says::Another
+                Whose::Another
             }
         }
         // One that says a part can still be told the rest, unless the part is wrong: then that is refused, and seen again.
-        (node, ..) if node.is_some_and(|node| !is_here(node)) => Says::Another,
-        _ => Says::Nothing,
+        (node, ..) if node.is_some_and(|node| !is_here(node)) => Whose::Another,
+        _ => Whose::Unsaid,
     };
     let meta = object.meta();
     Seen {
@@ -127,6 +130,7 @@ pub(super) fn project<K: Kind>(
         owned: reporter.owns(meta.owner_references.as_deref())
             && label(NODE) == Some(&reporter.node_label())
             && is_of_name(label(SERVICE_NAMESPACE), label(SERVICE_NAME)),
+        whose,
         says,
     }
 }
