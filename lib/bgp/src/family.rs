@@ -93,6 +93,18 @@ impl Families {
         }
     }
 
+    /// The set and this family.
+    #[must_use]
+    pub fn with(self, family: Family) -> Families {
+        self.iter().chain([family]).collect()
+    }
+
+    /// The set but for this family.
+    #[must_use]
+    pub fn without(self, family: Family) -> Families {
+        self.iter().filter(|other| *other != family).collect()
+    }
+
     /// Whether no family is in the set.
     pub fn is_empty(self) -> bool {
         !self.ipv4 && !self.ipv6

@@ -27,6 +27,9 @@ fn negotiated() -> Negotiated {
         families: Families::BOTH,
         four_octet_as: true,
         ipv4_over_ipv6: false,
+        extended_messages: false,
+        path_identifiers: Families::default(),
+        enhanced_refresh: false,
         endpoint: Endpoint {
             local: V4_HOP.parse().unwrap(),
             router_id: Ipv4Addr::new(192, 0, 2, 1),

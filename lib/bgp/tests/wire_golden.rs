@@ -33,6 +33,7 @@ fn decode(frame: &[u8]) -> Result<Message, DecodeError> {
         &Context {
             four_octet_as: true,
             internal: true,
+            ..Context::default()
         },
     )
 }
@@ -165,6 +166,7 @@ fn withdrawals_and_end_of_rib_are_written_by_family() {
         &mut out,
         Family::Ipv4Unicast,
         &["198.51.100.1/32".parse().unwrap()],
+        &Context::default(),
     )
     .unwrap();
     assert_eq!(out, message(2, "0005 20 c6336401 0000"));
@@ -173,6 +175,7 @@ fn withdrawals_and_end_of_rib_are_written_by_family() {
         &mut out,
         Family::Ipv6Unicast,
         &["2001:db8::/32".parse().unwrap()],
+        &Context::default(),
     )
     .unwrap();
     assert_eq!(out, message(2, "0000 000c 90 0f 0008 0002 01 20 20010db8"));
@@ -243,6 +246,7 @@ fn a_two_octet_peer_gets_as_trans_and_the_true_path_beside_it() {
     let context = Context {
         four_octet_as: false,
         internal: false,
+        ..Context::default()
     };
     let update = Update {
         attributes: PathAttributes {
@@ -271,6 +275,7 @@ fn a_four_octet_path_keeps_the_as_numbers_that_an_old_speaker_put_in_front() {
     let context = Context {
         four_octet_as: false,
         internal: false,
+        ..Context::default()
     };
     let body = "0000 0016 40 01 01 00 40 02 06 02 02 fde8 5ba0 c0 11 06 02 01 fa56ea00";
     let Message::Update(update) = Message::decode(&message(2, body), &context).unwrap() else {
@@ -298,8 +303,11 @@ fn header_errors_have_the_answers_of_rfc_4271_6_1() {
     assert_eq!(answer(&message(5, "00")), (1, 2, vec![0, 20]));
     assert_eq!(answer(&message(9, "")), (1, 3, vec![9]));
     let mut long = vec![0xff; 16];
-    long.extend_from_slice(&[0x10, 0x01, 2]);
+    // RFC 8654: only OPEN and KEEPALIVE must be shorter.
+    long.extend_from_slice(&[0x10, 0x01, 1]);
     assert_eq!(frame_length(&long), Err(DecodeError::BadLength(4097)));
+    long[18] = 2;
+    assert_eq!(frame_length(&long), Ok(Some(4097)));
     assert_eq!(frame_length(&message(4, "")[..18]), Ok(None));
 }
 

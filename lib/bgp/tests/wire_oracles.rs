@@ -6,6 +6,7 @@ mod common;
 
 use bytes::Bytes;
 use common::message;
+use ferrolb_bgp::Families;
 use ferrolb_bgp::wire::{AsSegment, Context, Message, Update};
 use ipnet::IpNet;
 use netgauze_bgp_pkt::BgpMessage;
@@ -187,7 +188,7 @@ fn netgauze_meaning(frame: &[u8], context: &Context) -> Option<Meaning> {
 
 fn rustbgpd_meaning(frame: &[u8], context: &Context) -> Option<Meaning> {
     let rustbgpd_wire::Message::Update(raw) =
-        rustbgpd_wire::decode_message(&mut Bytes::copy_from_slice(frame), 4096).ok()?
+        rustbgpd_wire::decode_message(&mut Bytes::copy_from_slice(frame), 65_535).ok()?
     else {
         return None;
     };
@@ -301,6 +302,7 @@ proptest! {
     fn both_oracles_read_our_updates_as_we_mean_them((context, message) in message()) {
         let Message::Update(update) = message else { return Ok(()) };
         let update = as_we_send(*update);
+        let context = Context { identifiers_written: Families::default(), ..context };
         let Ok(frame) = Message::Update(Box::new(update.clone())).encode(&context) else { return Ok(()) };
         prop_assert_eq!(netgauze_meaning(&frame, &context), Some(ours(&update)));
         prop_assert_eq!(rustbgpd_meaning(&frame, &context), Some(ours(&update)));
@@ -383,10 +385,7 @@ fn rustbgpd_and_we_write_the_same_octets_for_the_same_route() {
     )
     .unwrap();
     let frame = rustbgpd_wire::encode_message(&rustbgpd_wire::Message::Update(theirs)).unwrap();
-    let context = Context {
-        four_octet_as: true,
-        internal: false,
-    };
+    let context = Context::default();
     let message = Message::decode(&frame, &context).unwrap();
     assert_eq!(message.encode(&context).unwrap(), frame);
 }

@@ -50,7 +50,7 @@ proptest! {
             frame.extend_from_slice(&bytes);
             if let Err(error) = Message::decode(&frame, &context) {
                 let answer = error.notification();
-                prop_assert!(answer.is_none_or(|answer| (1..=3).contains(&answer.code)));
+                prop_assert!(answer.is_none_or(|answer| matches!(answer.code, 1..=3 | 7)));
             }
         }
     }
@@ -86,8 +86,9 @@ proptest! {
         v4 in btree_set(v4_net(), 0..2500),
         v6 in btree_set(v6_net(), 0..600),
         over_v6 in any::<bool>(),
+        agreed in context(),
     ) {
-        let context = Context { four_octet_as: true, internal: false };
+        let context = Context { four_octet_as: true, internal: false, ..agreed };
         let attributes = PathAttributes {
             origin: Some(Origin::Igp),
             as_path: Some(AsPath::of(64512)),
@@ -106,7 +107,7 @@ proptest! {
                 done += template.pack(&mut announced, &prefixes[done..]).unwrap();
             }
             while gone < prefixes.len() {
-                gone += pack_withdrawals(&mut withdrawn, family, &prefixes[gone..]).unwrap();
+                gone += pack_withdrawals(&mut withdrawn, family, &prefixes[gone..], &context).unwrap();
             }
             let mut told = Vec::new();
             for message in messages(&announced, &context) {

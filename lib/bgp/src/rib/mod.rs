@@ -14,7 +14,7 @@ pub use attributes::Attributes;
 pub use export::{Export, NotAdvertised};
 
 use crate::family::{Families, Family};
-use crate::wire::{pack_withdrawals, push_end_of_rib};
+use crate::wire::{Context, Message, Refresh, RouteRefresh, pack_withdrawals, push_end_of_rib};
 use ipnet::IpNet;
 use pending::{Lack, Pending};
 use sets::Sets;
@@ -83,6 +83,16 @@ struct Established {
     refused: BTreeMap<IpNet, NotAdvertised>,
     /// Families whose End-of-RIB marker is still to be sent.
     marker_due: Families,
+    repetition: Repetition,
+}
+
+/// Families that the peer asked to have again, where it is told of beginning and end (RFC 7313).
+#[derive(Debug, Default)]
+struct Repetition {
+    /// Asked for before the first round was complete, after which it follows.
+    later: Families,
+    begin_due: Families,
+    end_due: Families,
 }
 
 impl AdjRibOut {
@@ -138,6 +148,7 @@ impl AdjRibOut {
             advertised: 0,
             pending: Pending::default(),
             refused: BTreeMap::new(),
+            repetition: Repetition::default(),
         };
         for (prefix, route) in &self.routes {
             session.place(*prefix, route);
@@ -163,6 +174,15 @@ impl AdjRibOut {
         let Some(session) = &mut self.session else {
             return;
         };
+        let repetition = &mut session.repetition;
+        if session.export.enhanced_refresh && session.export.families.contains(family) {
+            if session.marker_due.contains(family) {
+                repetition.later = repetition.later.with(family);
+                return;
+            }
+            repetition.begin_due = repetition.begin_due.with(family);
+            repetition.end_due = repetition.end_due.with(family);
+        }
         for (prefix, route) in &mut self.routes {
             if Family::of(prefix) == family && route.sent.is_some() && route.desired.is_some() {
                 route.again = true;
@@ -214,8 +234,10 @@ impl AdjRibOut {
     fn push_message(&mut self, batch: &mut Batch) -> bool {
         for family in Family::ALL {
             if self.push_withdrawals(batch, family)
+                || self.push_begin(batch, family)
                 || self.push_announcements(batch, family)
                 || self.push_marker(batch, family)
+                || self.push_end(batch, family)
             {
                 return true;
             }
@@ -229,7 +251,8 @@ impl AdjRibOut {
         };
         let waiting = &mut session.pending.of(family).withdrawals;
         // Withdrawals of the simplest form always fit; an error would mean that nothing was written.
-        let count = pack_withdrawals(&mut batch.bytes, family, &*waiting).unwrap_or(0);
+        let context = &session.export.context;
+        let count = pack_withdrawals(&mut batch.bytes, family, &*waiting, context).unwrap_or(0);
         for prefix in std::iter::from_fn(|| waiting.pop_first()).take(count) {
             batch.withdrawn.push(prefix);
             session.advertised -= 1;
@@ -297,11 +320,51 @@ impl AdjRibOut {
         if due {
             push_end_of_rib(&mut batch.bytes, family);
             batch.messages += 1;
-            let others = session.marker_due.iter().filter(|other| *other != family);
-            session.marker_due = others.collect();
-            batch.end_of_rib = batch.end_of_rib.iter().chain([family]).collect();
+            session.marker_due = session.marker_due.without(family);
+            batch.end_of_rib = batch.end_of_rib.with(family);
+            if session.repetition.later.contains(family) {
+                session.repetition.later = session.repetition.later.without(family);
+                self.refresh(family);
+            }
         }
         due
+    }
+
+    fn push_begin(&mut self, batch: &mut Batch, family: Family) -> bool {
+        self.push_bound(batch, family, Refresh::Begin, |repetition| {
+            &mut repetition.begin_due
+        })
+    }
+
+    fn push_end(&mut self, batch: &mut Batch, family: Family) -> bool {
+        self.push_bound(batch, family, Refresh::End, |repetition| {
+            &mut repetition.end_due
+        })
+    }
+
+    /// Tells the peer where a repetition begins or ends, if that is due.
+    fn push_bound(
+        &mut self,
+        batch: &mut Batch,
+        family: Family,
+        bound: Refresh,
+        due: impl FnOnce(&mut Repetition) -> &mut Families,
+    ) -> bool {
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let due = due(&mut session.repetition);
+        if !due.contains(family) {
+            return false;
+        }
+        *due = due.without(family);
+        let message = Message::RouteRefresh(RouteRefresh::new(bound, family));
+        // Four octets always fit.
+        batch
+            .bytes
+            .extend(message.encode(&Context::default()).unwrap_or_default());
+        batch.messages += 1;
+        true
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Config;
 use super::events::Endpoint;
 use crate::family::{Families, Family};
-use crate::wire::{Capability, Context, ExtendedNextHop, Notification, Open, code};
+use crate::wire::{AddPath, Capability, Context, ExtendedNextHop, Notification, Open, code};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -67,6 +67,12 @@ pub struct Negotiated {
     pub four_octet_as: bool,
     /// The peer takes IPv4 routes with an IPv6 next hop (RFC 8950).
     pub ipv4_over_ipv6: bool,
+    /// The peer takes long messages (RFC 8654).
+    pub extended_messages: bool,
+    /// The families whose prefixes the peer wants with path identifiers (RFC 7911).
+    pub path_identifiers: Families,
+    /// The peer wants to be told where a repetition of all routes begins and ends (RFC 7313).
+    pub enhanced_refresh: bool,
     /// Our end of the connection.
     pub endpoint: Endpoint,
 }
@@ -77,6 +83,9 @@ impl Negotiated {
         Context {
             four_octet_as: self.four_octet_as,
             internal: self.internal,
+            extended_messages: self.extended_messages,
+            identifiers_written: self.path_identifiers,
+            identifiers_read: Families::default(),
         }
     }
 }
@@ -100,7 +109,12 @@ pub(super) fn our_open(config: &Config, endpoint: &Endpoint) -> Open {
             ExtendedNextHop::ipv4_over_ipv6(),
         ]));
     }
+    capabilities.push(Capability::ExtendedMessage);
     capabilities.push(Capability::FourOctetAs(config.local_as));
+    capabilities.push(Capability::AddPath(
+        config.families.iter().map(AddPath::sends).collect(),
+    ));
+    capabilities.push(Capability::EnhancedRouteRefresh);
     Open::new(
         config.local_as,
         seconds(config.hold_time),
@@ -160,6 +174,9 @@ pub(super) fn negotiate(
         families,
         four_octet_as: open.four_octet_as().is_some(),
         ipv4_over_ipv6: endpoint.local.is_ipv6() && open.receives_ipv4_over_ipv6(),
+        extended_messages: open.offers(&Capability::ExtendedMessage),
+        path_identifiers: families.intersection(open.receives_path_identifiers()),
+        enhanced_refresh: open.offers(&Capability::EnhancedRouteRefresh),
         endpoint: *endpoint,
     })
 }

@@ -417,8 +417,8 @@ fn hang_up(
 }
 
 fn send(conn: ConnId, message: &Message, out: &mut Vec<Output>) {
-    // What a session sends is short and made here, so it always fits into a message: an OPEN has five capabilities at most,
-    // a NOTIFICATION holds at most one attribute of a message that was received.
+    // What a session sends is short and made here, so it always fits into a message: an OPEN has eight capabilities at most,
+    // the data of a NOTIFICATION are cut.
     if let Ok(bytes) = message.encode(&Context::default()) {
         out.push(Output::Send { conn, bytes });
     }

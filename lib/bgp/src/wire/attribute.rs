@@ -23,6 +23,7 @@ pub(super) mod kind {
     pub(crate) const COMMUNITIES: u8 = 8;
     pub(crate) const MP_REACH_NLRI: u8 = 14;
     pub(crate) const MP_UNREACH_NLRI: u8 = 15;
+    pub(crate) const EXTENDED_COMMUNITIES: u8 = 16;
     pub(crate) const AS4_PATH: u8 = 17;
     pub(crate) const LARGE_COMMUNITIES: u8 = 32;
 }
@@ -96,6 +97,25 @@ impl fmt::Display for Community {
     }
 }
 
+/// An extended community (RFC 4360): type, subtype and six octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExtendedCommunity(pub [u8; 8]);
+
+impl ExtendedCommunity {
+    /// Non-transitive, of an AS of two octets.
+    const OF_TWO_OCTET_AS: u8 = 0x40;
+    const LINK_BANDWIDTH: u8 = 0x04;
+
+    /// How much a link carries, in octets a second, for peers that share traffic accordingly
+    /// (draft-ietf-idr-link-bandwidth). An AS that needs four octets appears as AS_TRANS.
+    pub fn link_bandwidth(asn: u32, octets_per_second: f32) -> ExtendedCommunity {
+        let asn = u16::try_from(asn).unwrap_or(super::AS_TRANS).to_be_bytes();
+        let [a, b, c, d] = octets_per_second.to_be_bytes();
+        let (kind, subtype) = (Self::OF_TWO_OCTET_AS, Self::LINK_BANDWIDTH);
+        ExtendedCommunity([kind, subtype, asn[0], asn[1], a, b, c, d])
+    }
+}
+
 /// A large community (RFC 8092), written `65000:1:2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LargeCommunity {
@@ -143,6 +163,8 @@ pub struct PathAttributes {
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES (RFC 1997).
     pub communities: Vec<Community>,
+    /// EXTENDED_COMMUNITIES (RFC 4360).
+    pub extended_communities: Vec<ExtendedCommunity>,
     /// LARGE_COMMUNITIES (RFC 8092).
     pub large_communities: Vec<LargeCommunity>,
     /// All others.

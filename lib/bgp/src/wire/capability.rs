@@ -7,7 +7,10 @@ use crate::family::{AFI_IPV6, Family};
 const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
 const EXTENDED_NEXT_HOP: u8 = 5;
+const EXTENDED_MESSAGE: u8 = 6;
 const FOUR_OCTET_AS: u8 = 65;
+const ADD_PATH: u8 = 69;
+const ENHANCED_ROUTE_REFRESH: u8 = 70;
 
 /// One family whose routes may come with a next hop of another family (RFC 8950 section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,40 @@ impl ExtendedNextHop {
     }
 }
 
+/// Of which family several paths for a prefix may come, and which way (RFC 7911 section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddPath {
+    /// Address family.
+    pub afi: u16,
+    /// Subsequent address family.
+    pub safi: u8,
+    /// [`AddPath::RECEIVES`], [`AddPath::SENDS`] or both together; the sender of another value means nothing by it.
+    pub way: u8,
+}
+
+impl AddPath {
+    /// The sender of the capability can receive several paths.
+    pub const RECEIVES: u8 = 1;
+    /// The sender of the capability may send several paths.
+    pub const SENDS: u8 = 2;
+
+    /// An offer to send path identifiers.
+    pub fn sends(family: Family) -> AddPath {
+        AddPath {
+            afi: family.afi(),
+            safi: family.safi(),
+            way: AddPath::SENDS,
+        }
+    }
+
+    /// The family of which the sender can receive several paths, if we carry it.
+    pub fn receives(&self) -> Option<Family> {
+        let both = AddPath::RECEIVES | AddPath::SENDS;
+        Family::from_numbers(self.afi, self.safi)
+            .filter(|_| self.way == AddPath::RECEIVES || self.way == both)
+    }
+}
+
 /// One capability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capability {
@@ -46,8 +83,14 @@ pub enum Capability {
     RouteRefresh,
     /// These next hops can be received (RFC 8950).
     ExtendedNextHop(Vec<ExtendedNextHop>),
+    /// Messages of up to 65,535 octets are taken (RFC 8654).
+    ExtendedMessage,
     /// AS numbers take four octets; holds the sender's (RFC 6793).
     FourOctetAs(u32),
+    /// Prefixes may have path identifiers (RFC 7911).
+    AddPath(Vec<AddPath>),
+    /// The beginning and the end of a repetition are told (RFC 7313).
+    EnhancedRouteRefresh,
     /// Not known here, or known with a length that it cannot have: kept, and without effect (RFC 5492 section 4).
     Other {
         /// Capability code.
@@ -94,7 +137,20 @@ impl Capability {
                 }
                 Capability::ExtendedNextHop(families)
             }
+            EXTENDED_MESSAGE => Capability::ExtendedMessage,
             FOUR_OCTET_AS => Capability::FourOctetAs(reader.u32()?),
+            ADD_PATH => {
+                let mut families = Vec::with_capacity(value.len() / 4);
+                while !reader.is_empty() {
+                    families.push(AddPath {
+                        afi: reader.u16()?,
+                        safi: reader.u8()?,
+                        way: reader.u8()?,
+                    });
+                }
+                Capability::AddPath(families)
+            }
+            ENHANCED_ROUTE_REFRESH => Capability::EnhancedRouteRefresh,
             _ => return None,
         };
         reader.is_empty().then_some(capability)
@@ -116,10 +172,19 @@ impl Capability {
                     out.extend_from_slice(&family.next_hop_afi.to_be_bytes());
                 }
             }
+            Capability::ExtendedMessage => out.extend_from_slice(&[EXTENDED_MESSAGE, 0]),
             Capability::FourOctetAs(asn) => {
                 out.extend_from_slice(&[FOUR_OCTET_AS, 4]);
                 out.extend_from_slice(&asn.to_be_bytes());
             }
+            Capability::AddPath(families) => {
+                out.extend_from_slice(&[ADD_PATH, length(families.len() * 4)?]);
+                for family in families {
+                    out.extend_from_slice(&family.afi.to_be_bytes());
+                    out.extend_from_slice(&[family.safi, family.way]);
+                }
+            }
+            Capability::EnhancedRouteRefresh => out.extend_from_slice(&[ENHANCED_ROUTE_REFRESH, 0]),
             Capability::Other { code, value } => {
                 out.extend_from_slice(&[*code, length(value.len())?]);
                 out.extend_from_slice(value);

@@ -1,5 +1,6 @@
 //! What can be wrong with a message, and the NOTIFICATION that says so (RFC 4271 section 6).
 
+use super::header::{HEADER_LENGTH, MAX_MESSAGE_LENGTH};
 use super::notification::{Notification, code};
 
 /// A message that ends the session.
@@ -38,6 +39,9 @@ pub enum DecodeError {
     /// A prefix is longer than its family allows or than the field (RFC 7606 section 5.3).
     #[error("the UPDATE has an invalid prefix: {0}")]
     InvalidNetwork(&'static str),
+    /// A ROUTE-REFRESH of a subtype that is known, but not of its length (RFC 7313 section 5); holds the message.
+    #[error("a ROUTE-REFRESH cannot be {} octets long", .0.len())]
+    RouteRefreshLength(Vec<u8>),
     /// Nothing may be answered to a malformed NOTIFICATION (RFC 4271 section 6.4).
     #[error("malformed NOTIFICATION")]
     MalformedNotification,
@@ -46,7 +50,7 @@ pub enum DecodeError {
 impl DecodeError {
     /// The NOTIFICATION to answer with; none for a malformed NOTIFICATION.
     pub fn notification(&self) -> Option<Notification> {
-        let (code, subcode, data) = match self {
+        let (code, subcode, mut data) = match self {
             DecodeError::NotSynchronised => (code::HEADER, 1, Vec::new()),
             DecodeError::BadLength(length) => (code::HEADER, 2, length.to_be_bytes().to_vec()),
             DecodeError::BadType(kind) => (code::HEADER, 3, vec![*kind]),
@@ -58,8 +62,11 @@ impl DecodeError {
             DecodeError::UnknownWellKnown(attribute) => (code::UPDATE, 2, attribute.clone()),
             DecodeError::OptionalAttribute(_, attribute) => (code::UPDATE, 9, attribute.clone()),
             DecodeError::InvalidNetwork(_) => (code::UPDATE, 10, Vec::new()),
+            DecodeError::RouteRefreshLength(message) => (code::ROUTE_REFRESH, 1, message.clone()),
             DecodeError::MalformedNotification => return None,
         };
+        // A long message may have a long attribute, and the peer need not take a long answer.
+        data.truncate(MAX_MESSAGE_LENGTH - HEADER_LENGTH - 2);
         Some(Notification::new(code, subcode, data))
     }
 }
@@ -68,7 +75,7 @@ impl DecodeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// The message would be longer than the peer accepts.
-    #[error("the message would be {0} octets long, more than {max}", max = super::MAX_MESSAGE_LENGTH)]
+    #[error("the message would be {0} octets long, more than the peer takes")]
     TooLong(usize),
     /// A field cannot hold its content.
     #[error("{0} is too long for its length field")]

@@ -9,6 +9,9 @@ pub const HEADER_LENGTH: usize = 19;
 /// The longest message without the extension of RFC 8654.
 pub const MAX_MESSAGE_LENGTH: usize = 4096;
 
+/// The longest message with it. OPEN and KEEPALIVE stay as they are.
+pub const MAX_EXTENDED_LENGTH: usize = 65_535;
+
 const MARKER: [u8; 16] = [0xff; 16];
 
 /// The type of a message.
@@ -39,14 +42,23 @@ impl MessageType {
         })
     }
 
-    /// Which lengths a whole message of this type can have (RFC 4271 section 6.1, RFC 2918 section 3).
+    /// Which lengths a whole message of this type can have (RFC 4271 section 6.1, RFC 8654 section 4). Those of a
+    /// ROUTE-REFRESH have an error of their own (RFC 7313 section 5).
     fn allows_length(self, length: usize) -> bool {
         match self {
             MessageType::Open => (29..=MAX_MESSAGE_LENGTH).contains(&length),
-            MessageType::Update => (23..=MAX_MESSAGE_LENGTH).contains(&length),
-            MessageType::Notification => (21..=MAX_MESSAGE_LENGTH).contains(&length),
+            MessageType::Update => (23..=MAX_EXTENDED_LENGTH).contains(&length),
+            MessageType::Notification => (21..=MAX_EXTENDED_LENGTH).contains(&length),
             MessageType::Keepalive => length == HEADER_LENGTH,
-            MessageType::RouteRefresh => length == 23,
+            MessageType::RouteRefresh => (HEADER_LENGTH..=MAX_EXTENDED_LENGTH).contains(&length),
+        }
+    }
+
+    /// The longest message of this type that may be sent to a peer that takes `longest` octets.
+    fn longest(self, longest: usize) -> usize {
+        match self {
+            MessageType::Open | MessageType::Keepalive => MAX_MESSAGE_LENGTH,
+            MessageType::Update | MessageType::Notification | MessageType::RouteRefresh => longest,
         }
     }
 }
@@ -54,6 +66,7 @@ impl MessageType {
 /// How long the message at the start of `stream` is, or `None` if too little has arrived to know.
 ///
 /// A wrong marker is noticed as early as its first wrong octet, so that a peer that speaks something else is told at once.
+/// Long messages are always read, because FerroLB always offers to (RFC 8654).
 ///
 /// # Errors
 /// Those of RFC 4271 section 6.1.
@@ -71,7 +84,7 @@ pub fn frame_length(stream: &[u8]) -> Result<Option<usize>, DecodeError> {
         return Ok(None);
     };
     let octets = usize::from(length);
-    if !(HEADER_LENGTH..=MAX_MESSAGE_LENGTH).contains(&octets) {
+    if octets < HEADER_LENGTH {
         return Err(DecodeError::BadLength(length));
     }
     let kind = MessageType::from_number(kind).ok_or(DecodeError::BadType(kind))?;
@@ -101,14 +114,19 @@ pub(super) fn split(frame: &[u8]) -> Result<(MessageType, &[u8]), DecodeError> {
 #[must_use]
 pub(super) struct Started {
     at: usize,
+    longest: usize,
 }
 
 impl Started {
-    pub(super) fn begin(out: &mut Vec<u8>, kind: MessageType) -> Started {
+    /// `longest` is what the peer takes.
+    pub(super) fn begin(out: &mut Vec<u8>, kind: MessageType, longest: usize) -> Started {
         let at = out.len();
         out.extend_from_slice(&MARKER);
         out.extend_from_slice(&[0, 0, kind as u8]);
-        Started { at }
+        Started {
+            at,
+            longest: kind.longest(longest),
+        }
     }
 
     /// Octets written so far, header included.
@@ -119,7 +137,7 @@ impl Started {
     pub(super) fn finish(self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let length = self.length(out);
         match u16::try_from(length) {
-            Ok(octets) if length <= MAX_MESSAGE_LENGTH => {
+            Ok(octets) if length <= self.longest => {
                 fill_u16(out, self.at + MARKER.len(), octets);
                 Ok(())
             }

@@ -17,17 +17,21 @@ mod route_refresh;
 mod update;
 
 pub use attribute::{
-    Aggregator, AsPath, AsSegment, AttributeFault, Community, LargeCommunity, MpReach, MpUnreach,
-    Origin, PathAttributes, RawAttribute,
+    Aggregator, AsPath, AsSegment, AttributeFault, Community, ExtendedCommunity, LargeCommunity,
+    MpReach, MpUnreach, Origin, PathAttributes, RawAttribute,
 };
-pub use capability::{Capability, ExtendedNextHop};
+pub use capability::{AddPath, Capability, ExtendedNextHop};
 pub use error::{DecodeError, EncodeError};
-pub use header::{HEADER_LENGTH, MAX_MESSAGE_LENGTH, MessageType, frame_length};
+pub use header::{
+    HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_MESSAGE_LENGTH, MessageType, frame_length,
+};
 pub use notification::{Cease, Notification, code};
 pub use open::{AS_TRANS, Open};
 pub use pack::{NextHop, Template, pack_withdrawals, push_end_of_rib};
-pub use route_refresh::RouteRefresh;
+pub use route_refresh::{Refresh, RouteRefresh};
 pub use update::Update;
+
+use crate::family::Families;
 
 /// What both sides agreed on that changes the meaning of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,23 @@ pub struct Context {
     pub four_octet_as: bool,
     /// Both sides are in one AS: LOCAL_PREF is meaningful (RFC 4271 section 5.1.5, RFC 7606 section 7.5).
     pub internal: bool,
+    /// The peer takes messages of up to [`MAX_EXTENDED_LENGTH`] octets (RFC 8654).
+    pub extended_messages: bool,
+    /// The families whose prefixes are written with a path identifier (RFC 7911).
+    pub identifiers_written: Families,
+    /// The families whose prefixes are read with a path identifier. FerroLB never offers that.
+    pub identifiers_read: Families,
+}
+
+impl Context {
+    /// The longest message that may be sent, in octets.
+    pub fn longest_message(&self) -> usize {
+        if self.extended_messages {
+            MAX_EXTENDED_LENGTH
+        } else {
+            MAX_MESSAGE_LENGTH
+        }
+    }
 }
 
 impl Default for Context {
@@ -43,6 +64,9 @@ impl Default for Context {
         Context {
             four_octet_as: true,
             internal: false,
+            extended_messages: false,
+            identifiers_written: Families::default(),
+            identifiers_read: Families::default(),
         }
     }
 }
@@ -85,7 +109,7 @@ impl Message {
             MessageType::Update => Message::Update(Box::new(Update::decode(body, context)?)),
             MessageType::Notification => Message::Notification(Notification::decode(body)?),
             MessageType::Keepalive => Message::Keepalive,
-            MessageType::RouteRefresh => Message::RouteRefresh(RouteRefresh::decode(body)?),
+            MessageType::RouteRefresh => Message::RouteRefresh(RouteRefresh::decode(frame, body)?),
         })
     }
 
@@ -95,7 +119,8 @@ impl Message {
     /// If the content does not fit into a message or into one of its fields.
     pub fn encode(&self, context: &Context) -> Result<Vec<u8>, EncodeError> {
         let mut out = Vec::new();
-        let message = header::Started::begin(&mut out, self.message_type());
+        let longest = context.longest_message();
+        let message = header::Started::begin(&mut out, self.message_type(), longest);
         match self {
             Message::Open(open) => open.encode(&mut out)?,
             Message::Update(update) => update.encode(&mut out, context)?,

@@ -1,6 +1,6 @@
 //! The OPEN message: who a side is and what it offers (RFC 4271 section 4.2).
 
-use super::capability::{Capability, ExtendedNextHop};
+use super::capability::{AddPath, Capability, ExtendedNextHop};
 use super::error::{DecodeError, EncodeError};
 use super::reader::Reader;
 use crate::family::{Families, Family};
@@ -89,6 +89,24 @@ impl Open {
             matches!(capability, Capability::ExtendedNextHop(families)
                 if families.contains(&ExtendedNextHop::ipv4_over_ipv6()))
         })
+    }
+
+    /// Whether the sender offers this capability, which has no content.
+    pub fn offers(&self, capability: &Capability) -> bool {
+        self.capabilities.contains(capability)
+    }
+
+    /// The families of which the sender takes path identifiers (RFC 7911).
+    pub fn receives_path_identifiers(&self) -> Families {
+        self.capabilities
+            .iter()
+            .filter_map(|capability| match capability {
+                Capability::AddPath(families) => Some(families),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(AddPath::receives)
+            .collect()
     }
 
     /// Whether the sender understands ROUTE-REFRESH (RFC 2918).

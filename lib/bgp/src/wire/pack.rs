@@ -2,8 +2,8 @@
 
 use super::attribute::{self, PathAttributes};
 use super::error::EncodeError;
-use super::header::{MAX_MESSAGE_LENGTH, MessageType, Started, fill_u16};
-use super::nlri;
+use super::header::{MessageType, Started, fill_u16};
+use super::nlri::Form;
 use super::update::{begin_field, end_field};
 use super::{Context, HEADER_LENGTH};
 use crate::family::Family;
@@ -30,6 +30,9 @@ pub struct Template {
     family: Family,
     next_hop: NextHop,
     attributes: Vec<u8>,
+    form: Form,
+    /// The longest message that the peer takes.
+    longest: usize,
 }
 
 /// The octets of an UPDATE around its fields: header and the two length fields.
@@ -63,9 +66,11 @@ impl Template {
             family,
             next_hop,
             attributes: encoded,
+            form: Form::of(family, context.identifiers_written),
+            longest: context.longest_message(),
         };
-        let least = template.overhead() + nlri::longest(family);
-        if least > MAX_MESSAGE_LENGTH {
+        let least = template.overhead() + template.form.longest(family);
+        if least > template.longest {
             Err(EncodeError::TooLong(least))
         } else {
             Ok(template)
@@ -98,12 +103,12 @@ impl Template {
         prefixes: impl IntoIterator<Item = &'a IpNet, IntoIter: Clone>,
     ) -> Result<usize, EncodeError> {
         let prefixes = prefixes.into_iter();
-        let room = MAX_MESSAGE_LENGTH - self.overhead();
-        let (count, octets) = how_many_fit(prefixes.clone(), room);
+        let room = self.longest - self.overhead();
+        let (count, octets) = how_many_fit(prefixes.clone(), room, self.form);
         if count == 0 {
             return Ok(0);
         }
-        let message = Started::begin(out, MessageType::Update);
+        let message = Started::begin(out, MessageType::Update, self.longest);
         out.extend_from_slice(&[0, 0]);
         let at = begin_field(out);
         let chosen = prefixes.take(count);
@@ -115,12 +120,14 @@ impl Template {
                 link_local,
                 octets,
             )?;
-            chosen.clone().for_each(|prefix| nlri::push(out, prefix));
+            chosen
+                .clone()
+                .for_each(|prefix| self.form.push(out, prefix));
         }
         out.extend_from_slice(&self.attributes);
         end_field(out, at)?;
         if let NextHop::Body(_) = self.next_hop {
-            chosen.for_each(|prefix| nlri::push(out, prefix));
+            chosen.for_each(|prefix| self.form.push(out, prefix));
         }
         message.finish(out)?;
         Ok(count)
@@ -135,23 +142,26 @@ pub fn pack_withdrawals<'a>(
     out: &mut Vec<u8>,
     family: Family,
     prefixes: impl IntoIterator<Item = &'a IpNet, IntoIter: Clone>,
+    context: &Context,
 ) -> Result<usize, EncodeError> {
     let prefixes = prefixes.into_iter();
+    let form = Form::of(family, context.identifiers_written);
+    let longest = context.longest_message();
     let overhead = match family {
         Family::Ipv4Unicast => FRAME,
         Family::Ipv6Unicast => FRAME + 7,
     };
-    let (count, octets) = how_many_fit(prefixes.clone(), MAX_MESSAGE_LENGTH - overhead);
+    let (count, octets) = how_many_fit(prefixes.clone(), longest - overhead, form);
     if count == 0 {
         return Ok(0);
     }
-    let message = Started::begin(out, MessageType::Update);
+    let message = Started::begin(out, MessageType::Update, longest);
     let at = begin_field(out);
     if family == Family::Ipv4Unicast {
         prefixes
             .clone()
             .take(count)
-            .for_each(|prefix| nlri::push(out, prefix));
+            .for_each(|prefix| form.push(out, prefix));
     }
     end_field(out, at)?;
     let at = begin_field(out);
@@ -159,7 +169,7 @@ pub fn pack_withdrawals<'a>(
         attribute::push_mp_unreach_header(out, family, octets)?;
         prefixes
             .take(count)
-            .for_each(|prefix| nlri::push(out, prefix));
+            .for_each(|prefix| form.push(out, prefix));
     }
     end_field(out, at)?;
     message.finish(out)?;
@@ -182,10 +192,14 @@ pub fn push_end_of_rib(out: &mut Vec<u8>, family: Family) {
 }
 
 /// How many prefixes from the first on fit into `room` octets, and how many octets they take.
-fn how_many_fit<'a>(prefixes: impl Iterator<Item = &'a IpNet>, room: usize) -> (usize, usize) {
+fn how_many_fit<'a>(
+    prefixes: impl Iterator<Item = &'a IpNet>,
+    room: usize,
+    form: Form,
+) -> (usize, usize) {
     let (mut count, mut octets) = (0, 0);
     for prefix in prefixes {
-        let more = nlri::encoded_length(prefix);
+        let more = form.length_of(prefix);
         if octets + more > room {
             break;
         }

@@ -1,44 +1,83 @@
-//! The ROUTE-REFRESH message: please send all routes of a family again (RFC 2918).
+//! The ROUTE-REFRESH message: please send all routes of a family again (RFC 2918), and where their repetition begins and ends
+//! (RFC 7313).
 
 use super::error::DecodeError;
 use super::reader::Reader;
 use crate::family::Family;
+
+/// What a ROUTE-REFRESH means (RFC 7313 section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refresh {
+    /// Please send all routes again.
+    Request,
+    /// All routes are sent again from here on (BoRR).
+    Begin,
+    /// All routes have been sent again (EoRR).
+    End,
+}
 
 /// A ROUTE-REFRESH message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteRefresh {
     /// Address family.
     pub afi: u16,
-    /// 0 for a request; RFC 7313 gives meaning to 1 and 2, which are ignored unless negotiated.
+    /// Message subtype; see [`RouteRefresh::meaning`].
     pub subtype: u8,
     /// Subsequent address family.
     pub safi: u8,
 }
 
 impl RouteRefresh {
-    /// A request for a family.
-    pub fn request(family: Family) -> RouteRefresh {
+    /// A message about a family.
+    pub fn new(meaning: Refresh, family: Family) -> RouteRefresh {
         RouteRefresh {
             afi: family.afi(),
-            subtype: 0,
+            subtype: match meaning {
+                Refresh::Request => 0,
+                Refresh::Begin => 1,
+                Refresh::End => 2,
+            },
             safi: family.safi(),
         }
     }
 
-    /// The family that is asked for, if this is a request for one that we carry.
-    pub fn requested(&self) -> Option<Family> {
-        Family::from_numbers(self.afi, self.safi).filter(|_| self.subtype == 0)
+    /// What it means; `None` for a subtype that is to be ignored (RFC 7313 section 5).
+    pub fn meaning(&self) -> Option<Refresh> {
+        Some(match self.subtype {
+            0 => Refresh::Request,
+            1 => Refresh::Begin,
+            2 => Refresh::End,
+            _ => return None,
+        })
     }
 
-    pub(super) fn decode(body: &[u8]) -> Result<RouteRefresh, DecodeError> {
+    /// The family that is asked for, if this is a request for one that we carry.
+    pub fn requested(&self) -> Option<Family> {
+        Family::from_numbers(self.afi, self.safi)
+            .filter(|_| self.meaning() == Some(Refresh::Request))
+    }
+
+    /// RFC 7313 section 5 ignores subtypes that it does not know, whatever their length, and has an error of its own for a wrong
+    /// length of the two that it made.
+    pub(super) fn decode(message: &[u8], body: &[u8]) -> Result<RouteRefresh, DecodeError> {
+        let length = || DecodeError::BadLength(u16::try_from(message.len()).unwrap_or(u16::MAX));
         let mut reader = Reader::new(body);
-        match (reader.u16(), reader.u8(), reader.u8()) {
-            (Some(afi), Some(subtype), Some(safi)) if reader.is_empty() => {
-                Ok(RouteRefresh { afi, subtype, safi })
+        let (Some(afi), Some(subtype)) = (reader.u16(), reader.u8()) else {
+            return Err(length());
+        };
+        let safi = reader.u8();
+        let refresh = RouteRefresh {
+            afi,
+            subtype,
+            safi: safi.unwrap_or_default(),
+        };
+        match refresh.meaning() {
+            None => Ok(refresh),
+            Some(_) if safi.is_some() && reader.is_empty() => Ok(refresh),
+            Some(Refresh::Request) => Err(length()),
+            Some(Refresh::Begin | Refresh::End) => {
+                Err(DecodeError::RouteRefreshLength(message.to_vec()))
             }
-            _ => Err(DecodeError::BadLength(
-                u16::try_from(body.len() + super::HEADER_LENGTH).unwrap_or(u16::MAX),
-            )),
         }
     }
 

@@ -6,7 +6,7 @@ use super::Context;
 use super::attribute::{self, AttributeFault, MpReach, MpUnreach, PathAttributes, kind};
 use super::error::{DecodeError, EncodeError};
 use super::header::fill_u16;
-use super::nlri;
+use super::nlri::{self, Form};
 use super::reader::Reader;
 use crate::family::Family;
 use ipnet::{IpNet, Ipv4Net};
@@ -53,9 +53,9 @@ impl Update {
         let attributes = reader.take(usize::from(length)).ok_or(LENGTHS)?;
         let announced = reader.rest();
 
-        let withdrawn = nlri::read_all_v4(withdrawn)?;
+        let withdrawn = nlri::read_all_v4(withdrawn, context.identifiers_read)?;
         let mut decoded = attribute::decode(attributes, context)?;
-        let announced = nlri::read_all_v4(announced)?;
+        let announced = nlri::read_all_v4(announced, context.identifiers_read)?;
 
         // RFC 7606 section 3 (d), and RFC 4760 section 3 for what MP_REACH_NLRI needs beside it.
         let reach = decoded
@@ -84,13 +84,15 @@ impl Update {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>, context: &Context) -> Result<(), EncodeError> {
+        let form = |family| Form::of(family, context.identifiers_written);
         let at = begin_field(out);
-        push_v4(out, &self.withdrawn);
+        push_v4(out, &self.withdrawn, form(Family::Ipv4Unicast));
         end_field(out, at)?;
         let at = begin_field(out);
         // RFC 7606 section 5.1: first, so that a receiver finds its routes even if a later attribute is broken.
         if let Some(reach) = &self.mp_reach {
-            let octets = reach.prefixes.iter().map(nlri::encoded_length).sum();
+            let form = form(reach.family);
+            let octets = reach.prefixes.iter().map(|p| form.length_of(p)).sum();
             attribute::push_mp_reach_header(
                 out,
                 reach.family,
@@ -101,27 +103,28 @@ impl Update {
             reach
                 .prefixes
                 .iter()
-                .for_each(|prefix| nlri::push(out, prefix));
+                .for_each(|prefix| form.push(out, prefix));
         }
         if let Some(unreach) = &self.mp_unreach {
-            let octets = unreach.prefixes.iter().map(nlri::encoded_length).sum();
+            let form = form(unreach.family);
+            let octets = unreach.prefixes.iter().map(|p| form.length_of(p)).sum();
             attribute::push_mp_unreach_header(out, unreach.family, octets)?;
             unreach
                 .prefixes
                 .iter()
-                .for_each(|prefix| nlri::push(out, prefix));
+                .for_each(|prefix| form.push(out, prefix));
         }
         attribute::push_attributes(out, &self.attributes, context)?;
         end_field(out, at)?;
-        push_v4(out, &self.announced);
+        push_v4(out, &self.announced, form(Family::Ipv4Unicast));
         Ok(())
     }
 }
 
-fn push_v4(out: &mut Vec<u8>, prefixes: &[Ipv4Net]) {
+fn push_v4(out: &mut Vec<u8>, prefixes: &[Ipv4Net], form: Form) {
     prefixes
         .iter()
-        .for_each(|prefix| nlri::push(out, &IpNet::V4(*prefix)));
+        .for_each(|prefix| form.push(out, &IpNet::V4(*prefix)));
 }
 
 /// Leaves room for the length of one of the two length-prefixed fields of the body.

@@ -7,12 +7,12 @@
     missing_docs
 )]
 
-use ferrolb_bgp::Family;
 use ferrolb_bgp::wire::{
-    Aggregator, AsPath, AsSegment, Capability, Community, Context, ExtendedNextHop, LargeCommunity,
-    Message, MpReach, MpUnreach, Notification, Open, Origin, PathAttributes, RawAttribute,
-    RouteRefresh, Update,
+    AddPath, Aggregator, AsPath, AsSegment, Capability, Community, Context, ExtendedCommunity,
+    ExtendedNextHop, LargeCommunity, Message, MpReach, MpUnreach, Notification, Open, Origin,
+    PathAttributes, RawAttribute, RouteRefresh, Update,
 };
+use ferrolb_bgp::{Families, Family};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::vec;
 use proptest::option;
@@ -46,7 +46,13 @@ fn capability() -> impl Strategy<Value = Capability> {
             )
         }),
         any::<u32>().prop_map(Capability::FourOctetAs),
-        (66..=255u8, vec(any::<u8>(), 0..80))
+        Just(Capability::ExtendedMessage),
+        Just(Capability::EnhancedRouteRefresh),
+        vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..4).prop_map(|families| {
+            let family = |(afi, safi, way)| AddPath { afi, safi, way };
+            Capability::AddPath(families.into_iter().map(family).collect())
+        }),
+        (71..=255u8, vec(any::<u8>(), 0..80))
             .prop_map(|(code, value)| Capability::Other { code, value }),
     ]
 }
@@ -103,12 +109,13 @@ pub fn path_attributes(context: Context) -> impl Strategy<Value = PathAttributes
     let second = (
         vec(any::<u32>(), 0..80),
         vec((any::<u32>(), any::<u32>(), any::<u32>()), 0..30),
+        vec(any::<[u8; 8]>(), 0..10),
         vec((40..=255u8, vec(any::<u8>(), 0..300)), 0..2),
     );
     (first, second).prop_map(
         move |(
             (origin, path, hop, med, preference, atomic, aggregator),
-            (communities, large, mut other),
+            (communities, large, extended, mut other),
         )| {
             other.dedup_by_key(|(kind, _)| *kind);
             PathAttributes {
@@ -123,6 +130,7 @@ pub fn path_attributes(context: Context) -> impl Strategy<Value = PathAttributes
                     router_id: Ipv4Addr::from(id),
                 }),
                 communities: communities.into_iter().map(Community).collect(),
+                extended_communities: extended.into_iter().map(ExtendedCommunity).collect(),
                 large_communities: large
                     .into_iter()
                     .map(|(global, local1, local2)| LargeCommunity {
@@ -190,10 +198,17 @@ pub fn update(context: Context) -> impl Strategy<Value = Update> {
 }
 
 pub fn context() -> impl Strategy<Value = Context> {
-    (any::<bool>(), any::<bool>()).prop_map(|(four_octet_as, internal)| Context {
-        four_octet_as,
-        internal,
-    })
+    let families =
+        || (any::<bool>(), any::<bool>()).prop_map(|(ipv4, ipv6)| Families { ipv4, ipv6 });
+    (any::<bool>(), any::<bool>(), any::<bool>(), families()).prop_map(
+        |(four_octet_as, internal, extended_messages, identifiers)| Context {
+            four_octet_as,
+            internal,
+            extended_messages,
+            identifiers_written: identifiers,
+            identifiers_read: identifiers,
+        },
+    )
 }
 
 pub fn message() -> impl Strategy<Value = (Context, Message)> {

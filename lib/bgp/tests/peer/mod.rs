@@ -12,7 +12,7 @@ use ferrolb_bgp::session::{
 };
 use ferrolb_bgp::wire::{
     AsPath, Capability, Cease, Context, Message, Notification, Open, Origin, PathAttributes,
-    RouteRefresh, Update,
+    Refresh, RouteRefresh, Update,
 };
 use ferrolb_bgp::{Families, Family};
 use std::net::Ipv4Addr;
@@ -75,7 +75,8 @@ pub fn keepalive() -> Vec<u8> {
 }
 
 pub fn refresh() -> Vec<u8> {
-    encode(&Message::RouteRefresh(RouteRefresh::request(
+    encode(&Message::RouteRefresh(RouteRefresh::new(
+        Refresh::Request,
         Family::Ipv4Unicast,
     )))
 }

@@ -1,10 +1,10 @@
 //! Reads path attributes, sorting errors into those that end the session and those that do not (RFC 7606).
 
 use super::{
-    Aggregator, AsPath, AsSegment, AttributeFault, Community, LargeCommunity, MpReach, MpUnreach,
-    Origin, PathAttributes, RawAttribute, flag, kind,
+    Aggregator, AsPath, AsSegment, AttributeFault, Community, ExtendedCommunity, LargeCommunity,
+    MpReach, MpUnreach, Origin, PathAttributes, RawAttribute, flag, kind,
 };
-use crate::family::Family;
+use crate::family::{Families, Family};
 use crate::wire::Context;
 use crate::wire::error::DecodeError;
 use crate::wire::nlri;
@@ -102,9 +102,11 @@ fn decode_one(
         | kind::LOCAL_PREF
         | kind::ATOMIC_AGGREGATE => flag::TRANSITIVE,
         kind::MULTI_EXIT_DISC | kind::MP_REACH_NLRI | kind::MP_UNREACH_NLRI => flag::OPTIONAL,
-        kind::AGGREGATOR | kind::COMMUNITIES | kind::AS4_PATH | kind::LARGE_COMMUNITIES => {
-            flag::OPTIONAL | flag::TRANSITIVE
-        }
+        kind::AGGREGATOR
+        | kind::COMMUNITIES
+        | kind::EXTENDED_COMMUNITIES
+        | kind::AS4_PATH
+        | kind::LARGE_COMMUNITIES => flag::OPTIONAL | flag::TRANSITIVE,
         _ if flags & flag::OPTIONAL == 0 => return Err(DecodeError::UnknownWellKnown(whole())),
         _ => {
             decoded.attributes.other.push(RawAttribute {
@@ -170,6 +172,15 @@ fn decode_one(
             }
             _ => Outcome::Faulty("it is not a list of communities"),
         },
+        // RFC 7606 section 7.14.
+        kind::EXTENDED_COMMUNITIES => match value.as_chunks::<8>() {
+            (communities @ [_, ..], []) => {
+                attributes.extended_communities =
+                    communities.iter().copied().map(ExtendedCommunity).collect();
+                Outcome::Kept
+            }
+            _ => Outcome::Faulty("it is not a list of extended communities"),
+        },
         kind::LARGE_COMMUNITIES => match value.as_chunks::<12>() {
             (communities @ [_, ..], []) => {
                 attributes.large_communities = communities
@@ -183,9 +194,9 @@ fn decode_one(
         _ => {
             let error = |what| DecodeError::OptionalAttribute(what, whole());
             if kind == kind::MP_REACH_NLRI {
-                decoded.mp_reach = mp_reach(value).map_err(error)?;
+                decoded.mp_reach = mp_reach(value, context.identifiers_read).map_err(error)?;
             } else {
-                decoded.mp_unreach = mp_unreach(value).map_err(error)?;
+                decoded.mp_unreach = mp_unreach(value, context.identifiers_read).map_err(error)?;
             }
             if class == expected {
                 Outcome::Kept
@@ -294,7 +305,7 @@ fn path_length(path: &AsPath) -> usize {
 }
 
 /// `None` for a family that we do not carry, whose routes are none of our business.
-fn mp_reach(value: &[u8]) -> Result<Option<MpReach>, &'static str> {
+fn mp_reach(value: &[u8], identified: Families) -> Result<Option<MpReach>, &'static str> {
     const CUT: &str = "it ends too early";
     let mut reader = Reader::new(value);
     let (afi, safi) = (reader.u16().ok_or(CUT)?, reader.u8().ok_or(CUT)?);
@@ -308,8 +319,8 @@ fn mp_reach(value: &[u8]) -> Result<Option<MpReach>, &'static str> {
     };
     let (next_hop, link_local) =
         next_hop_of(family, next_hop).ok_or("its next hop has an impossible length")?;
-    let prefixes =
-        nlri::read_all(reader.rest(), family).map_err(|_| "a prefix of it is invalid")?;
+    let prefixes = nlri::read_all(reader.rest(), family, identified)
+        .map_err(|_| "a prefix of it is invalid")?;
     Ok(Some(MpReach {
         family,
         next_hop,
@@ -331,15 +342,15 @@ fn next_hop_of(family: Family, octets: &[u8]) -> Option<(IpAddr, Option<Ipv6Addr
     }
 }
 
-fn mp_unreach(value: &[u8]) -> Result<Option<MpUnreach>, &'static str> {
+fn mp_unreach(value: &[u8], identified: Families) -> Result<Option<MpUnreach>, &'static str> {
     const CUT: &str = "it ends too early";
     let mut reader = Reader::new(value);
     let (afi, safi) = (reader.u16().ok_or(CUT)?, reader.u8().ok_or(CUT)?);
     let Some(family) = Family::from_numbers(afi, safi) else {
         return Ok(None);
     };
-    let prefixes =
-        nlri::read_all(reader.rest(), family).map_err(|_| "a prefix of it is invalid")?;
+    let prefixes = nlri::read_all(reader.rest(), family, identified)
+        .map_err(|_| "a prefix of it is invalid")?;
     Ok(Some(MpUnreach { family, prefixes }))
 }
 

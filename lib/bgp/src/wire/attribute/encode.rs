@@ -66,6 +66,11 @@ pub(crate) fn push_attributes(
             .collect();
         push(out, OPTIONAL_TRANSITIVE, kind::COMMUNITIES, &value)?;
     }
+    if !attributes.extended_communities.is_empty() {
+        let communities = attributes.extended_communities.iter();
+        let value: Vec<u8> = communities.flat_map(|community| community.0).collect();
+        push(out, OPTIONAL_TRANSITIVE, kind::EXTENDED_COMMUNITIES, &value)?;
+    }
     if let Some(path) = as4_path {
         push(out, OPTIONAL_TRANSITIVE, kind::AS4_PATH, &path)?;
     }
