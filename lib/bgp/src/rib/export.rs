@@ -36,8 +36,6 @@ pub struct Export {
     pub context: Context,
     /// The families that may be sent.
     pub families: Families,
-    /// The peer is told where a repetition of all routes begins and ends (RFC 7313).
-    pub enhanced_refresh: bool,
     /// Where to send the traffic of IPv4 routes.
     pub next_hop_v4: Option<NextHop>,
     /// Where to send the traffic of IPv6 routes.
@@ -68,7 +66,6 @@ impl Export {
             local_as,
             context: negotiated.context(),
             families: negotiated.families,
-            enhanced_refresh: negotiated.enhanced_refresh,
             next_hop_v4,
             next_hop_v6: next_hop_v6.map(|global| NextHop::Multiprotocol {
                 global,

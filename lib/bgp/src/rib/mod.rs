@@ -175,7 +175,7 @@ impl AdjRibOut {
             return;
         };
         let repetition = &mut session.repetition;
-        if session.export.enhanced_refresh && session.export.families.contains(family) {
+        if session.export.context.enhanced_refresh && session.export.families.contains(family) {
             if session.marker_due.contains(family) {
                 repetition.later = repetition.later.with(family);
                 return;

@@ -86,6 +86,7 @@ impl Negotiated {
             extended_messages: self.extended_messages,
             identifiers_written: self.path_identifiers,
             identifiers_read: Families::default(),
+            enhanced_refresh: self.enhanced_refresh,
         }
     }
 }

@@ -226,14 +226,14 @@ impl Session {
             }
             (State::Established, Message::RouteRefresh(refresh)) => {
                 self.restart_hold(now, conn);
-                let families = self
+                let agreed = self
                     .negotiated()
-                    .map(|negotiated| negotiated.families)
-                    .unwrap_or_default();
+                    .map(|negotiated| (negotiated.families, negotiated.enhanced_refresh));
+                let (families, enhanced) = agreed.unwrap_or_default();
                 // RFC 2918 section 4: a request for a family that was not agreed on is ignored.
                 out.extend(
                     refresh
-                        .requested()
+                        .requested(enhanced)
                         .filter(|family| families.contains(*family))
                         .map(Output::Refresh),
                 );

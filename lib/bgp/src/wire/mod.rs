@@ -46,6 +46,8 @@ pub struct Context {
     pub identifiers_written: Families,
     /// The families whose prefixes are read with a path identifier. FerroLB never offers that.
     pub identifiers_read: Families,
+    /// The peer has enhanced route refresh, so the subtype of a ROUTE-REFRESH has a meaning (RFC 7313).
+    pub enhanced_refresh: bool,
 }
 
 impl Context {
@@ -67,6 +69,7 @@ impl Default for Context {
             extended_messages: false,
             identifiers_written: Families::default(),
             identifiers_read: Families::default(),
+            enhanced_refresh: false,
         }
     }
 }
@@ -109,7 +112,11 @@ impl Message {
             MessageType::Update => Message::Update(Box::new(Update::decode(body, context)?)),
             MessageType::Notification => Message::Notification(Notification::decode(body)?),
             MessageType::Keepalive => Message::Keepalive,
-            MessageType::RouteRefresh => Message::RouteRefresh(RouteRefresh::decode(frame, body)?),
+            MessageType::RouteRefresh => Message::RouteRefresh(RouteRefresh::decode(
+                frame,
+                body,
+                context.enhanced_refresh,
+            )?),
         })
     }
 

@@ -200,13 +200,14 @@ pub fn update(context: Context) -> impl Strategy<Value = Update> {
 pub fn context() -> impl Strategy<Value = Context> {
     let families =
         || (any::<bool>(), any::<bool>()).prop_map(|(ipv4, ipv6)| Families { ipv4, ipv6 });
-    (any::<bool>(), any::<bool>(), any::<bool>(), families()).prop_map(
-        |(four_octet_as, internal, extended_messages, identifiers)| Context {
+    (any::<[bool; 4]>(), families()).prop_map(
+        |([four_octet_as, internal, extended_messages, enhanced_refresh], identifiers)| Context {
             four_octet_as,
             internal,
             extended_messages,
             identifiers_written: identifiers,
             identifiers_read: identifiers,
+            enhanced_refresh,
         },
     )
 }
