@@ -184,7 +184,8 @@ impl AdjRibOut {
             repetition.end_due = repetition.end_due.with(family);
         }
         for (prefix, route) in &mut self.routes {
-            if Family::of(prefix) == family && route.sent.is_some() && route.desired.is_some() {
+            // Also if it waits to be withdrawn: it may be desired again before it is.
+            if Family::of(prefix) == family && route.sent.is_some() {
                 route.again = true;
                 session.place(*prefix, route);
             }
