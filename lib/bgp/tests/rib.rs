@@ -1,136 +1,18 @@
 //! The adj-RIB-out against a model of the peer: a map that the UPDATEs are applied to.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod router;
+
 use ferrolb_bgp::session::Endpoint;
-use ferrolb_bgp::wire::{
-    AsPath, Community, Context, LargeCommunity, Message, PathAttributes, frame_length,
-};
-use ferrolb_bgp::{
-    AdjRibOut, Attributes, Batch, Export, Families, Family, Negotiated, NotAdvertised,
-};
+use ferrolb_bgp::wire::{AsPath, Community, Context, LargeCommunity};
+use ferrolb_bgp::{AdjRibOut, Attributes, Export, Families, Family, Negotiated, NotAdvertised};
 use ipnet::IpNet;
 use proptest::prelude::*;
+use router::{
+    Router, V4_HOP, V6_HOP, desired, export, negotiated, net, prefix, up, with_community,
+};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
-
-const V4_HOP: &str = "192.0.2.1";
-const V6_HOP: &str = "2001:db8::1";
-
-fn negotiated() -> Negotiated {
-    Negotiated {
-        peer_as: 64513,
-        internal: false,
-        peer_router_id: Ipv4Addr::new(192, 0, 2, 2),
-        hold_time: Duration::from_secs(90),
-        keepalive_time: Duration::from_secs(30),
-        families: Families::BOTH,
-        four_octet_as: true,
-        ipv4_over_ipv6: false,
-        extended_messages: false,
-        path_identifiers: Families::default(),
-        enhanced_refresh: false,
-        endpoint: Endpoint {
-            local: V4_HOP.parse().unwrap(),
-            router_id: Ipv4Addr::new(192, 0, 2, 1),
-            next_hop_v4: None,
-            next_hop_v6: Some(V6_HOP.parse().unwrap()),
-        },
-    }
-}
-
-fn export() -> Export {
-    Export::new(64512, &negotiated())
-}
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-fn with_community(value: u32) -> Attributes {
-    Attributes {
-        communities: [Community(value)].into(),
-        ..Attributes::default()
-    }
-}
-
-fn desired(routes: &[(&str, Attributes)]) -> BTreeMap<IpNet, Attributes> {
-    routes
-        .iter()
-        .map(|(prefix, attributes)| (net(prefix), attributes.clone()))
-        .collect()
-}
-
-/// What a router would have after the UPDATEs.
-#[derive(Debug, Default)]
-struct Router {
-    routes: BTreeMap<IpNet, (PathAttributes, IpAddr)>,
-    withdrawn: Vec<IpNet>,
-    markers: Vec<Family>,
-    messages: usize,
-}
-
-impl Router {
-    fn take(&mut self, batch: &Batch, context: &Context) {
-        let mut stream = batch.bytes.as_slice();
-        let before = self.messages;
-        while let Some(length) = frame_length(stream).unwrap() {
-            let Message::Update(update) = Message::decode(&stream[..length], context).unwrap()
-            else {
-                panic!()
-            };
-            stream = &stream[length..];
-            self.messages += 1;
-            assert_eq!(update.fault, None);
-            self.markers.extend(update.end_of_rib());
-            let gone = update.withdrawn.iter().map(|net| IpNet::V4(*net));
-            for prefix in gone.chain(
-                update
-                    .mp_unreach
-                    .iter()
-                    .flat_map(|unreach| unreach.prefixes.iter().copied()),
-            ) {
-                assert!(
-                    self.routes.remove(&prefix).is_some(),
-                    "{prefix} was not there"
-                );
-                self.withdrawn.push(prefix);
-            }
-            let hop = update.attributes.next_hop.map(IpAddr::V4);
-            for prefix in &update.announced {
-                self.routes.insert(
-                    IpNet::V4(*prefix),
-                    (update.attributes.clone(), hop.unwrap()),
-                );
-            }
-            if let Some(reach) = &update.mp_reach {
-                for prefix in &reach.prefixes {
-                    self.routes
-                        .insert(*prefix, (update.attributes.clone(), reach.next_hop));
-                }
-            }
-        }
-        assert_eq!(self.messages - before, batch.messages);
-    }
-
-    fn drain(&mut self, rib: &mut AdjRibOut, context: &Context) -> Vec<Batch> {
-        let batches: Vec<Batch> = std::iter::from_fn(|| rib.next_batch(usize::MAX)).collect();
-        batches.iter().for_each(|batch| self.take(batch, context));
-        batches
-    }
-}
-
-/// A session that has just been established with these routes, and its router.
-fn up(export: Export, routes: &[(&str, Attributes)]) -> (AdjRibOut, Router) {
-    let mut rib = AdjRibOut::new();
-    rib.set_desired(&desired(routes));
-    assert_eq!(rib.next_batch(1), None);
-    let context = export.context;
-    rib.established(export);
-    let mut router = Router::default();
-    router.drain(&mut rib, &context);
-    (rib, router)
-}
+use std::net::Ipv4Addr;
 
 #[test]
 fn everything_is_sent_when_the_session_is_up_and_then_the_markers() {
@@ -352,43 +234,6 @@ fn a_route_with_more_communities_than_a_message_holds_is_reported_and_withdrawn(
 }
 
 #[test]
-fn a_refresh_sends_all_of_one_family_again_without_withdrawing() {
-    let routes = [
-        ("10.0.0.1/32", Attributes::default()),
-        ("2001:db8:1::/64", Attributes::default()),
-    ];
-    let (mut rib, mut router) = up(export(), &routes);
-    rib.refresh(Family::Ipv4Unicast);
-    let batches = router.drain(&mut rib, &Context::default());
-    assert_eq!(
-        (
-            batches.len(),
-            batches[0].announced_again,
-            batches[0].messages
-        ),
-        (1, 1, 1)
-    );
-    assert!(router.withdrawn.is_empty());
-    // A route that vanishes before its refresh was sent is still withdrawn.
-    rib.refresh(Family::Ipv4Unicast);
-    rib.set_desired(&desired(&[]));
-    router.drain(&mut rib, &Context::default());
-    assert!(router.routes.is_empty());
-}
-
-#[test]
-fn a_refresh_outlives_a_change_that_is_taken_back() {
-    let (mut rib, mut router) = up(export(), &[("10.0.0.1/32", with_community(1))]);
-    rib.refresh(Family::Ipv4Unicast);
-    rib.set(net("10.0.0.1/32"), Some(&with_community(2)));
-    rib.set(net("10.0.0.1/32"), Some(&with_community(1)));
-    assert_eq!(rib.pending(), 1);
-    let batches = router.drain(&mut rib, &Context::default());
-    assert_eq!((batches.len(), batches[0].announced_again), (1, 1));
-    assert_eq!(rib.next_batch(1), None);
-}
-
-#[test]
 fn a_new_session_starts_from_nothing() {
     let (mut rib, _) = up(export(), &[("10.0.0.1/32", Attributes::default())]);
     rib.down();
@@ -428,11 +273,49 @@ fn ten_thousand_routes_take_few_messages_in_portions_of_the_asked_size() {
     assert!(batches >= 3);
 }
 
-fn prefix() -> impl Strategy<Value = IpNet> {
-    prop_oneof![
-        (0..40u32).prop_map(|n| IpNet::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap()),
-        (0..20u16).prop_map(|n| format!("2001:db8:{n:x}::/64").parse().unwrap()),
-    ]
+#[test]
+fn a_peer_that_takes_long_messages_gets_them_and_no_other_does() {
+    let v4 =
+        (0..20_000u32).map(|n| IpNet::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap());
+    let v6 = (0..10_000u32).map(|n| format!("2001:db8:{n:x}::/64").parse().unwrap());
+    let routes: BTreeMap<IpNet, Attributes> = v4
+        .chain(v6)
+        .map(|net| (net, Attributes::default()))
+        .collect();
+    for (extended_messages, path_identifiers) in [
+        (false, Families::default()),
+        (false, Families::BOTH),
+        (true, Families::default()),
+        (true, Families::BOTH),
+    ] {
+        let export = Export::new(
+            64512,
+            &Negotiated {
+                extended_messages,
+                path_identifiers,
+                ..negotiated()
+            },
+        );
+        let context = export.context;
+        let mut rib = AdjRibOut::new();
+        rib.set_desired(&routes);
+        rib.established(export);
+        // As many prefixes as fit are in each: less than one more is free at the end.
+        let full = if extended_messages {
+            65_535 - 13..=65_535
+        } else {
+            4096 - 13..=4096
+        };
+        let mut router = Router::default();
+        router.drain(&mut rib, &context);
+        assert!(router.routes.keys().eq(routes.keys()));
+        assert!(full.contains(&router.longest), "{}", router.longest);
+        router.longest = 0;
+        rib.set_desired(&BTreeMap::new());
+        router.drain(&mut rib, &context);
+        assert!(router.routes.is_empty());
+        assert!(full.contains(&router.longest), "{}", router.longest);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -460,7 +343,11 @@ proptest! {
     /// After any history, fetching all that is left makes the router have exactly what is desired, and no route that was
     /// desired before and after a change was ever withdrawn in between.
     #[test]
-    fn the_router_ends_up_with_what_is_desired(steps in prop::collection::vec(step(), 1..40)) {
+    fn the_router_ends_up_with_what_is_desired(
+        steps in prop::collection::vec(step(), 1..40),
+        enhanced_refresh in any::<bool>(),
+    ) {
+        let export = || Export::new(64512, &Negotiated { enhanced_refresh, ..negotiated() });
         let context = export().context;
         let mut rib = AdjRibOut::new();
         let mut router = Router::default();
@@ -501,6 +388,7 @@ proptest! {
         prop_assert_eq!(&have, &wanted);
         prop_assert_eq!((rib.advertised(), rib.pending()), (wanted.len(), 0));
         prop_assert_eq!(router.markers.len(), 2);
+        prop_assert!(!router.in_repetition());
     }
 }
 

@@ -1,6 +1,8 @@
 //! Messages as they stand on the wire, octet by octet, and the answers to malformed ones.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod octets;
+
 use ferrolb_bgp::Family;
 use ferrolb_bgp::wire::{
     AsPath, AsSegment, Capability, Cease, Community, Context, DecodeError, LargeCommunity, Message,
@@ -8,24 +10,8 @@ use ferrolb_bgp::wire::{
     pack_withdrawals, push_end_of_rib,
 };
 use ipnet::IpNet;
+use octets::{hex, message};
 use std::net::Ipv4Addr;
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
-}
-
-fn message(kind: u8, body: &str) -> Vec<u8> {
-    let body = hex(body);
-    let mut frame = vec![0xff; 16];
-    frame.extend_from_slice(&u16::try_from(19 + body.len()).unwrap().to_be_bytes());
-    frame.push(kind);
-    frame.extend_from_slice(&body);
-    frame
-}
 
 fn decode(frame: &[u8]) -> Result<Message, DecodeError> {
     Message::decode(
