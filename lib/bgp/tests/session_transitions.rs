@@ -3,15 +3,13 @@
 
 mod peer;
 
-use ferrolb_bgp::session::{ConnId, EndReason, Input, Output, PeerAs, Session, Side, State};
-use ferrolb_bgp::wire::{Capability, Cease, Message, Open};
-use ferrolb_bgp::{Families, Family};
+use ferrolb_bgp::session::{ConnId, Input, Output, Session, Side, State};
+use ferrolb_bgp::wire::{self, Cease, Context, Message, code};
 use peer::{
-    PEER_AS, Peer, base, config, encode, endpoint, keepalive, notification, open, open_of, refresh,
-    seconds, summary, update,
+    PEER_AS, Peer, base, config, encode, endpoint, keepalive, notification, open, open_of, passive,
+    refresh, seconds, summary, update,
 };
 use proptest::prelude::*;
-use std::net::Ipv4Addr;
 
 const STATES: [State; 6] = [
     State::Idle,
@@ -28,16 +26,21 @@ enum Event {
     Stop,
     TooEarlyTick,
     Deadline,
+    LateTick,
     Connected,
     ConnectFailed,
     Accepted,
     Open,
     OpenOfWrongAs,
+    BrokenOpen,
     Keepalive,
+    LongKeepalive,
     Update,
     BrokenUpdate,
     Refresh,
+    LongRefresh,
     Notification,
+    VersionNotification,
     Garbage,
     Closed,
     Broken,
@@ -49,21 +52,26 @@ enum Event {
 
 use Event::*;
 
-const EVENTS: [Event; 21] = [
+const EVENTS: [Event; 26] = [
     Start,
     Stop,
     TooEarlyTick,
     Deadline,
+    LateTick,
     Connected,
     ConnectFailed,
     Accepted,
     Open,
     OpenOfWrongAs,
+    BrokenOpen,
     Keepalive,
+    LongKeepalive,
     Update,
     BrokenUpdate,
     Refresh,
+    LongRefresh,
     Notification,
+    VersionNotification,
     Garbage,
     Closed,
     Broken,
@@ -84,6 +92,13 @@ fn cause(peer: &mut Peer, event: Event) -> Vec<Output> {
     };
     let mut broken = update();
     broken[20] = 9;
+    let mut broken_open = open();
+    broken_open[28] += 1;
+    let one_more = |mut message: Vec<u8>| {
+        message.push(0);
+        message[17] += 1;
+        message
+    };
     match event {
         Start => peer.handle(Input::Start),
         Stop => peer.handle(Input::Stop {
@@ -92,6 +107,10 @@ fn cause(peer: &mut Peer, event: Event) -> Vec<Output> {
         }),
         TooEarlyTick => peer.handle(Input::Tick),
         Deadline => peer.tick(),
+        LateTick => {
+            peer.now += seconds(1000);
+            peer.handle(Input::Tick)
+        }
         Connected => peer.handle(Input::Connected {
             conn,
             endpoint: endpoint(),
@@ -105,11 +124,17 @@ fn cause(peer: &mut Peer, event: Event) -> Vec<Output> {
         }),
         Open => peer.receive(&open()),
         OpenOfWrongAs => peer.receive(&open_of(PEER_AS + 1, 90, [192, 0, 2, 2])),
+        BrokenOpen => peer.receive(&broken_open),
         Keepalive => peer.receive(&keepalive()),
+        LongKeepalive => peer.receive(&one_more(keepalive())),
         Update => peer.receive(&update()),
         BrokenUpdate => peer.receive(&broken),
         Refresh => peer.receive(&refresh()),
+        LongRefresh => peer.receive(&one_more(refresh())),
         Notification => peer.receive(&notification()),
+        VersionNotification => peer.receive(&encode(&Message::Notification(
+            wire::Notification::new(code::OPEN, 1, vec![0, 3]),
+        ))),
         Garbage => peer.receive(b"SSH-2.0-OpenSSH_9.6"),
         Closed => peer.handle(Input::Closed { conn, error: None }),
         Broken => peer.handle(Input::Closed {
@@ -131,6 +156,10 @@ fn cause(peer: &mut Peer, event: Event) -> Vec<Output> {
 
 /// The table of RFC 4271 section 8.2.2, in the words of [`summary`]. After an error the session is Idle until the wait is
 /// over (section 8.1.1, DampPeerOscillations); after a failed attempt to connect it is Active.
+///
+/// In three places the text is not followed to the letter. A NOTIFICATION that comes too early (event 25) is not answered by
+/// another. A header error (event 21) has its own answer in Established too, as section 6.1 demands. An attempt to connect that
+/// fails leads from Connect to Active, which only a DelayOpenTimer does in the text, since no router waits in Idle for that.
 fn expected(state: State, event: Event) -> &'static str {
     match (state, event) {
         // Nothing is wrong with these anywhere, and what concerns a connection that is gone concerns nobody.
@@ -142,70 +171,114 @@ fn expected(state: State, event: Event) -> &'static str {
         (_, Start) => "",
 
         (State::Active, Stop) => "-> Idle",
-        (State::Active, Deadline) => "connect -> Connect",
+        (State::Active, Deadline | LateTick) => "connect -> Connect",
         (State::Active, Accepted) => "accept OPEN -> OpenSent",
         (State::Active, _) => "",
 
         (State::Connect, Stop) => "close stopped -> Idle",
-        (State::Connect, Deadline | ConnectFailed | Closed | Broken) => "close ended -> Active",
         (State::Connect, Connected) => "OPEN -> OpenSent",
         (State::Connect, Accepted) => "accept OPEN -> OpenSent",
         // Octets before the connection is reported: an error of whoever reports, answered like one of the peer.
-        (
-            State::Connect,
-            Notification | Open | OpenOfWrongAs | Keepalive | Update | BrokenUpdate | Refresh
-            | Garbage,
-        ) => "close ended -> Active",
+        (State::Connect, _) => "close ended -> Active",
 
         (_, Stop) => "6/2 close stopped -> Idle",
         (_, Connected) => "",
-        (_, Closed | Broken | ConnectFailed | Notification) => "close ended -> Idle",
+        (State::OpenSent, Closed | Broken | ConnectFailed) => "close ended -> Active",
+        (_, Closed | Broken | ConnectFailed) => "close ended -> Idle",
+        (_, Notification | VersionNotification) => "close ended -> Idle",
         (_, Garbage) => "1/1 close ended -> Idle",
-        (_, BrokenUpdate) => "3/1 close ended -> Idle",
+        (_, LongKeepalive) => "1/2 close ended -> Idle",
+        (_, LateTick) => "4/0 close ended -> Idle",
 
         (State::OpenSent, Deadline) => "4/0 close ended -> Idle",
         (State::OpenSent, Accepted) => "accept OPEN",
         (State::OpenSent, Open) => "KEEPALIVE -> OpenConfirm",
         (State::OpenSent, OpenOfWrongAs) => "2/2 close ended -> Idle",
-        (State::OpenSent, Keepalive | Update | Refresh) => "5/1 close ended -> Idle",
+        (State::OpenSent, BrokenOpen) => "2/0 close ended -> Idle",
+        (State::OpenSent, Keepalive | Update | BrokenUpdate | Refresh | LongRefresh) => {
+            "5/1 close ended -> Idle"
+        }
 
         (State::OpenConfirm, Deadline) => "KEEPALIVE",
         (State::OpenConfirm, Accepted) => "accept OPEN",
         (State::OpenConfirm, Keepalive) => "established -> Established",
-        (State::OpenConfirm, Open | OpenOfWrongAs | Update | Refresh) => "5/2 close ended -> Idle",
+        (State::OpenConfirm, BrokenOpen) => "2/0 close ended -> Idle",
+        (
+            State::OpenConfirm,
+            Open | OpenOfWrongAs | Update | BrokenUpdate | Refresh | LongRefresh,
+        ) => "5/2 close ended -> Idle",
 
         (State::Established, Deadline) => "KEEPALIVE",
         (State::Established, Accepted) => "refuse",
         (State::Established, Keepalive) => "",
         (State::Established, Update) => "ignored",
+        (State::Established, BrokenUpdate) => "3/1 close ended -> Idle",
         (State::Established, Refresh) => "refresh",
-        (State::Established, Open | OpenOfWrongAs) => "5/3 close ended -> Idle",
+        (State::Established, LongRefresh) => "1/2 close ended -> Idle",
+        (State::Established, Open | OpenOfWrongAs | BrokenOpen) => "5/3 close ended -> Idle",
+    }
+}
+
+/// The same for a session that never connects and whose connection is the peer's.
+fn expected_if_passive(state: State, event: Event) -> &'static str {
+    match (state, event) {
+        (State::Idle, Start) => "-> Active",
+        (State::Active, Deadline | LateTick) => "",
+        // One of the peer's connections is enough.
+        (State::OpenSent | State::OpenConfirm, Accepted) => "refuse",
+        _ => expected(state, event),
     }
 }
 
 #[test]
 fn every_event_in_every_state_does_what_rfc_4271_says() {
     let mut wrong = Vec::new();
-    for state in STATES {
+    for (passive, state) in [false, true]
+        .into_iter()
+        .flat_map(|p| STATES.map(|s| (p, s)))
+    {
+        if passive && state == State::Connect {
+            continue;
+        }
         for event in EVENTS {
-            let mut peer = Peer::in_state(config(), state);
+            let (mut peer, expected) = if passive {
+                let expected = expected_if_passive(state, event);
+                (Peer::passive_in_state(state), expected)
+            } else {
+                let expected = expected(state, event);
+                (Peer::in_state(config(), state), expected)
+            };
             let got = summary(&cause(&mut peer, event));
-            if got != expected(state, event) {
+            if got != expected {
                 wrong.push(format!(
-                    "{state} {event:?}: {got:?}, expected {:?}",
-                    expected(state, event)
+                    "{state} {event:?}, passive: {passive}: {got:?}, expected {expected:?}"
                 ));
             }
-            // Whatever happened, a session that runs has something to wait for, and one that does not has not.
+            // Whatever happened, a session that runs has something to wait for, and one that does not has not; nor has a
+            // passive one that only waits for the peer.
             let stopped = event == Stop || state == State::Idle && event != Start;
+            let for_the_peer = passive && peer.session.state() == State::Active;
             assert_eq!(
                 peer.session.deadline().is_none(),
-                stopped,
-                "{state} {event:?}"
+                stopped || for_the_peer,
+                "{state} {event:?}, passive: {passive}"
             );
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_passive_session_that_waits_after_an_error_takes_connections_again_by_itself() {
+    let mut peer = Peer::passive_in_state(State::OpenSent);
+    peer.receive(&notification());
+    assert_eq!(peer.session.state(), State::Idle);
+    assert_eq!(summary(&cause(&mut peer, Accepted)), "refuse");
+    assert_eq!(summary(&peer.tick()), "-> Active");
+    assert_eq!(
+        summary(&cause(&mut peer, Accepted)),
+        "accept OPEN -> OpenSent"
+    );
 }
 
 #[test]
@@ -217,9 +290,22 @@ fn a_session_that_waits_after_an_error_is_idle_and_tries_again() {
     assert_eq!(summary(&peer.tick()), "connect -> Connect");
 }
 
+/// An UPDATE of more than 10,000 octets (RFC 8654).
+fn long_update() -> Vec<u8> {
+    let many = wire::Update {
+        withdrawn: vec!["198.51.100.1/32".parse().unwrap(); 2000],
+        ..wire::Update::default()
+    };
+    let takes = Context {
+        extended_messages: true,
+        ..Context::default()
+    };
+    Message::Update(Box::new(many)).encode(&takes).unwrap()
+}
+
 #[test]
 fn messages_may_come_in_any_portions() {
-    let mut stream = [open(), keepalive(), update(), refresh()].concat();
+    let mut stream = [open(), keepalive(), long_update(), refresh()].concat();
     stream.extend_from_slice(&keepalive()[..7]);
     for portion in [1, 2, 19, 20, 4096] {
         let mut peer = Peer::in_state(config(), State::OpenSent);
@@ -255,183 +341,6 @@ fn a_malformed_update_in_right_framing_lets_the_session_live() {
         matches!(&outputs[..], [Output::UpdateIgnored { fault: Some(fault) }] if fault.kind == 1),
         "{outputs:?}"
     );
-}
-
-#[test]
-fn both_sides_learn_what_they_agreed_on() {
-    let mut peer = Peer::in_state(config(), State::OpenSent);
-    peer.receive(&open_of(PEER_AS, 30, [192, 0, 2, 2]));
-    peer.receive(&keepalive());
-    let negotiated = peer.session.negotiated().unwrap();
-    assert_eq!(negotiated.hold_time, seconds(30));
-    assert_eq!(negotiated.keepalive_time, seconds(10));
-    assert_eq!(negotiated.families, Families::BOTH);
-    assert!(negotiated.four_octet_as && !negotiated.internal && !negotiated.ipv4_over_ipv6);
-}
-
-#[test]
-fn opens_that_do_not_fit_are_refused_with_their_reason() {
-    let internal = ferrolb_bgp::Config {
-        peer_as: PeerAs::Internal,
-        ..config()
-    };
-    let external = ferrolb_bgp::Config {
-        peer_as: PeerAs::External,
-        ..config()
-    };
-    let only_v6 = ferrolb_bgp::Config {
-        families: Families {
-            ipv4: false,
-            ipv6: true,
-        },
-        ..config()
-    };
-    let plain = encode(&Message::Open(Open::new(
-        PEER_AS,
-        90,
-        Ipv4Addr::new(192, 0, 2, 2),
-        Vec::new(),
-    )));
-    let zero = encode(&Message::Open(Open::new(
-        0,
-        90,
-        Ipv4Addr::new(192, 0, 2, 2),
-        Vec::new(),
-    )));
-    for (what, config, open, expected) in [
-        ("wrong AS", config(), open_of(1, 90, [1, 1, 1, 1]), "2/2"),
-        ("AS 0", config(), zero, "2/2"),
-        ("not our AS", internal.clone(), open(), "2/2"),
-        (
-            "our AS",
-            external,
-            open_of(peer::LOCAL_AS, 90, [1, 1, 1, 1]),
-            "2/2",
-        ),
-        (
-            "router id 0",
-            config(),
-            open_of(PEER_AS, 90, [0, 0, 0, 0]),
-            "2/3",
-        ),
-        (
-            "our router id inside our AS",
-            internal,
-            open_of(peer::LOCAL_AS, 90, [192, 0, 2, 1]),
-            "2/3",
-        ),
-        ("no common family", only_v6, plain, "2/7"),
-    ] {
-        let mut peer = Peer::in_state(config, State::OpenSent);
-        let outputs = peer.receive(&open);
-        assert_eq!(
-            summary(&outputs),
-            format!("{expected} close ended -> Idle"),
-            "{what}"
-        );
-    }
-}
-
-#[test]
-fn the_same_router_id_in_another_as_is_fine() {
-    let mut peer = Peer::in_state(config(), State::OpenSent);
-    peer.receive(&open_of(PEER_AS, 90, [192, 0, 2, 1]));
-    assert_eq!(peer.session.state(), State::OpenConfirm);
-}
-
-#[test]
-fn a_plain_old_peer_gets_ipv4_with_two_octet_as_numbers() {
-    let mut peer = Peer::in_state(config(), State::OpenSent);
-    peer.receive(&encode(&Message::Open(Open::new(
-        PEER_AS,
-        90,
-        Ipv4Addr::new(192, 0, 2, 2),
-        Vec::new(),
-    ))));
-    peer.receive(&keepalive());
-    let negotiated = peer.session.negotiated().unwrap();
-    assert_eq!(
-        negotiated.families.iter().collect::<Vec<_>>(),
-        [Family::Ipv4Unicast]
-    );
-    assert!(!negotiated.four_octet_as);
-}
-
-#[test]
-fn an_extended_next_hop_is_offered_and_used_over_ipv6_only() {
-    let offered = |local: &str| {
-        let mut peer = Peer::in_state(config(), State::Connect);
-        let conn = peer.conn.unwrap();
-        let endpoint = ferrolb_bgp::Endpoint {
-            local: local.parse().unwrap(),
-            ..endpoint()
-        };
-        let outputs = peer.handle(Input::Connected { conn, endpoint });
-        let Output::Send { bytes, .. } = &outputs[0] else {
-            panic!()
-        };
-        let Message::Open(open) = Message::decode(bytes, &Default::default()).unwrap() else {
-            panic!()
-        };
-        open.capabilities
-            .iter()
-            .any(|capability| matches!(capability, Capability::ExtendedNextHop(_)))
-    };
-    assert!(!offered("192.0.2.1"));
-    assert!(offered("2001:db8::1"));
-}
-
-/// Both connections exist and ours is confirmed; then the peer's OPEN arrives on its own connection.
-fn collide(peer_id: [u8; 4]) -> (Vec<Output>, ConnId, ConnId) {
-    let mut peer = Peer::in_state(config(), State::OpenSent);
-    let ours = peer.conn.unwrap();
-    peer.receive(&open_of(PEER_AS, 90, peer_id));
-    peer.handle(Input::Accepted {
-        endpoint: endpoint(),
-    });
-    let theirs = peer.conn.unwrap();
-    (peer.receive(&open_of(PEER_AS, 90, peer_id)), ours, theirs)
-}
-
-fn ended(outputs: &[Output]) -> Vec<ConnId> {
-    outputs
-        .iter()
-        .filter_map(|output| match output {
-            Output::Ended {
-                conn,
-                reason: EndReason::Collision,
-                ..
-            } => Some(*conn),
-            _ => None,
-        })
-        .collect()
-}
-
-#[test]
-fn of_two_connections_the_one_from_the_side_with_the_greater_identifier_is_kept() {
-    let (outputs, ours, _) = collide([192, 0, 2, 2]);
-    assert_eq!(ended(&outputs), [ours]);
-    assert_eq!(summary(&outputs), "6/7 close collided KEEPALIVE");
-    let (outputs, _, theirs) = collide([192, 0, 2, 0]);
-    assert_eq!(ended(&outputs), [theirs]);
-    // Equal identifiers: the greater AS is the peer's (RFC 6286).
-    let (outputs, ours, _) = collide([192, 0, 2, 1]);
-    assert_eq!(ended(&outputs), [ours]);
-}
-
-#[test]
-fn a_connection_that_is_established_ends_the_other_attempt() {
-    let mut peer = Peer::in_state(config(), State::Connect);
-    peer.handle(Input::Accepted {
-        endpoint: endpoint(),
-    });
-    peer.receive(&open());
-    let outputs = peer.receive(&keepalive());
-    assert_eq!(
-        summary(&outputs),
-        "close collided established -> Established"
-    );
-    assert_eq!(peer.session.negotiated().unwrap().peer_as, PEER_AS);
 }
 
 #[test]
@@ -475,29 +384,35 @@ fn stopping_tells_the_peer_why() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Any inputs in any order: no panic, a bounded memory of what was received, and a deadline exactly while running.
+    /// Any inputs in any order: no panic, a deadline exactly while there is something to wait for, and no connection that a
+    /// passive session opens.
     #[test]
     fn a_session_survives_any_sequence_of_inputs(
         steps in prop::collection::vec((0..EVENTS.len(), any::<bool>(), 0..120u64), 1..60),
         noise in prop::collection::vec(any::<u8>(), 0..64),
+        is_passive in any::<bool>(),
     ) {
-        let mut peer = Peer::new(config());
-        peer.handle(Input::Start);
+        let mut peer = Peer::new(if is_passive { passive() } else { config() });
+        let mut outputs = peer.handle(Input::Start);
         let mut running = true;
         for (index, noisy, pause) in steps {
             let event = EVENTS[index];
             if noisy {
-                peer.receive(&noise);
+                outputs.extend(peer.receive(&noise));
             }
-            cause(&mut peer, event);
+            outputs.extend(cause(&mut peer, event));
             match event {
                 Start => running = true,
                 Stop => running = false,
                 _ => {}
             }
-            peer.wait(seconds(pause));
-            prop_assert_eq!(peer.session.deadline().is_some() || peer.session.state() == State::Established, running);
+            outputs.extend(peer.wait(seconds(pause)));
+            let state = peer.session.state();
+            let waits_for_the_peer = state == State::Established || is_passive && state == State::Active;
+            prop_assert_eq!(peer.session.deadline().is_some() || waits_for_the_peer, running);
         }
+        let connects = outputs.iter().any(|output| matches!(output, Output::Connect { .. }));
+        prop_assert_eq!(connects, !is_passive);
     }
 }
 

@@ -38,4 +38,6 @@ pub struct Config {
     pub connect_time: Option<Duration>,
     /// The families to offer.
     pub families: Families,
+    /// Never connect, only take the connections that the peer opens (the PassiveTcpEstablishment of RFC 4271 section 8.1.1).
+    pub passive: bool,
 }

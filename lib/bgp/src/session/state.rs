@@ -4,6 +4,7 @@ use super::Config;
 use super::events::{ConnId, Endpoint, Side};
 use super::negotiation::Negotiated;
 use super::timers::{Backoff, Jitter};
+use crate::wire::{Context, MessageType};
 use std::fmt;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use std::time::Instant;
 pub enum State {
     /// Stopped, or waiting after an error before the next attempt. Connections of the peer are refused.
     Idle,
-    /// Waiting after a failed attempt to connect. Connections of the peer are welcome.
+    /// Waiting after a failed attempt to connect, or for the peer to connect. Connections of the peer are welcome.
     Active,
     /// Opening a connection.
     Connect,
@@ -22,6 +23,20 @@ pub enum State {
     OpenConfirm,
     /// Routes are exchanged.
     Established,
+}
+
+impl State {
+    /// Whether a message of this type is read in this state. Any other is an error of the state machine whatever it holds
+    /// (RFC 4271 section 8.2.2: events 27 and 28 before Established, events 20 and 22 in it). A second OPEN is read before it is
+    /// refused in OpenConfirm, where event 22 keeps its own answer.
+    pub(super) fn expects(self, kind: MessageType) -> bool {
+        match kind {
+            MessageType::Notification => true,
+            MessageType::Open => matches!(self, State::OpenSent | State::OpenConfirm),
+            MessageType::Keepalive => matches!(self, State::OpenConfirm | State::Established),
+            MessageType::Update | MessageType::RouteRefresh => self == State::Established,
+        }
+    }
 }
 
 impl fmt::Display for State {
@@ -88,6 +103,12 @@ impl Slot {
         }
     }
 
+    /// How messages of this connection are read.
+    pub(super) fn context(&self) -> Context {
+        self.negotiated()
+            .map_or_else(Context::default, Negotiated::context)
+    }
+
     fn deadlines(&self) -> impl Iterator<Item = Instant> {
         [self.give_up_at, self.keepalive_at, self.send_hold_at]
             .into_iter()
@@ -103,7 +124,7 @@ pub struct Session {
     pub(super) running: bool,
     pub(super) active: Option<Slot>,
     pub(super) passive: Option<Slot>,
-    /// When to connect next; set only while there is no connection.
+    /// When to connect next or, in a passive session, to take connections again; set only while there is no connection.
     pub(super) retry_at: Option<Instant>,
     /// The wait for `retry_at` follows an error of the session, not of connecting: RFC 4271 section 8.1.1 calls this
     /// damping of peer oscillations, and has the session be idle meanwhile.
@@ -140,7 +161,8 @@ impl Session {
         self.slots().map(Slot::state).max().unwrap_or(waiting)
     }
 
-    /// When [`super::Input::Tick`] is due at the latest.
+    /// When [`super::Input::Tick`] is due at the latest. `None` if there is nothing to wait for but the peer: stopped, or
+    /// established without timers, or passive without a connection.
     pub fn deadline(&self) -> Option<Instant> {
         self.slots()
             .flat_map(Slot::deadlines)

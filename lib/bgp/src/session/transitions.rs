@@ -4,7 +4,9 @@ use super::events::{ConnId, EndReason, Endpoint, Input, Output, Side};
 use super::negotiation::{self, Negotiated};
 use super::state::{Phase, Session, Slot, State};
 use super::timers::{self, OPEN_WAIT};
-use crate::wire::{Cease, Context, Message, Notification, Open, code, frame_length};
+use crate::wire::{
+    Cease, Context, Message, MessageType, Notification, Open, code, frame_length, message_type,
+};
 use std::time::Instant;
 
 impl Session {
@@ -40,6 +42,15 @@ impl Session {
         if !self.running {
             self.running = true;
             self.backoff.reset();
+            self.await_connection(now, out);
+        }
+    }
+
+    /// Begins to connect, or to wait for the peer to do so.
+    fn await_connection(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.retry_at = None;
+        self.damped = false;
+        if !self.config.passive {
             self.connect(now, out);
         }
     }
@@ -62,8 +73,6 @@ impl Session {
     }
 
     fn connect(&mut self, now: Instant, out: &mut Vec<Output>) {
-        self.retry_at = None;
-        self.damped = false;
         let conn = self.name_connection(Side::Active);
         self.active = Some(Slot::new(
             conn,
@@ -148,7 +157,7 @@ impl Session {
             }
         }
         if retry {
-            self.connect(now, out);
+            self.await_connection(now, out);
         }
     }
 
@@ -178,13 +187,16 @@ impl Session {
         let mut rest = stream.as_slice();
         // A message can end the connection; what came after it is then nobody's.
         while let Some(slot) = self.slot(conn) {
-            let context = slot
-                .negotiated()
-                .map_or_else(Context::default, Negotiated::context);
+            let (state, context) = (slot.state(), slot.context());
             let message = match frame_length(rest) {
                 Ok(Some(length)) => match rest.split_at_checked(length) {
                     Some((frame, after)) => {
                         rest = after;
+                        if let Some(kind) = message_type(frame).filter(|kind| !state.expects(*kind))
+                        {
+                            self.unexpected(now, conn, state, kind, out);
+                            continue;
+                        }
                         Message::decode(frame, &context)
                     }
                     None => break,
@@ -202,8 +214,14 @@ impl Session {
                 },
             }
         }
+        let unread = rest.len();
         if let Some(slot) = self.slot(conn) {
-            slot.stream = rest.to_vec();
+            // Nothing is moved while a long message arrives in small portions.
+            slot.stream = if unread == stream.len() {
+                stream
+            } else {
+                rest.to_vec()
+            };
         }
     }
 
@@ -238,26 +256,29 @@ impl Session {
                         .map(Output::Refresh),
                 );
             }
-            (state, message) => {
-                // RFC 6608.
-                let subcode = match state {
-                    State::OpenSent => 1,
-                    State::OpenConfirm => 2,
-                    State::Established => 3,
-                    State::Idle | State::Active | State::Connect => 0,
-                };
-                let kind = message.message_type();
-                let notification =
-                    Notification::new(code::STATE_MACHINE, subcode, vec![kind as u8]);
-                self.fail(
-                    now,
-                    conn,
-                    notification,
-                    format!("the peer sent {kind:?} in state {state}"),
-                    out,
-                );
-            }
+            (state, message) => self.unexpected(now, conn, state, message.message_type(), out),
         }
+    }
+
+    /// The peer sent a message that its connection is not in the state for.
+    fn unexpected(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        state: State,
+        kind: MessageType,
+        out: &mut Vec<Output>,
+    ) {
+        // RFC 6608.
+        let subcode = match state {
+            State::OpenSent => 1,
+            State::OpenConfirm => 2,
+            State::Established => 3,
+            State::Idle | State::Active | State::Connect => 0,
+        };
+        let notification = Notification::new(code::STATE_MACHINE, subcode, vec![kind as u8]);
+        let why = format!("the peer sent {kind:?} in state {state}");
+        self.fail(now, conn, notification, why, out);
     }
 
     fn open(&mut self, now: Instant, conn: ConnId, open: &Open, out: &mut Vec<Output>) {
@@ -386,12 +407,25 @@ impl Session {
             self.backoff
                 .ended_after(now.saturating_duration_since(*since));
         }
-        let connecting = slot.phase == Phase::Connecting;
+        let lost = matches!(
+            reason,
+            EndReason::ConnectFailed(_) | EndReason::ClosedByPeer | EndReason::Broken(_)
+        );
+        // RFC 4271 section 8.2.2: a connection that is lost before an OPEN came over it (event 18) is no error of the
+        // session, which goes on to Active.
+        let active = match slot.phase {
+            Phase::Connecting => true,
+            Phase::OpenSent => lost,
+            Phase::OpenConfirm(_) | Phase::Established { .. } => false,
+        };
         hang_up(slot, reason, notification, out);
         if self.running && self.slots().next().is_none() {
-            self.damped = !connecting;
-            let wait = self.backoff.next();
-            self.retry_at = Some(now + self.jitter.spread(wait));
+            self.damped = !active;
+            // A passive session that is Active waits for nothing but the peer.
+            if self.damped || !self.config.passive {
+                let wait = self.backoff.next();
+                self.retry_at = Some(now + self.jitter.spread(wait));
+            }
         }
     }
 }

@@ -94,6 +94,11 @@ pub fn frame_length(stream: &[u8]) -> Result<Option<usize>, DecodeError> {
     Ok(Some(octets))
 }
 
+/// The type of a whole message that [`frame_length`] delimited; `None` if it is not one.
+pub fn message_type(frame: &[u8]) -> Option<MessageType> {
+    MessageType::from_number(*frame.get(HEADER_LENGTH - 1)?)
+}
+
 /// Splits a whole message into its type and its body.
 pub(super) fn split(frame: &[u8]) -> Result<(MessageType, &[u8]), DecodeError> {
     let actual = u16::try_from(frame.len()).unwrap_or(u16::MAX);

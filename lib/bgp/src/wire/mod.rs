@@ -23,7 +23,7 @@ pub use attribute::{
 pub use capability::{AddPath, Capability, ExtendedNextHop};
 pub use error::{DecodeError, EncodeError};
 pub use header::{
-    HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_MESSAGE_LENGTH, MessageType, frame_length,
+    HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_MESSAGE_LENGTH, MessageType, frame_length, message_type,
 };
 pub use notification::{Cease, Notification, code};
 pub use open::{AS_TRANS, Open};
@@ -112,11 +112,9 @@ impl Message {
             MessageType::Update => Message::Update(Box::new(Update::decode(body, context)?)),
             MessageType::Notification => Message::Notification(Notification::decode(body)?),
             MessageType::Keepalive => Message::Keepalive,
-            MessageType::RouteRefresh => Message::RouteRefresh(RouteRefresh::decode(
-                frame,
-                body,
-                context.enhanced_refresh,
-            )?),
+            MessageType::RouteRefresh => {
+                Message::RouteRefresh(RouteRefresh::decode(frame, body, context.enhanced_refresh)?)
+            }
         })
     }
 

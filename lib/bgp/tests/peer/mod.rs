@@ -39,6 +39,15 @@ pub fn config() -> Config {
         keepalive_time: None,
         connect_time: None,
         families: Families::BOTH,
+        passive: false,
+    }
+}
+
+/// Never connects.
+pub fn passive() -> Config {
+    Config {
+        passive: true,
+        ..config()
     }
 }
 
@@ -173,6 +182,27 @@ impl Peer {
             let conn = peer.conn.unwrap();
             peer.handle(Input::Connected {
                 conn,
+                endpoint: endpoint(),
+            });
+        }
+        if state >= State::OpenConfirm {
+            peer.receive(&open());
+        }
+        if state >= State::Established {
+            peer.receive(&keepalive());
+        }
+        assert_eq!(peer.session.state(), state);
+        peer
+    }
+
+    /// A passive session in this state, through a connection that the peer opens. It is never in Connect.
+    pub fn passive_in_state(state: State) -> Peer {
+        let mut peer = Peer::new(passive());
+        if state >= State::Active {
+            peer.handle(Input::Start);
+        }
+        if state >= State::OpenSent {
+            peer.handle(Input::Accepted {
                 endpoint: endpoint(),
             });
         }
