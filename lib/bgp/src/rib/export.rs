@@ -3,7 +3,7 @@
 use super::attributes::Attributes;
 use crate::family::{Families, Family};
 use crate::session::Negotiated;
-use crate::wire::{AsPath, Context, NextHop, Origin, PathAttributes, Template};
+use crate::wire::{AsPath, Community, Context, NextHop, Origin, PathAttributes, Template};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -40,6 +40,8 @@ pub struct Export {
     pub next_hop_v4: Option<NextHop>,
     /// Where to send the traffic of IPv6 routes.
     pub next_hop_v6: Option<NextHop>,
+    /// All routes say that they are about to go away (RFC 8326).
+    pub graceful_shutdown: bool,
 }
 
 impl Export {
@@ -71,6 +73,7 @@ impl Export {
                 global,
                 link_local: None,
             }),
+            graceful_shutdown: false,
         }
     }
 
@@ -88,7 +91,12 @@ impl Export {
         }
         let octets = attributes.communities.len() * 4 + attributes.large_communities.len() * 12;
         if octets > SURELY_FITS {
-            self.template(family, attributes)?;
+            // With room to say later that it is about to go away, which must not be what withdraws it.
+            let leaving = Export {
+                graceful_shutdown: true,
+                ..self.clone()
+            };
+            leaving.template(family, attributes)?;
         }
         Ok(())
     }
@@ -120,6 +128,16 @@ impl Export {
 
     fn path_attributes(&self, attributes: &Attributes) -> PathAttributes {
         let internal = self.context.internal;
+        // The community says it to whoever knows it. Inside the AS the lowest preference says it to all; it is what RFC 8326
+        // has a router make of the community.
+        let leaving = self.graceful_shutdown;
+        let local_pref = if leaving {
+            0
+        } else {
+            attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
+        };
+        let mark = Community::GRACEFUL_SHUTDOWN;
+        let mark = (leaving && !attributes.communities.contains(&mark)).then_some(mark);
         PathAttributes {
             origin: Some(Origin::Igp),
             as_path: Some(if internal {
@@ -127,8 +145,8 @@ impl Export {
             } else {
                 AsPath::of(self.local_as)
             }),
-            local_pref: internal.then(|| attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
-            communities: attributes.communities.iter().copied().collect(),
+            local_pref: internal.then_some(local_pref),
+            communities: attributes.communities.iter().copied().chain(mark).collect(),
             large_communities: attributes.large_communities.iter().copied().collect(),
             ..PathAttributes::default()
         }

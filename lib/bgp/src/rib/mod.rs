@@ -16,7 +16,7 @@ pub use export::{Export, NotAdvertised};
 use crate::family::{Families, Family};
 use crate::wire::{Context, Message, Refresh, RouteRefresh, pack_withdrawals, push_end_of_rib};
 use ipnet::IpNet;
-use pending::{Lack, Pending};
+use pending::{Lack, OfFamily, Pending};
 use sets::Sets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Batch {
     pub messages: usize,
     /// Prefixes that the peer did not have.
     pub announced: Vec<IpNet>,
-    /// How many prefixes were sent again, for other attributes or because the peer asked.
+    /// How many prefixes were sent again: for other attributes, or because the peer asked.
     pub announced_again: usize,
     /// Prefixes that the peer had.
     pub withdrawn: Vec<IpNet>,
@@ -45,7 +45,7 @@ struct Route {
     desired: Option<Arc<Attributes>>,
     /// What it was told.
     sent: Option<Arc<Attributes>>,
-    /// It asked to have the route again (RFC 2918).
+    /// To be sent again whatever it was told: it asked for that (RFC 2918), or the session carries the route in another way.
     again: bool,
 }
 
@@ -71,6 +71,8 @@ pub struct AdjRibOut {
     sets: Sets,
     /// Set while the session is established.
     session: Option<Established>,
+    /// This and all later sessions say that their routes are about to go away.
+    leaving: bool,
 }
 
 #[derive(Debug)]
@@ -140,8 +142,9 @@ impl AdjRibOut {
     }
 
     /// A session is established: the peer has none of our routes and gets all that `export` allows.
-    pub fn established(&mut self, export: Export) {
+    pub fn established(&mut self, mut export: Export) {
         self.down();
+        export.graceful_shutdown |= self.leaving;
         let mut session = Established {
             marker_due: export.families,
             export,
@@ -187,6 +190,40 @@ impl AdjRibOut {
             // Also if it waits to be withdrawn: it may be desired again before it is.
             if Family::of(prefix) == family && route.sent.is_some() {
                 route.again = true;
+                session.place(*prefix, route);
+            }
+        }
+    }
+
+    /// Says of all routes that they are about to go away, so that peers move to others before they do (RFC 8326): each is
+    /// announced again once, in place, with [`Community::GRACEFUL_SHUTDOWN`](crate::wire::Community::GRACEFUL_SHUTDOWN) and
+    /// inside our AS with the preference 0. What is announced later says the same, in later sessions too.
+    ///
+    /// The caller waits until the peers have moved before it ends the sessions.
+    pub fn shut_down_gracefully(&mut self) {
+        self.leaving = true;
+        let families = match &mut self.session {
+            Some(session) if !session.export.graceful_shutdown => {
+                session.export.graceful_shutdown = true;
+                session.export.families
+            }
+            _ => return,
+        };
+        self.announce_again(families);
+    }
+
+    /// Sends all routes of these families again, because the session carries them in another way from now on.
+    fn announce_again(&mut self, families: Families) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        // What waits was decided, and perhaps encoded, for the way before.
+        for family in families.iter() {
+            *session.pending.of(family) = OfFamily::default();
+        }
+        for (prefix, route) in &mut self.routes {
+            if families.contains(Family::of(prefix)) {
+                route.again |= route.sent.is_some();
                 session.place(*prefix, route);
             }
         }

@@ -85,6 +85,9 @@ pub struct Aggregator {
 pub struct Community(pub u32);
 
 impl Community {
+    /// The path is about to go away: prefer every other one (RFC 8326).
+    pub const GRACEFUL_SHUTDOWN: Community = Community(0xffff_0000);
+
     /// From its two halves.
     pub fn new(high: u16, low: u16) -> Community {
         Community(u32::from(high) << 16 | u32::from(low))
