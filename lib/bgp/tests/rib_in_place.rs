@@ -1,14 +1,16 @@
-//! All routes told anew in place, without a withdrawal, because they are about to go away (RFC 8326).
+//! All routes told anew in place, without a withdrawal: because they are about to go away (RFC 8326), or because our
+//! addresses changed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod router;
 
-use ferrolb_bgp::wire::{Community, Context};
-use ferrolb_bgp::{AdjRibOut, Attributes, Export, Family, Negotiated};
+use ferrolb_bgp::wire::{Community, Context, NextHop};
+use ferrolb_bgp::{AdjRibOut, Attributes, Export, Family, Negotiated, NotAdvertised};
 use ipnet::IpNet;
 use proptest::prelude::*;
-use router::{Router, export, negotiated, net, prefix, up, with_community};
+use router::{Router, V4_HOP, V6_HOP, export, negotiated, net, up, with_community};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const MARK: Community = Community::GRACEFUL_SHUTDOWN;
 
@@ -132,21 +134,136 @@ fn no_route_is_lost_for_want_of_room_for_the_mark() {
     assert_eq!((outcomes[0], outcomes[19]), (1, 0));
 }
 
+fn hop_v4(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, number)
+}
+
+fn hop_v6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into())
+}
+
+/// A session with these next hops of both families.
+fn with_hops(hops: [Option<u8>; 2], enhanced_refresh: bool) -> Export {
+    Export {
+        next_hop_v4: hops[0].map(|number| NextHop::Body(hop_v4(number))),
+        next_hop_v6: hops[1].map(|number| NextHop::Multiprotocol {
+            global: hop_v6(number),
+            link_local: None,
+        }),
+        ..Export::new(
+            64512,
+            &Negotiated {
+                enhanced_refresh,
+                ..negotiated()
+            },
+        )
+    }
+}
+
+#[test]
+fn another_next_hop_is_told_in_place_for_the_routes_of_its_family_alone() {
+    let (mut rib, mut router) = up(export(), &two_of_each());
+    router.said();
+    let hop = |router: &Router, prefix| router.routes[&net(prefix)].1.to_string();
+    rib.next_hops_changed(&with_hops([Some(9), Some(1)], false));
+    router.drain(&mut rib, &Context::default());
+    assert_eq!(router.said(), ["2 of ipv4-unicast"]);
+    assert_eq!(hop(&router, "10.0.0.2/32"), "192.0.2.9");
+    assert_eq!(hop(&router, "2001:db8:2::/64"), V6_HOP);
+    // The same again is no change.
+    rib.next_hops_changed(&with_hops([Some(9), Some(1)], false));
+    assert_eq!(rib.next_batch(1), None);
+    // From the body into the attribute.
+    let over_ipv6 = Export {
+        next_hop_v4: Some(NextHop::Multiprotocol {
+            global: hop_v6(8),
+            link_local: None,
+        }),
+        ..with_hops([None, Some(8)], false)
+    };
+    rib.next_hops_changed(&over_ipv6);
+    let batches = router.drain(&mut rib, &Context::default());
+    assert_eq!(batches[0].announced_again, 4);
+    assert_eq!(hop(&router, "10.0.0.1/32"), "2001:db8::8");
+    assert_eq!(hop(&router, "2001:db8:1::/64"), "2001:db8::8");
+    assert!(router.withdrawn.is_empty());
+}
+
+#[test]
+fn a_withdrawal_that_is_taken_back_has_the_next_hop_of_now() {
+    let (mut rib, mut router) = up(export(), &two_of_each());
+    rib.set(net("10.0.0.1/32"), None);
+    rib.next_hops_changed(&with_hops([Some(9), Some(1)], false));
+    rib.set(net("10.0.0.1/32"), Some(&with_community(1)));
+    router.drain(&mut rib, &Context::default());
+    let (_, hop) = &router.routes[&net("10.0.0.1/32")];
+    assert_eq!(*hop, IpAddr::V4(hop_v4(9)));
+    assert!(router.withdrawn.is_empty());
+}
+
+#[test]
+fn routes_without_a_next_hop_are_withdrawn_and_come_back_with_one() {
+    let (mut rib, mut router) = up(export(), &two_of_each());
+    rib.next_hops_changed(&with_hops([Some(1), None], false));
+    router.drain(&mut rib, &Context::default());
+    let gone = ["2001:db8:1::/64", "2001:db8:2::/64"].map(net);
+    assert_eq!(router.withdrawn, gone);
+    let missing = NotAdvertised::NoNextHop(Family::Ipv6Unicast);
+    let reported: Vec<_> = rib.not_advertised().collect();
+    assert_eq!(reported, gone.map(|net| (net, missing)));
+    rib.next_hops_changed(&with_hops([Some(1), Some(2)], false));
+    let batches = router.drain(&mut rib, &Context::default());
+    assert_eq!(batches[0].announced, gone);
+    assert_eq!((rib.not_advertised().len(), rib.advertised()), (0, 4));
+    // Gone and back before anything was sent: in place.
+    router.withdrawn.clear();
+    rib.next_hops_changed(&with_hops([Some(1), None], false));
+    rib.next_hops_changed(&with_hops([Some(1), Some(3)], false));
+    router.drain(&mut rib, &Context::default());
+    assert!(router.withdrawn.is_empty());
+    assert_eq!(router.routes[&gone[0]].1, IpAddr::V6(hop_v6(3)));
+}
+
+#[test]
+fn without_a_session_there_is_nothing_to_tell_of_a_next_hop() {
+    let mut rib = AdjRibOut::new();
+    rib.set(net("10.0.0.1/32"), Some(&with_community(1)));
+    rib.next_hops_changed(&with_hops([Some(9), None], false));
+    assert_eq!((rib.next_batch(1), rib.pending()), (None, 0));
+    let mut router = Router::default();
+    rib.established(export());
+    router.drain(&mut rib, &Context::default());
+    let (_, hop) = &router.routes[&net("10.0.0.1/32")];
+    assert_eq!(hop.to_string(), V4_HOP);
+}
+
+/// So few that changes of one meet each other.
+fn prefix() -> impl Strategy<Value = IpNet> {
+    prop::sample::select(vec![
+        net("10.0.0.1/32"),
+        net("10.0.0.2/32"),
+        net("2001:db8:1::/64"),
+    ])
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Set(IpNet, Option<u32>),
     Fetch(usize),
     Refresh(bool),
     ShutDown,
+    NextHops([Option<u8>; 2]),
     Flap,
 }
 
 fn event() -> impl Strategy<Value = Event> {
+    let hop = || prop_oneof![1 => Just(None), 4 => (1..4u8).prop_map(Some)];
     prop_oneof![
         10 => (prefix(), prop::option::of(0..4u32)).prop_map(|(prefix, value)| Event::Set(prefix, value)),
         8 => (1..300usize).prop_map(Event::Fetch),
         2 => any::<bool>().prop_map(Event::Refresh),
         1 => Just(Event::ShutDown),
+        3 => [hop(), hop()].prop_map(Event::NextHops),
         1 => Just(Event::Flap),
     ]
 }
@@ -162,30 +279,37 @@ fn attributes(value: u32) -> Attributes {
     }
 }
 
-/// What a router shall have of a route: its community, and whether it is about to go away.
-fn shall_have(wanted: &BTreeMap<IpNet, u32>, leaving: bool) -> BTreeMap<IpNet, (u32, bool)> {
-    let carried = wanted.iter().filter(|(_, value)| **value != 3);
-    carried
-        .map(|(prefix, value)| (*prefix, (*value, leaving)))
-        .collect()
+/// What a router shall have of a route: its community, its next hop, and whether it is about to go away.
+fn shall_have(
+    wanted: &BTreeMap<IpNet, u32>,
+    hops: [Option<u8>; 2],
+    leaving: bool,
+) -> BTreeMap<IpNet, (u32, IpAddr, bool)> {
+    let route = |(prefix, value): (&IpNet, &u32)| {
+        let hop = match prefix {
+            IpNet::V4(_) => IpAddr::V4(hop_v4(hops[0]?)),
+            IpNet::V6(_) => IpAddr::V6(hop_v6(hops[1]?)),
+        };
+        (*value != 3).then_some((*prefix, (*value, hop, leaving)))
+    };
+    wanted.iter().filter_map(route).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// After any history the router has every route that can be carried, with the mark of now, and what it shall have was never
-    /// withdrawn on the way.
+    /// After any history the router has every route that can be carried, with the next hop and the mark of now, and what it
+    /// shall have was never withdrawn on the way.
     #[test]
-    fn the_router_ends_up_with_the_marks_of_now(
+    fn the_router_ends_up_with_the_next_hops_and_marks_of_now(
         events in prop::collection::vec(event(), 1..80),
-        enhanced_refresh in any::<bool>(),
+        enhanced in any::<bool>(),
     ) {
         let context = export().context;
         let (mut rib, mut router) = (AdjRibOut::new(), Router::default());
-        let export = || Export::new(64512, &Negotiated { enhanced_refresh, ..negotiated() });
-        let mut leaving = false;
+        let (mut hops, mut leaving) = ([Some(1), Some(1)], false);
         let mut wanted: BTreeMap<IpNet, u32> = BTreeMap::new();
-        rib.established(export());
+        rib.established(with_hops(hops, enhanced));
         for event in events {
             match event {
                 Event::Set(prefix, value) => {
@@ -200,7 +324,7 @@ proptest! {
                     if let Some(batch) = rib.next_batch(octets) {
                         router.take(&batch, &context);
                     }
-                    let shall = shall_have(&wanted, leaving);
+                    let shall = shall_have(&wanted, hops, leaving);
                     prop_assert!(router.withdrawn.iter().all(|net| !shall.contains_key(net)));
                 }
                 Event::Refresh(v6) => rib.refresh(if v6 { Family::Ipv6Unicast } else { Family::Ipv4Unicast }),
@@ -208,18 +332,22 @@ proptest! {
                     leaving = true;
                     rib.shut_down_gracefully();
                 }
+                Event::NextHops(others) => {
+                    hops = others;
+                    rib.next_hops_changed(&with_hops(hops, enhanced));
+                }
                 Event::Flap => {
                     rib.down();
                     router = Router::default();
-                    rib.established(export());
+                    rib.established(with_hops(hops, enhanced));
                 }
             }
         }
         router.drain(&mut rib, &context);
-        let have: BTreeMap<IpNet, (u32, bool)> = router.routes.iter().map(|(net, (path, _))| {
-            (*net, (path.communities[0].0, path.communities.contains(&MARK)))
+        let have: BTreeMap<IpNet, (u32, IpAddr, bool)> = router.routes.iter().map(|(net, (path, hop))| {
+            (*net, (path.communities[0].0, *hop, path.communities.contains(&MARK)))
         }).collect();
-        let shall = shall_have(&wanted, leaving);
+        let shall = shall_have(&wanted, hops, leaving);
         prop_assert_eq!(&have, &shall);
         prop_assert_eq!((rib.advertised(), rib.pending()), (shall.len(), 0));
         prop_assert_eq!(rib.not_advertised().len(), wanted.len() - shall.len());

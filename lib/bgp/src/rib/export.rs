@@ -119,7 +119,7 @@ impl Export {
         .map_err(|_| NotAdvertised::AttributesTooLong)
     }
 
-    fn next_hop(&self, family: Family) -> Option<NextHop> {
+    pub(super) fn next_hop(&self, family: Family) -> Option<NextHop> {
         match family {
             Family::Ipv4Unicast => self.next_hop_v4,
             Family::Ipv6Unicast => self.next_hop_v6,

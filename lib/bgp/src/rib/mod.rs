@@ -30,7 +30,7 @@ pub struct Batch {
     pub messages: usize,
     /// Prefixes that the peer did not have.
     pub announced: Vec<IpNet>,
-    /// How many prefixes were sent again: for other attributes, or because the peer asked.
+    /// How many prefixes were sent again: for other attributes, for another next hop, or because the peer asked.
     pub announced_again: usize,
     /// Prefixes that the peer had.
     pub withdrawn: Vec<IpNet>,
@@ -209,6 +209,20 @@ impl AdjRibOut {
             }
             _ => return,
         };
+        self.announce_again(families);
+    }
+
+    /// Our addresses changed while the session is established: takes the next hops of `export`, and nothing else of it. The
+    /// routes of a family with another next hop are announced again in place; without any, they are withdrawn.
+    pub fn next_hops_changed(&mut self, export: &Export) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let before = session.export.clone();
+        session.export.next_hop_v4 = export.next_hop_v4;
+        session.export.next_hop_v6 = export.next_hop_v6;
+        let changed = |family: &Family| before.next_hop(*family) != export.next_hop(*family);
+        let families = Family::ALL.into_iter().filter(changed).collect();
         self.announce_again(families);
     }
 
