@@ -36,6 +36,7 @@ fuzz_target!(|data: &[u8]| {
             ipv6: bit(4),
         },
         passive: false,
+        graceful_restart: bit(6).then_some(Duration::from_secs(120)),
     };
     let endpoint = Endpoint {
         local: if bit(5) { "2001:db8::1" } else { "192.0.2.1" }
@@ -83,5 +84,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(negotiated.hold_time.is_zero() || negotiated.hold_time.as_secs() >= 3);
     assert!(negotiated.hold_time.is_zero() || negotiated.keepalive_time < negotiated.hold_time);
     assert_eq!(session.deadline().is_none(), negotiated.hold_time.is_zero());
+    let keeps = config.graceful_restart.is_some() && open.graceful_restart().is_some();
+    assert_eq!(negotiated.keeps_routes.is_some(), keeps);
     assert_eq!(Export::new(65000, negotiated).families, common);
 });

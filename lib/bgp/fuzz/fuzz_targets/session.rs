@@ -9,8 +9,8 @@ use ferrolb_bgp::session::{
     Config, ConnId, Endpoint, Input, Negotiated, Output, PeerAs, Session, Side, State,
 };
 use ferrolb_bgp::wire::{
-    Capability, Cease, Community, Context, MAX_MESSAGE_LENGTH, Message, Notification, Open,
-    Refresh, RouteRefresh, frame_length,
+    Capability, Cease, Community, Context, GracefulRestart, MAX_MESSAGE_LENGTH, Message,
+    Notification, Open, Refresh, RouteRefresh, frame_length,
 };
 use ferrolb_bgp::{AdjRibOut, Attributes, Export, Families, Family};
 use ferrolb_bgp_fuzz::frame;
@@ -60,6 +60,7 @@ fn config(bits: u8) -> Config {
             ipv6: bit(5),
         },
         passive: bit(6),
+        graceful_restart: bit(7).then_some(Duration::from_secs(120)),
     }
 }
 
@@ -95,13 +96,18 @@ fn open(bits: u8, id: u8) -> Vec<u8> {
                 .to_vec(),
         ),
     ];
+    let restart = Capability::GracefulRestart(GracefulRestart {
+        flags: id & 0xf,
+        time: 120,
+        families: Vec::new(),
+    });
     let offered = all.into_iter().enumerate();
     let offered = offered.filter_map(|(number, one)| (bits & 1 << number != 0).then_some(one));
     let open = Open::new(
         if bits & 0x80 == 0 { 64513 } else { 64512 },
         9,
         Ipv4Addr::new(192, 0, 2, id % 4),
-        offered.collect(),
+        offered.chain((id & 0x10 != 0).then_some(restart)).collect(),
     );
     encode(&Message::Open(open))
 }
@@ -317,7 +323,11 @@ impl World {
                 } else {
                     let text = std::str::from_utf8(octets).unwrap_or_default();
                     let reason = Cease::AdministrativeShutdown;
-                    self.handle(Input::Stop { reason, text });
+                    self.handle(if choice & 0x20 == 0 {
+                        Input::Stop { reason, text }
+                    } else {
+                        Input::Restart { text }
+                    });
                 }
             }
             12 => self.routes(choice, octets),

@@ -50,6 +50,12 @@ pub enum Input<'a> {
         /// What its administrator is told (RFC 9003), if `reason` carries a text.
         text: &'a str,
     },
+    /// The session shall end because this process does, and another that follows shall have it: where the peer agreed to
+    /// that, it keeps our routes meanwhile (RFC 4724).
+    Restart {
+        /// What its administrator is told (RFC 9003), where that does not make it drop our routes.
+        text: &'a str,
+    },
     /// The [deadline](super::Session::deadline) is reached (events 9 to 13 and event 29, RFC 9687).
     Tick,
     /// A connection that was asked for is there (event 16).

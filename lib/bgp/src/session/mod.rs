@@ -5,15 +5,17 @@
 //! connection that the peer opens; each goes through the states by itself until RFC 4271 section 6.8 leaves one.
 //!
 //! The files: [`events`] (what goes in and out), `state` (what is remembered), `transitions` (what follows from what),
-//! `timers` (how long), [`negotiation`] (what two OPENs agree on).
+//! `timers` (how long), [`negotiation`] (what two OPENs agree on), [`graceful`] (how routes outlive this process).
 
 pub mod events;
+pub mod graceful;
 pub mod negotiation;
 mod state;
 mod timers;
 mod transitions;
 
 pub use events::{ConnId, EndReason, Endpoint, Input, Output, Side};
+pub use graceful::KeepsRoutes;
 pub use negotiation::{Negotiated, PeerAs};
 pub use state::{Session, State};
 
@@ -40,4 +42,7 @@ pub struct Config {
     pub families: Families,
     /// Never connect, only take the connections that the peer opens (the PassiveTcpEstablishment of RFC 4271 section 8.1.1).
     pub passive: bool,
+    /// How long the peer shall keep our routes while this process is replaced, up to 4,095 s (RFC 4724); not at all if not
+    /// given.
+    pub graceful_restart: Option<Duration>,
 }

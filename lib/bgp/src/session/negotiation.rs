@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::events::Endpoint;
+use super::graceful::{self, KeepsRoutes, Memory};
 use crate::family::{Families, Family};
 use crate::wire::{AddPath, Capability, Context, ExtendedNextHop, Notification, Open, code};
 use std::fmt;
@@ -73,6 +74,8 @@ pub struct Negotiated {
     pub path_identifiers: Families,
     /// The peer wants to be told where a repetition of all routes begins and ends (RFC 7313).
     pub enhanced_refresh: bool,
+    /// The peer keeps our routes over a restart, if that was asked for and it does.
+    pub keeps_routes: Option<KeepsRoutes>,
     /// Our end of the connection.
     pub endpoint: Endpoint,
 }
@@ -98,7 +101,7 @@ pub(super) struct Refusal {
 }
 
 /// The OPEN that we send.
-pub(super) fn our_open(config: &Config, endpoint: &Endpoint) -> Open {
+pub(super) fn our_open(config: &Config, endpoint: &Endpoint, memory: Memory) -> Open {
     let mut capabilities: Vec<Capability> = config
         .families
         .iter()
@@ -111,6 +114,11 @@ pub(super) fn our_open(config: &Config, endpoint: &Endpoint) -> Open {
         ]));
     }
     capabilities.push(Capability::ExtendedMessage);
+    capabilities.extend(
+        config
+            .graceful_restart
+            .map(|time| memory.offer(time, config.families)),
+    );
     capabilities.push(Capability::FourOctetAs(config.local_as));
     capabilities.push(Capability::AddPath(
         config.families.iter().map(AddPath::sends).collect(),
@@ -178,6 +186,9 @@ pub(super) fn negotiate(
         extended_messages: open.offers(&Capability::ExtendedMessage),
         path_identifiers: families.intersection(open.receives_path_identifiers()),
         enhanced_refresh: open.offers(&Capability::EnhancedRouteRefresh),
+        keeps_routes: config
+            .graceful_restart
+            .and_then(|_| graceful::keeps_routes(open)),
         endpoint: *endpoint,
     })
 }

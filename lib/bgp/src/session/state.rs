@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::events::{ConnId, Endpoint, Side};
+use super::graceful::Memory;
 use super::negotiation::Negotiated;
 use super::timers::{Backoff, Jitter};
 use crate::wire::{Context, MessageType};
@@ -132,6 +133,7 @@ pub struct Session {
     pub(super) backoff: Backoff,
     pub(super) jitter: Jitter,
     pub(super) next_number: u64,
+    pub(super) memory: Memory,
 }
 
 impl Session {
@@ -148,7 +150,16 @@ impl Session {
             backoff,
             jitter: Jitter::new(seed),
             next_number: 1,
+            memory: Memory::default(),
         }
+    }
+
+    /// The same in a process that follows another, which had the session and ended it by [`super::Input::Restart`] or without
+    /// a word, while the node went on forwarding: the peer is told that it has kept our routes for good reason (RFC 4724).
+    #[must_use]
+    pub fn returned(mut self) -> Session {
+        self.memory.returned = true;
+        self
     }
 
     /// The state of the connection that is furthest.

@@ -1,6 +1,7 @@
 //! What follows from what: the transitions of RFC 4271 section 8.2.2.
 
 use super::events::{ConnId, EndReason, Endpoint, Input, Output, Side};
+use super::graceful::KeepsRoutes;
 use super::negotiation::{self, Negotiated};
 use super::state::{Phase, Session, Slot, State};
 use super::timers::{self, OPEN_WAIT};
@@ -16,7 +17,19 @@ impl Session {
         let mut out = Vec::new();
         match input {
             Input::Start => self.start(now, &mut out),
-            Input::Stop { reason, text } => self.stop(reason, text, &mut out),
+            Input::Stop { reason, text } => self.stop(&mut out, |keeps| {
+                let cease = Notification::cease(reason, text);
+                // RFC 8538 section 3.1: nobody comes back, so our routes shall go.
+                match keeps {
+                    Some(peer) if peer.after_notifications => Some(cease.hard_reset()),
+                    _ => Some(cease),
+                }
+            }),
+            Input::Restart { text } => self.stop(&mut out, |keeps| match keeps {
+                // Any NOTIFICATION would make the peer drop our routes (RFC 4724 section 4).
+                Some(peer) if !peer.after_notifications => None,
+                _ => Some(Notification::cease(Cease::AdministrativeReset, text)),
+            }),
             Input::Tick => self.tick(now, &mut out),
             Input::Connected { conn, endpoint } => self.connected(now, conn, endpoint, &mut out),
             Input::ConnectFailed { conn, error } => {
@@ -55,7 +68,12 @@ impl Session {
         }
     }
 
-    fn stop(&mut self, reason: Cease, text: &str, out: &mut Vec<Output>) {
+    /// `answer` is what to tell a peer that keeps our routes over a restart, or one that does not.
+    fn stop(
+        &mut self,
+        out: &mut Vec<Output>,
+        answer: impl Fn(Option<KeepsRoutes>) -> Option<Notification>,
+    ) {
         self.running = false;
         self.damped = false;
         self.retry_at = None;
@@ -63,12 +81,12 @@ impl Session {
             .into_iter()
             .flatten()
         {
-            hang_up(
-                slot,
-                EndReason::Stopped,
-                Some(Notification::cease(reason, text)),
-                out,
-            );
+            // Before it is established there is nothing to keep.
+            let keeps = match &slot.phase {
+                Phase::Established { negotiated, .. } => negotiated.keeps_routes,
+                _ => None,
+            };
+            hang_up(slot, EndReason::Stopped, answer(keeps), out);
         }
     }
 
@@ -103,7 +121,7 @@ impl Session {
     }
 
     fn send_open(&mut self, now: Instant, conn: ConnId, endpoint: Endpoint, out: &mut Vec<Output>) {
-        let open = negotiation::our_open(&self.config, &endpoint);
+        let open = negotiation::our_open(&self.config, &endpoint, self.memory);
         if let Some(slot) = self.slot(conn) {
             slot.phase = Phase::OpenSent;
             slot.endpoint = Some(endpoint);
@@ -349,6 +367,7 @@ impl Session {
             slot.send_hold_at = (!negotiated.hold_time.is_zero())
                 .then(|| now + timers::send_hold(negotiated.hold_time));
         }
+        self.memory.established = true;
         self.restart_hold(now, conn);
         out.push(Output::Established { conn, negotiated });
     }

@@ -8,6 +8,7 @@ const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
 const EXTENDED_NEXT_HOP: u8 = 5;
 const EXTENDED_MESSAGE: u8 = 6;
+const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
 const ADD_PATH: u8 = 69;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
@@ -69,6 +70,42 @@ impl AddPath {
     }
 }
 
+/// A family whose routes are kept while their sender restarts (RFC 4724 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartFamily {
+    /// Address family.
+    pub afi: u16,
+    /// Subsequent address family.
+    pub safi: u8,
+    /// [`RestartFamily::FORWARDING`] and reserved bits.
+    pub flags: u8,
+}
+
+impl RestartFamily {
+    /// The sender went on forwarding the traffic of the family while it restarted.
+    pub const FORWARDING: u8 = 0x80;
+}
+
+/// How the sender restarts, and that it keeps routes while others do (RFC 4724 section 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GracefulRestart {
+    /// [`GracefulRestart::RESTARTED`], [`GracefulRestart::NOTIFICATIONS`] and two reserved bits: four in all.
+    pub flags: u8,
+    /// How long a restart takes at most, in seconds: 0 to [`GracefulRestart::LONGEST`].
+    pub time: u16,
+    /// The families whose routes the sender asks to have kept; none from one that only keeps those of others.
+    pub families: Vec<RestartFamily>,
+}
+
+impl GracefulRestart {
+    /// The sender has just restarted.
+    pub const RESTARTED: u8 = 0x8;
+    /// Routes are kept after a NOTIFICATION too, unless that is a hard reset (RFC 8538 section 2).
+    pub const NOTIFICATIONS: u8 = 0x4;
+    /// The longest restart that the capability can tell, in seconds.
+    pub const LONGEST: u16 = 0xfff;
+}
+
 /// One capability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capability {
@@ -85,6 +122,8 @@ pub enum Capability {
     ExtendedNextHop(Vec<ExtendedNextHop>),
     /// Messages of up to 65,535 octets are taken (RFC 8654).
     ExtendedMessage,
+    /// Routes survive a restart (RFC 4724).
+    GracefulRestart(GracefulRestart),
     /// AS numbers take four octets; holds the sender's (RFC 6793).
     FourOctetAs(u32),
     /// Prefixes may have path identifiers (RFC 7911).
@@ -138,6 +177,23 @@ impl Capability {
                 Capability::ExtendedNextHop(families)
             }
             EXTENDED_MESSAGE => Capability::ExtendedMessage,
+            GRACEFUL_RESTART => {
+                let word = reader.u16()?;
+                let mut families = Vec::with_capacity(value.len() / 4);
+                while !reader.is_empty() {
+                    families.push(RestartFamily {
+                        afi: reader.u16()?,
+                        safi: reader.u8()?,
+                        flags: reader.u8()?,
+                    });
+                }
+                let [first, _] = word.to_be_bytes();
+                Capability::GracefulRestart(GracefulRestart {
+                    flags: first >> 4,
+                    time: word & GracefulRestart::LONGEST,
+                    families,
+                })
+            }
             FOUR_OCTET_AS => Capability::FourOctetAs(reader.u32()?),
             ADD_PATH => {
                 let mut families = Vec::with_capacity(value.len() / 4);
@@ -173,6 +229,17 @@ impl Capability {
                 }
             }
             Capability::ExtendedMessage => out.extend_from_slice(&[EXTENDED_MESSAGE, 0]),
+            Capability::GracefulRestart(restart) => {
+                let octets = length(2 + restart.families.len() * 4)?;
+                out.extend_from_slice(&[GRACEFUL_RESTART, octets]);
+                let time = restart.time.min(GracefulRestart::LONGEST);
+                let word = u16::from(restart.flags & 0xf) << 12 | time;
+                out.extend_from_slice(&word.to_be_bytes());
+                for family in &restart.families {
+                    out.extend_from_slice(&family.afi.to_be_bytes());
+                    out.extend_from_slice(&[family.safi, family.flags]);
+                }
+            }
             Capability::FourOctetAs(asn) => {
                 out.extend_from_slice(&[FOUR_OCTET_AS, 4]);
                 out.extend_from_slice(&asn.to_be_bytes());

@@ -20,7 +20,7 @@ pub use attribute::{
     Aggregator, AsPath, AsSegment, AttributeFault, Community, ExtendedCommunity, LargeCommunity,
     MpReach, MpUnreach, Origin, PathAttributes, RawAttribute,
 };
-pub use capability::{AddPath, Capability, ExtendedNextHop};
+pub use capability::{AddPath, Capability, ExtendedNextHop, GracefulRestart, RestartFamily};
 pub use error::{DecodeError, EncodeError};
 pub use header::{
     HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_MESSAGE_LENGTH, MessageType, frame_length, message_type,

@@ -44,6 +44,8 @@ pub enum Cease {
     CollisionResolution = 7,
     /// We have run out of something.
     OutOfResources = 8,
+    /// The session ends without a graceful restart (RFC 8538 section 3.1); see [`Notification::hard_reset`].
+    HardReset = 9,
 }
 
 /// The longest text of a shutdown communication (RFC 9003 section 2).
@@ -81,6 +83,23 @@ impl Notification {
             data.extend_from_slice(bytes);
         }
         Notification::new(code::CEASE, reason as u8, data)
+    }
+
+    /// The same with the demand to drop our routes at once, for a peer that keeps them after other NOTIFICATIONs (RFC 8538
+    /// section 3.1).
+    #[must_use]
+    pub fn hard_reset(&self) -> Notification {
+        let mut data = vec![self.code, self.subcode];
+        data.extend_from_slice(&self.data);
+        Notification::new(code::CEASE, Cease::HardReset as u8, data)
+    }
+
+    /// The reason inside a hard reset.
+    pub fn reason_of_hard_reset(&self) -> Option<Notification> {
+        if (self.code, self.subcode) != (code::CEASE, Cease::HardReset as u8) {
+            return None;
+        }
+        Notification::decode(&self.data).ok()
     }
 
     /// What the administrator of the other side wrote (RFC 9003), if this is a notification that can carry it and the text
@@ -185,6 +204,12 @@ impl fmt::Display for Notification {
             && let Some(asn) = Reader::new(&self.data).u16()
         {
             write!(f, ", AS {asn}")?;
+        }
+        // One level: a peer could send thousands.
+        if let Some(inner) = self.reason_of_hard_reset()
+            && inner.reason_of_hard_reset().is_none()
+        {
+            write!(f, ", because of {inner}")?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The OPEN message: who a side is and what it offers (RFC 4271 section 4.2).
 
-use super::capability::{AddPath, Capability, ExtendedNextHop};
+use super::capability::{AddPath, Capability, ExtendedNextHop, GracefulRestart};
 use super::error::{DecodeError, EncodeError};
 use super::reader::Reader;
 use crate::family::{Families, Family};
@@ -94,6 +94,17 @@ impl Open {
     /// Whether the sender offers this capability, which has no content.
     pub fn offers(&self, capability: &Capability) -> bool {
         self.capabilities.contains(capability)
+    }
+
+    /// How the sender restarts and keeps routes (RFC 4724). Of several the last counts (section 3).
+    pub fn graceful_restart(&self) -> Option<&GracefulRestart> {
+        self.capabilities
+            .iter()
+            .rev()
+            .find_map(|capability| match capability {
+                Capability::GracefulRestart(restart) => Some(restart),
+                _ => None,
+            })
     }
 
     /// The families of which the sender takes path identifiers (RFC 7911).

@@ -9,8 +9,8 @@
 
 use ferrolb_bgp::wire::{
     AddPath, Aggregator, AsPath, AsSegment, Capability, Community, Context, ExtendedCommunity,
-    ExtendedNextHop, LargeCommunity, Message, MpReach, MpUnreach, Notification, Open, Origin,
-    PathAttributes, RawAttribute, RouteRefresh, Update,
+    ExtendedNextHop, GracefulRestart, LargeCommunity, Message, MpReach, MpUnreach, Notification,
+    Open, Origin, PathAttributes, RawAttribute, RestartFamily, RouteRefresh, Update,
 };
 use ferrolb_bgp::{Families, Family};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -52,6 +52,20 @@ fn capability() -> impl Strategy<Value = Capability> {
             let family = |(afi, safi, way)| AddPath { afi, safi, way };
             Capability::AddPath(families.into_iter().map(family).collect())
         }),
+        (
+            0..16u8,
+            0..4096u16,
+            vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..4)
+        )
+            .prop_map(|(flags, time, families)| {
+                let family = |(afi, safi, flags)| RestartFamily { afi, safi, flags };
+                let families = families.into_iter().map(family).collect();
+                Capability::GracefulRestart(GracefulRestart {
+                    flags,
+                    time,
+                    families,
+                })
+            }),
         (71..=255u8, vec(any::<u8>(), 0..80))
             .prop_map(|(code, value)| Capability::Other { code, value }),
     ]

@@ -40,6 +40,7 @@ pub fn config() -> Config {
         connect_time: None,
         families: Families::BOTH,
         passive: false,
+        graceful_restart: None,
     }
 }
 

@@ -34,6 +34,7 @@ pub fn negotiated() -> Negotiated {
         extended_messages: false,
         path_identifiers: Families::default(),
         enhanced_refresh: false,
+        keeps_routes: None,
         endpoint: Endpoint {
             local: V4_HOP.parse().unwrap(),
             router_id: Ipv4Addr::new(192, 0, 2, 1),
