@@ -88,9 +88,9 @@ pub fn open() -> impl Strategy<Value = Open> {
 
 fn segment(four_octet_as: bool) -> impl Strategy<Value = AsSegment> {
     let number = if four_octet_as {
-        any::<u32>().boxed()
+        (1..=u32::MAX).boxed()
     } else {
-        any::<u16>().prop_map(u32::from).boxed()
+        (1..=u16::MAX).prop_map(u32::from).boxed()
     };
     (0..4, vec(number, 1..6)).prop_map(|(kind, numbers)| match kind {
         0 => AsSegment::Set(numbers),
@@ -103,9 +103,9 @@ fn segment(four_octet_as: bool) -> impl Strategy<Value = AsSegment> {
 pub fn path_attributes(context: Context) -> impl Strategy<Value = PathAttributes> {
     let wide = context.four_octet_as;
     let asn = if wide {
-        any::<u32>().boxed()
+        (1..=u32::MAX).boxed()
     } else {
-        any::<u16>().prop_map(u32::from).boxed()
+        (1..=u16::MAX).prop_map(u32::from).boxed()
     };
     let first = (
         prop_oneof![

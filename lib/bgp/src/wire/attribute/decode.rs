@@ -132,7 +132,7 @@ fn decode_one(
         },
         kind::AS_PATH => match as_path(value, context.four_octet_as) {
             Some(path) => keep(&mut attributes.as_path, path),
-            None => Outcome::Faulty("a segment contradicts its length"),
+            None => Outcome::Faulty("a segment contradicts its length, or has AS 0"),
         },
         kind::AS4_PATH => match as_path(value, true) {
             // RFC 6793 sections 4.1 and 6: ignored between four-octet speakers, and discarded where malformed.
@@ -225,6 +225,7 @@ fn large_community(octets: &[u8]) -> Option<LargeCommunity> {
     })
 }
 
+/// `None` if it is malformed, which it is with AS 0 too (RFC 7607 section 2).
 fn aggregator(value: &[u8], four_octet_as: bool) -> Option<Aggregator> {
     let mut reader = Reader::new(value);
     let asn = if four_octet_as {
@@ -233,9 +234,10 @@ fn aggregator(value: &[u8], four_octet_as: bool) -> Option<Aggregator> {
         u32::from(reader.u16()?)
     };
     let router_id = Ipv4Addr::from(reader.u32()?);
-    reader.is_empty().then_some(Aggregator { asn, router_id })
+    (reader.is_empty() && asn != 0).then_some(Aggregator { asn, router_id })
 }
 
+/// `None` if it is malformed, which it is with AS 0 too (RFC 7607 section 2).
 fn as_path(value: &[u8], four_octet_as: bool) -> Option<AsPath> {
     let mut reader = Reader::new(value);
     let mut segments = Vec::new();
@@ -252,6 +254,7 @@ fn as_path(value: &[u8], four_octet_as: bool) -> Option<AsPath> {
                     reader.u16().map(u32::from)
                 }
             })
+            .map(|asn| asn.filter(|asn| *asn != 0))
             .collect::<Option<Vec<u32>>>()?;
         segments.push(match kind {
             1 => AsSegment::Set(numbers),
