@@ -41,22 +41,18 @@ impl Form {
     }
 
     pub(super) fn push(self, out: &mut Vec<u8>, prefix: &IpNet) {
-        let (length, v4, v6);
-        let octets: &[u8] = match prefix {
-            IpNet::V4(net) => {
-                (length, v4) = (net.prefix_len(), net.network().octets());
-                &v4
-            }
-            IpNet::V6(net) => {
-                (length, v6) = (net.prefix_len(), net.network().octets());
-                &v6
-            }
-        };
         if self.identified {
             out.extend_from_slice(&PATH.to_be_bytes());
         }
+        let length = prefix.prefix_len();
         out.push(length);
-        out.extend_from_slice(octets.get(..octets_of(length)).unwrap_or(octets));
+        let end = out.len() + octets_of(length);
+        // To write a whole address and take back what is too much is faster than to copy as many octets as it needs.
+        match prefix {
+            IpNet::V4(net) => out.extend_from_slice(&net.network().octets()),
+            IpNet::V6(net) => out.extend_from_slice(&net.network().octets()),
+        }
+        out.truncate(end);
     }
 
     /// How many octets a prefix takes on the wire.

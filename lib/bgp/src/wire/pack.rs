@@ -38,6 +38,12 @@ pub struct Template {
 /// The octets of an UPDATE around its fields: header and the two length fields.
 const FRAME: usize = HEADER_LENGTH + 4;
 
+/// Octets that the attributes of most routes take at most.
+const ROOM: usize = 128;
+
+/// More octets than are taken back after the last prefix (see [`Form::push`]).
+const SPARE: usize = 16;
+
 impl Template {
     /// Encodes the attributes. `attributes.next_hop` is overridden by `next_hop`.
     ///
@@ -56,7 +62,7 @@ impl Template {
             }
             (NextHop::Multiprotocol { .. }, _) => None,
         };
-        let mut encoded = Vec::new();
+        let mut encoded = Vec::with_capacity(ROOM);
         let attributes = PathAttributes {
             next_hop: body_hop,
             ..attributes.clone()
@@ -108,6 +114,7 @@ impl Template {
         if count == 0 {
             return Ok(0);
         }
+        out.reserve(self.overhead() + octets + SPARE);
         let message = Started::begin(out, MessageType::Update, self.longest);
         out.extend_from_slice(&[0, 0]);
         let at = begin_field(out);
@@ -155,6 +162,7 @@ pub fn pack_withdrawals<'a>(
     if count == 0 {
         return Ok(0);
     }
+    out.reserve(overhead + octets + SPARE);
     let message = Started::begin(out, MessageType::Update, longest);
     let at = begin_field(out);
     if family == Family::Ipv4Unicast {
