@@ -21,9 +21,9 @@ pub struct SockFilter {
 
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
-const LOAD_BYTE: u16 = 0x30;
+pub(crate) const LOAD_BYTE: u16 = 0x30;
 const LOAD_LENGTH: u16 = 0x80;
-const JUMP_IF_EQUAL: u16 = 0x15;
+pub(crate) const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_AT_LEAST: u16 = 0x35;
 const JUMP_IF_GREATER: u16 = 0x25;
 const JUMP_IF_ANY_BIT: u16 = 0x45;
@@ -43,7 +43,7 @@ const OUTGOING: u32 = 4;
 /// More than any frame that is answered.
 const WHOLE_FRAME: u32 = 2048;
 
-const fn load(code: u16, k: u32) -> SockFilter {
+pub(crate) const fn load(code: u16, k: u32) -> SockFilter {
     SockFilter {
         code,
         jt: 0,
@@ -52,11 +52,11 @@ const fn load(code: u16, k: u32) -> SockFilter {
     }
 }
 
-const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> SockFilter {
+pub(crate) const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> SockFilter {
     SockFilter { code, jt, jf, k }
 }
 
-const fn keep(bytes: u32) -> SockFilter {
+pub(crate) const fn keep(bytes: u32) -> SockFilter {
     SockFilter {
         code: RETURN,
         jt: 0,

@@ -13,6 +13,7 @@ mod groups;
 mod moment;
 mod ndp_packets;
 mod ownership;
+mod router_packets;
 mod schedule;
 
 pub use answer::{Claim, Reply, Responder, Verdict};
@@ -25,4 +26,8 @@ pub use ownership::{
     Terms,
 };
 pub use pnet::util::MacAddr;
+pub use router_packets::{
+    ALL_NODES, ALL_ROUTERS, ROUTER_HOP_LIMIT, RouterMessage, router_advertisement,
+    router_discovery_filter, router_message, router_solicitation,
+};
 pub use schedule::{BURST, REFRESHES_PER_SECOND, ROUND};
