@@ -52,27 +52,28 @@ impl Export {
     /// interface.
     pub fn new(local_as: u32, negotiated: &Negotiated) -> Export {
         let endpoint = &negotiated.endpoint;
+        let ours = match endpoint.local {
+            IpAddr::V4(_) => endpoint.next_hop_v6.map(|global| (global, None)),
+            // RFC 2545 section 3 wants a global address too, where there is one.
+            IpAddr::V6(local) if local.is_unicast_link_local() => match endpoint.next_hop_v6 {
+                Some(global) => Some((global, Some(local))),
+                None => Some((local, None)),
+            },
+            IpAddr::V6(local) => Some((local, None)),
+        };
+        let next_hop_v6 =
+            ours.map(|(global, link_local)| NextHop::Multiprotocol { global, link_local });
         let next_hop_v4 = match endpoint.local {
             IpAddr::V4(address) => Some(NextHop::Body(address)),
-            IpAddr::V6(global) if negotiated.ipv4_over_ipv6 => Some(NextHop::Multiprotocol {
-                global,
-                link_local: None,
-            }),
+            IpAddr::V6(_) if negotiated.ipv4_over_ipv6 => next_hop_v6,
             IpAddr::V6(_) => endpoint.next_hop_v4.map(NextHop::Body),
-        };
-        let next_hop_v6 = match endpoint.local {
-            IpAddr::V6(address) => Some(address),
-            IpAddr::V4(_) => endpoint.next_hop_v6,
         };
         Export {
             local_as,
             context: negotiated.context(),
             families: negotiated.families,
             next_hop_v4,
-            next_hop_v6: next_hop_v6.map(|global| NextHop::Multiprotocol {
-                global,
-                link_local: None,
-            }),
+            next_hop_v6,
             graceful_shutdown: false,
         }
     }
