@@ -80,8 +80,25 @@ pub const REFRESH_INTERVAL: &str = "ferrolb.io/refresh-interval";
 /// host has it. Where several advertisements cover an address `withhold` holds.
 pub const ADDRESS_CONFLICT: &str = "ferrolb.io/address-conflict";
 
+/// On a BGPPeer: `true` for a speaker that waits for the router to connect, as long as speakers listen at all
+/// (`--bgp-listen-port`), `false` as without the annotation.
+pub const PASSIVE: &str = "ferrolb.io/passive";
+
+/// On a BGPPeer: over how many hops its packets may come, a whole number from 1 to 254. Others are dropped by the kernel (RFC
+/// 5082, GTSM), and ours leave with a TTL of 255, so that the router can do the same. Not together with `spec.ebgpMultiHop`.
+/// Without it: packets are not judged by this.
+pub const TTL_SECURITY: &str = "ferrolb.io/ttl-security";
+
+/// On a BGPPeer: for how long a speaker that is stopped goes on announcing with the community GRACEFUL_SHUTDOWN (RFC 8326),
+/// so that the router takes other ways before it ends the session: a duration in Go's syntax from `0` (as without the
+/// annotation) to `10m`. Without effect beside `spec.enableGracefulRestart`.
+pub const GRACEFUL_SHUTDOWN: &str = "ferrolb.io/graceful-shutdown";
+
 /// What the rules read of an IPAddressPool's annotations.
 pub const OF_A_POOL: [&str; 3] = [EXCLUDE, REUSE_HOLD, MAX_ADDRESSES_PER_NAMESPACE];
 
 /// What the rules read of an L2Advertisement's annotations.
 pub const OF_AN_L2_ADVERTISEMENT: [&str; 2] = [REFRESH_INTERVAL, ADDRESS_CONFLICT];
+
+/// What the rules read of a BGPPeer's annotations.
+pub const OF_A_BGP_PEER: [&str; 3] = [PASSIVE, TTL_SECURITY, GRACEFUL_SHUTDOWN];

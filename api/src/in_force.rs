@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::annotations::{OF_A_POOL, OF_AN_L2_ADVERTISEMENT};
+use crate::annotations::{OF_A_BGP_PEER, OF_A_POOL, OF_AN_L2_ADVERTISEMENT};
 use crate::{v1beta1, v1beta2};
 
 /// In which form an object is in force.
@@ -224,6 +224,8 @@ stays_in_force!(
     v1beta2::BGPPeerSpec,
     v1beta2::BGPPeerStatus,
     {
+        const ANNOTATIONS: &[&str] = &OF_A_BGP_PEER;
+
         fn password(spec: &mut v1beta2::BGPPeerSpec) -> Option<&mut Option<String>> {
             Some(&mut spec.password)
         }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ferrolb_api::given;
+use ferrolb_api::annotations::{GRACEFUL_SHUTDOWN, PASSIVE, TTL_SECURITY};
 use ferrolb_api::v1beta2::{BGPPeer, DynamicASN};
+use ferrolb_api::{duration, given};
 use kube::ResourceExt;
 
 use crate::addresses::{Family, parse_address};
@@ -15,6 +16,8 @@ use crate::selector::Selector;
 use crate::timers::{self, Timers};
 
 pub(crate) const KIND: &str = "BGPPeer";
+/// Where annotations stand in an object.
+const ANNOTATIONS: &str = "metadata.annotations";
 
 /// A BGPPeer whose rules have been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,12 @@ pub struct Peer {
     pub vrf: Option<String>,
     /// Whether both address families go over the one session.
     pub dual_stack: bool,
+    /// Whether the peer alone opens connections (`ferrolb.io/passive`).
+    pub passive: bool,
+    /// Over how many hops the peer's packets may come, 1 to 254 (`ferrolb.io/ttl-security`); `None` is any number.
+    pub ttl_security: Option<u8>,
+    /// How long a speaker that is stopped lets the peer look for other ways (`ferrolb.io/graceful-shutdown`), up to 10 min.
+    pub graceful_shutdown: Option<Duration>,
 }
 
 /// What the peer's AS number must be.
@@ -102,25 +111,9 @@ impl Peer {
     /// What the peer asks for that speakers of this version do not do, as a sentence.
     #[must_use]
     pub fn not_carried_out(&self) -> Option<String> {
-        let interface = matches!(self.target, PeerTarget::Interface(_));
-        let fields: Vec<&str> = [
-            (interface, "spec.interface"),
-            (self.vrf.is_some(), "spec.vrf"),
-            (self.bfd_profile.is_some(), "spec.bfdProfile"),
-            (self.graceful_restart, "spec.enableGracefulRestart"),
-        ]
-        .into_iter()
-        .filter_map(|(asked, field)| asked.then_some(field))
-        .collect();
-        // A session elsewhere, or over another table of routes, would be another session than the one asked for.
-        let none = interface || self.vrf.is_some();
-        (!fields.is_empty()).then(|| {
-            format!(
-                "This version of FerroLB does not carry out {} yet{}.",
-                fields.join(", "),
-                if none { " and opens no session" } else { "" }
-            )
-        })
+        self.bfd_profile
+            .is_some()
+            .then(|| "This version of FerroLB does not carry out spec.bfdProfile yet.".to_owned())
     }
 }
 
@@ -130,8 +123,11 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
     let spec = &object.spec;
     let mut refusals = Vec::new();
     let mut refuse = |field: &str, reason: String| {
-        let refusal = Refusal::new(KIND, &name, format!("spec.{field}"), reason);
-        tell(&mut refusals, refusal);
+        let field = match field.strip_prefix(ANNOTATIONS) {
+            Some(_) => field.to_owned(),
+            None => format!("spec.{field}"),
+        };
+        tell(&mut refusals, Refusal::new(KIND, &name, field, reason));
     };
     let my_asn = u32::try_from(spec.my_asn).unwrap_or_default();
     if spec.my_asn == 0 {
@@ -167,6 +163,42 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
             "invalid ebgp-multihop parameter set for an ibgp peer; remove it".to_owned(),
         );
     }
+    let ttl_security = match annotation(object, TTL_SECURITY).map(parse_hops) {
+        None => None,
+        Some(Ok(_)) if ebgp_multihop => {
+            refuse(
+                &in_annotations(TTL_SECURITY),
+                "says over how many hops the router may be, and so does spec.ebgpMultiHop; remove one of the two".to_owned(),
+            );
+            None
+        }
+        Some(Ok(hops)) => Some(hops),
+        Some(Err(reason)) => {
+            refuse(&in_annotations(TTL_SECURITY), reason);
+            None
+        }
+    };
+    let passive = match annotation(object, PASSIVE) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            refuse(
+                &in_annotations(PASSIVE),
+                format!(
+                    "{other:?} is neither true nor false; write one of them, or remove the annotation for false"
+                ),
+            );
+            false
+        }
+    };
+    let graceful_shutdown = match annotation(object, GRACEFUL_SHUTDOWN).map(parse_leaving) {
+        None => None,
+        Some(Ok(time)) => (!time.is_zero()).then_some(time),
+        Some(Err(reason)) => {
+            refuse(&in_annotations(GRACEFUL_SHUTDOWN), reason);
+            None
+        }
+    };
     let mut address = |field: &str, text: &Option<String>, wrong: &str, remedy: &str| {
         let text = given(text)?;
         let address = parse_address(text);
@@ -284,5 +316,37 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
         ebgp_multihop,
         vrf: given(&spec.vrf).map(ToOwned::to_owned),
         dual_stack: spec.dual_stack_address_family,
+        passive,
+        ttl_security,
+        graceful_shutdown,
     })
+}
+
+fn annotation<'a>(object: &'a BGPPeer, key: &str) -> Option<&'a str> {
+    object.annotations().get(key).map(String::as_str)
+}
+
+fn in_annotations(key: &str) -> String {
+    format!("{ANNOTATIONS}[{key}]")
+}
+
+/// Reads a number of hops.
+fn parse_hops(text: &str) -> Result<u8, String> {
+    let hops = text.parse().ok().filter(|hops| (1..=254).contains(hops));
+    hops.ok_or_else(|| {
+        format!(
+            "{text:?} is no number of hops; write a whole number from 1, for a router on the same link, to 254, or remove the annotation"
+        )
+    })
+}
+
+/// Reads how long leaving may take.
+fn parse_leaving(text: &str) -> Result<Duration, String> {
+    const AT_MOST: Duration = Duration::from_secs(600);
+    const REMEDY: &str = "write a duration from 0s to 10m such as 5s, or remove the annotation";
+    match duration::parse(text) {
+        Ok(time) if time <= AT_MOST => Ok(time),
+        Ok(_) => Err(format!("{text:?} is longer than 10m; {REMEDY}")),
+        Err(error) => Err(format!("{error}; {REMEDY}")),
+    }
 }

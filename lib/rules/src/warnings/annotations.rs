@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ferrolb_api::annotations::{
     ADDRESS_POOL, ALLOW_SHARED_IP, BGP_PEER_V1BETA2, IP_ALLOCATED_FROM_POOL, LOAD_BALANCER_IPS,
-    MAX_ADDRESSES, OF_A_POOL, OF_AN_L2_ADVERTISEMENT, TRACEPARENT,
+    MAX_ADDRESSES, OF_A_BGP_PEER, OF_A_POOL, OF_AN_L2_ADVERTISEMENT, TRACEPARENT,
 };
 
 use crate::spelling::closest;
@@ -27,7 +27,10 @@ fn read_on(kind: &str) -> Vec<&'static str> {
         "IPAddressPool" => OF_A_POOL.to_vec(),
         "L2Advertisement" => OF_AN_L2_ADVERTISEMENT.to_vec(),
         "Namespace" => vec![MAX_ADDRESSES],
-        "BGPPeer" => vec![BGP_PEER_V1BETA2],
+        "BGPPeer" => OF_A_BGP_PEER
+            .into_iter()
+            .chain([BGP_PEER_V1BETA2])
+            .collect(),
         "Service" => [LOAD_BALANCER_IPS, ADDRESS_POOL, ALLOW_SHARED_IP]
             .into_iter()
             .flat_map(|key| [key.current, key.deprecated])
