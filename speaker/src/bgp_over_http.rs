@@ -132,6 +132,9 @@ fn negotiated(negotiated: &Negotiated) -> Value {
         "families": families,
         "fourOctetAS": negotiated.four_octet_as,
         "ipv4OverIPv6": negotiated.ipv4_over_ipv6,
+        "extendedMessages": negotiated.extended_messages,
+        "enhancedRouteRefresh": negotiated.enhanced_refresh,
+        "keepsRoutesOverRestart": negotiated.keeps_routes.is_some(),
     })
 }
 

@@ -76,6 +76,16 @@ pub struct Flags {
     /// requests for addresses that the node itself does not have: wireless ones, every one that is announced on, or none.
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     pub receive_all: ReceiveAll,
+
+    /// TCP port on which BGP peers may connect to this node, usually 179, for which the speaker needs the capability
+    /// NET_BIND_SERVICE; 0 for none: the speaker connects to its peers all the same.
+    #[arg(
+        long,
+        env = "FERROLB_BGP_LISTEN_PORT",
+        default_value_t = 0,
+        value_name = "PORT"
+    )]
+    pub bgp_listen_port: u16,
 }
 
 impl Flags {

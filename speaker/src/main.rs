@@ -72,6 +72,15 @@ async fn serve(flags: Flags, slice: io::Result<()>) -> anyhow::Result<()> {
         &BgpMetrics::new(&mut registry),
         shutdown.clone(),
     );
+    if flags.bgp_listen_port != 0 {
+        let port = flags.bgp_listen_port;
+        bgp.listen(port).with_context(|| {
+            format!(
+                "listen for BGP on port {port}; is another BGP speaker on this node, or is the capability NET_BIND_SERVICE missing? \
+                 --bgp-listen-port=0 only connects"
+            )
+        })?;
+    }
     // Not with the rest: the others shall hear the farewell while this node still answers.
     let farewell = CancellationToken::new();
     let joining = bind_members(&flags, &mut registry, &farewell)?;

@@ -6,7 +6,7 @@ use ferrolb_announcement::{Node, RouteAttributes};
 use ferrolb_api::ObjectKey;
 use ferrolb_rules::{Community, Configuration, Password, Peer, PeerAsn, PeerTarget, any_matches};
 
-use crate::bgp::{self, Attributes, Families, PeerAs, PeerSpec, Secret};
+use crate::bgp::{self, Attributes, Families, PeerAs, PeerSpec, Secret, Target};
 use crate::project::Key;
 
 /// The sessions of this node, and by their names why other peers of it have none. A peer whose key is missing has none until the key is
@@ -43,12 +43,6 @@ fn session(
     namespace: &str,
     password: &impl Fn(&ObjectKey) -> Option<Key>,
 ) -> Result<PeerSpec, String> {
-    let PeerTarget::Address(address) = peer.target else {
-        return Err("peering over an interface is not supported yet; give peerAddress".to_owned());
-    };
-    if let Some(vrf) = &peer.vrf {
-        return Err(format!("peering in the VRF {vrf:?} is not supported yet"));
-    }
     let password = match &peer.password {
         Password::None => None,
         Password::Plain(password) => Some(Secret::new(password)),
@@ -63,7 +57,10 @@ fn session(
     };
     Ok(PeerSpec {
         name: peer.name.clone(),
-        address,
+        target: match &peer.target {
+            PeerTarget::Address(address) => Target::Address(*address),
+            PeerTarget::Interface(interface) => Target::Interface(interface.clone()),
+        },
         port: peer.port,
         my_asn: peer.local_asn.unwrap_or(peer.my_asn),
         peer_asn: match peer.peer_asn {
@@ -76,14 +73,27 @@ fn session(
         connect_time: peer.connect_time,
         router_id: peer.router_id,
         source_address: peer.source_address,
+        vrf: peer.vrf.clone(),
         password,
         ebgp_multihop: peer.ebgp_multihop,
-        // A session carries the family of its addresses unless both are asked for (reference 4.6, family filter).
-        families: Families {
-            ipv4: peer.dual_stack || address.is_ipv4(),
-            ipv6: peer.dual_stack || address.is_ipv6(),
-        },
+        ttl_security: peer.ttl_security,
+        passive: peer.passive,
+        graceful_restart: peer.graceful_restart,
+        graceful_shutdown: peer.graceful_shutdown.filter(|_| !peer.graceful_restart),
+        families: families(peer),
     })
+}
+
+/// A session carries the family of its addresses unless both are asked for, or it has an interface and no address
+/// (reference 4.6, family filter).
+fn families(peer: &Peer) -> Families {
+    match peer.target {
+        PeerTarget::Address(address) if !peer.dual_stack => Families {
+            ipv4: address.is_ipv4(),
+            ipv6: address.is_ipv6(),
+        },
+        PeerTarget::Address(_) | PeerTarget::Interface(_) => Families::BOTH,
+    }
 }
 
 /// Attributes as BGP writes them. A local preference of 0 is one that nobody set (reference 4.7, frr-k8s mode).

@@ -8,8 +8,9 @@ use ipnet::IpNet;
 use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Octets that were written and may stay in the queue until it is empty; more are cut off, which moves the rest.
@@ -18,20 +19,37 @@ const WRITTEN_AT_MOST: usize = 64 * 1024;
 /// How long a peer may take to accept our last octets and to close in turn.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Opens a connection.
-pub(super) async fn open(spec: &PeerSpec, node_name: &str) -> io::Result<(TcpStream, Endpoint)> {
+/// Opens a connection to `peer`, which is where the specification says.
+pub(super) async fn open(
+    spec: &PeerSpec,
+    peer: SocketAddr,
+    node_name: &str,
+) -> io::Result<(TcpStream, Endpoint)> {
     let socket = socket::prepare(&Options {
-        peer: spec.socket_address(),
+        peer,
         source: spec.source_address,
+        vrf: spec.vrf.as_deref(),
         password: spec.password.as_ref(),
-        hop_limit: spec.hop_limit(),
+        hops: spec.hops(),
     })?;
     let stream = TcpSocket::from_std_stream(socket.into())
-        .connect(spec.socket_address())
-        .await?;
+        .connect(peer)
+        .await
+        .map_err(|error| explain(error, peer.ip()))?;
     let local = stream.local_addr()?.ip();
     let endpoint = local::endpoint(local, spec.router_id, node_name).await;
     Ok((stream, endpoint))
+}
+
+/// A peer that is this node itself is mostly a mistake, of an advertisement of peers that are also nodes.
+fn explain(error: io::Error, peer: IpAddr) -> io::Error {
+    if peer.is_loopback() || !local::is_own(peer) {
+        return error;
+    }
+    let hint = format!(
+        "{error}; {peer} is an address of this node itself: give the router's, or leave this node out by spec.nodeSelectors"
+    );
+    io::Error::new(error.kind(), hint)
 }
 
 /// An open connection with what waits to be written.
@@ -69,6 +87,16 @@ impl Connection {
     /// Octets that the kernel has not taken yet.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len() - self.written
+    }
+
+    /// Waits until there is something to read, or room for what waits.
+    pub(super) async fn ready(&self) -> (ConnId, io::Result<()>) {
+        let interest = if self.waiting() > 0 {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        (self.conn, self.stream.ready(interest).await.map(drop))
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {

@@ -8,7 +8,7 @@ use ferrolb_bgp::Endpoint;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 /// How long the kernel may take to list the addresses of the node; it takes microseconds.
@@ -38,6 +38,19 @@ pub(super) async fn endpoint(
         Err(_) => Vec::new(),
     };
     choose(local, router_id, node_name, &addresses)
+}
+
+/// Whether this node has the address: the kernel then speaks to it from that address. Nothing is sent.
+pub(super) fn is_own(address: IpAddr) -> bool {
+    let anywhere: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = UdpSocket::bind((anywhere, 0)).and_then(|socket| {
+        socket.connect((address, 179))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == address)
 }
 
 fn choose(

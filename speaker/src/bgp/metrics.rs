@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// `peer` as `address:port`, with IPv6 addresses in brackets.
+/// `peer` as [`PeerSpec::label`] has it.
 type Labels = [(&'static str, String); 1];
 
 /// The figures of all peers.
@@ -55,7 +55,7 @@ impl BgpMetrics {
     pub(super) fn for_peer(&self, spec: &PeerSpec) -> PeerMetrics {
         let peer = PeerMetrics {
             all: self.clone(),
-            labels: [("peer", spec.socket_address().to_string())],
+            labels: [("peer", spec.label())],
         };
         peer.session_up(false);
         peer.updates(0);

@@ -5,7 +5,9 @@
 //! reach the wire. A session whose specification is unchanged is never touched, and its routes outlive every other change.
 
 mod connection;
+mod discovery;
 mod inbox;
+mod listener;
 mod local;
 mod metrics;
 mod peer;
@@ -19,16 +21,20 @@ mod told;
 pub use ferrolb_bgp::wire::{Community, LargeCommunity};
 pub use ferrolb_bgp::{Attributes, Families, Family, Negotiated, PeerAs, State};
 pub use metrics::BgpMetrics;
-pub use spec::{PeerSpec, Secret};
+pub use spec::{PeerSpec, Secret, Target};
 pub use status::{PeerStatus, RoutesSent};
 pub use told::ToldRoute;
 
 use inbox::Inbox;
 use ipnet::IpNet;
+use listener::Doors;
 use peer::StopReason;
+use spec::RESTART_TIME;
 use status::Board;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,6 +52,7 @@ pub struct Bgp {
     events: mpsc::Sender<RoutesSent>,
     board: Board,
     tasks: TaskTracker,
+    doors: Doors,
     inner: Mutex<Inner>,
 }
 
@@ -54,6 +61,8 @@ struct Inner {
     peers: BTreeMap<String, Running>,
     /// Peers that were told to end and may not have.
     leaving: Vec<(Arc<PeerSpec>, CancellationToken)>,
+    /// Peers were given once.
+    began: bool,
 }
 
 /// A peer's task, as seen from outside of it.
@@ -83,9 +92,21 @@ impl Bgp {
             events,
             board: Board::new(),
             tasks: TaskTracker::new(),
+            doors: Doors::default(),
             inner: Mutex::default(),
         };
         (bgp, receiver)
+    }
+
+    /// Has peers connect to us on `port` of every address of this node, too, until the shutdown. To be called before there are peers.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says: the port is another's, or below 1024 and the process lacks CAP_NET_BIND_SERVICE.
+    pub fn listen(&self, port: u16) -> io::Result<()> {
+        self.doors.listen(port, &self.node_name, &self.shutdown)?;
+        tracing::info!(addresses = ?self.doors.addresses(), "peers can connect to us by BGP");
+        Ok(())
     }
 
     /// Replaces the set of peers, by name. A peer that is gone, or whose specification changed, is told so and its session
@@ -97,9 +118,12 @@ impl Bgp {
     ) {
         let mut inner = self.lock();
         inner.leaving.retain(|(_, ended)| !ended.is_cancelled());
+        // The peers that there are at first, the process before this one had too, if there was one.
+        let returned = !std::mem::replace(&mut inner.began, true) && was_up_before();
         let Inner {
             peers: running,
             leaving,
+            began: _,
         } = &mut *inner;
         running.retain(|name, running| {
             let reason = match peers.get(name) {
@@ -108,6 +132,7 @@ impl Bgp {
                 None => StopReason::Removed,
             };
             running.stop.send_replace(Some(reason));
+            self.doors.close(name);
             leaving.push((Arc::clone(&running.spec), running.ended.clone()));
             false
         });
@@ -120,11 +145,11 @@ impl Bgp {
             let before = leaving
                 .iter()
                 .filter(|(other, _)| {
-                    other.name == name || other.socket_address() == spec.socket_address()
+                    other.name == name || (&other.target, other.port) == (&spec.target, spec.port)
                 })
                 .map(|(_, ended)| ended.clone())
                 .collect();
-            let peer = self.spawn(spec, routes(&name), before);
+            let peer = self.spawn(spec, routes(&name), before, returned);
             running.insert(name, peer);
         }
     }
@@ -179,6 +204,7 @@ impl Bgp {
         spec: PeerSpec,
         routes: BTreeMap<IpNet, Attributes>,
         before: Vec<CancellationToken>,
+        returned: bool,
     ) -> Running {
         let spec = Arc::new(spec);
         let inbox = Arc::new(Inbox::default());
@@ -192,6 +218,9 @@ impl Bgp {
             board: self.board.clone(),
             events: self.events.clone(),
             inbox: Arc::clone(&inbox),
+            incoming: self.doors.open(&spec),
+            listening: !self.doors.addresses().is_empty(),
+            returned: spec.graceful_restart && returned,
             stop,
             asked,
             shutdown: self.shutdown.clone(),
@@ -217,4 +246,11 @@ impl Bgp {
         // Nothing panics while holding the lock, and the maps would be whole even then.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the node has forwarded for longer than any peer keeps routes for us: another process may have announced them.
+fn was_up_before() -> bool {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = uptime.split('.').next().and_then(|text| text.parse().ok());
+    seconds.is_some_and(|seconds| Duration::from_secs(seconds) > RESTART_TIME)
 }

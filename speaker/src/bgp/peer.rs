@@ -4,23 +4,25 @@
 //! while little waits for the kernel.
 
 use super::connection::{self, Connection};
+use super::discovery::Discovery;
 use super::inbox::Inbox;
+use super::listener::Incoming;
 use super::metrics::PeerMetrics;
-use super::spec::PeerSpec;
+use super::spec::{PeerSpec, Target};
 use super::status::{Board, PeerStatus, RoutesSent};
 use super::told::Question;
 use ferrolb_bgp::wire::Cease;
 use ferrolb_bgp::{
-    AdjRibOut, Attributes, ConnId, EndReason, Endpoint, Export, Input, Output, Session, State,
+    AdjRibOut, Attributes, ConnId, EndReason, Endpoint, Export, Input, Output, Session,
 };
 use ipnet::IpNet;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,10 @@ const PORTION: usize = 16 * 1024;
 
 /// How much is read at a time.
 const READ: usize = 16 * 1024;
+
+/// What is wrong with a passive peer of a speaker that does not listen.
+const NOT_LISTENING: &str = "the peer is passive (ferrolb.io/passive), and this speaker takes no connections: start it with \
+                             --bgp-listen-port, or remove the annotation";
 
 /// Why the task of a peer shall end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +57,12 @@ pub(super) struct Setting {
     pub(super) board: Board,
     pub(super) events: mpsc::Sender<RoutesSent>,
     pub(super) inbox: Arc<Inbox>,
+    /// Connections that the peer opens.
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    /// Whether there can be any.
+    pub(super) listening: bool,
+    /// Another process had the session before, and its routes were forwarded all the while.
+    pub(super) returned: bool,
     pub(super) stop: watch::Receiver<Option<StopReason>>,
     pub(super) asked: mpsc::Receiver<Question>,
     pub(super) shutdown: CancellationToken,
@@ -69,7 +81,16 @@ pub(super) struct Peer {
     /// What one side last told the other about why there is no session, for as long as nothing newer is known.
     told: Option<String>,
     dialling: Option<(ConnId, Dialling)>,
-    connection: Option<Connection>,
+    /// One that we opened and one that the peer opened at most, until it is clear which of them stays.
+    connections: Vec<Connection>,
+    /// Finds the peer, if it is known by an interface alone.
+    discovery: Option<Discovery>,
+    /// Where routes are sent.
+    established: Option<ConnId>,
+    /// Until when the peer may look for other routes before the session ends.
+    leaving_until: Option<Instant>,
+    /// What the session is being asked about: a connection that the peer opened.
+    at_the_door: Option<TcpStream>,
     /// Connections that are being closed.
     farewells: TaskTracker,
 }
@@ -77,23 +98,42 @@ pub(super) struct Peer {
 /// What the task waited for.
 enum Wakeup {
     Stop(Cease, &'static str),
+    Shutdown,
     RoutesChanged,
     Asked(Question),
     Dialled(ConnId, io::Result<(TcpStream, Endpoint)>),
+    Incoming(Incoming),
     Deadline,
-    Ready(io::Result<()>),
+    Ready(ConnId, io::Result<()>),
 }
 
 impl Peer {
     pub(super) fn new(setting: Setting, metrics: PeerMetrics) -> Peer {
         let name: Arc<str> = setting.spec.name.as_str().into();
+        let session = Session::new(setting.spec.session_config(), rand::random());
+        let mut status = PeerStatus::new();
+        if setting.spec.passive && !setting.listening {
+            status.last_error = Some(NOT_LISTENING.to_owned());
+        }
+        let discovery = match &setting.spec.target {
+            Target::Interface(interface) => Some(Discovery::start(interface)),
+            Target::Address(_) => None,
+        };
         Peer {
-            session: Session::new(setting.spec.session_config(), rand::random()),
+            session: if setting.returned {
+                session.returned()
+            } else {
+                session
+            },
             rib: AdjRibOut::new(),
-            status: PeerStatus::new(),
+            status,
+            discovery,
             told: None,
             dialling: None,
-            connection: None,
+            connections: Vec::new(),
+            established: None,
+            leaving_until: None,
+            at_the_door: None,
             farewells: TaskTracker::new(),
             name,
             setting,
@@ -114,6 +154,17 @@ impl Peer {
                     self.input(Input::Stop { reason, text });
                     break;
                 }
+                Wakeup::Shutdown if self.begins_to_leave() => {}
+                Wakeup::Shutdown => {
+                    let text = "the speaker of this node is stopping";
+                    self.input(if self.setting.spec.graceful_restart {
+                        Input::Restart { text }
+                    } else {
+                        let reason = Cease::AdministrativeShutdown;
+                        Input::Stop { reason, text }
+                    });
+                    break;
+                }
                 Wakeup::RoutesChanged => {
                     for (prefix, attributes) in self.setting.inbox.take() {
                         self.rib.set(prefix, attributes.as_ref());
@@ -125,9 +176,13 @@ impl Peer {
                     question.answer(self.setting.spec.my_asn, negotiated, &self.rib);
                 }
                 Wakeup::Dialled(conn, result) => self.dialled(conn, result),
+                Wakeup::Incoming((stream, endpoint)) => {
+                    self.at_the_door = Some(stream);
+                    self.input(Input::Accepted { endpoint });
+                }
                 Wakeup::Deadline => self.input(Input::Tick),
-                Wakeup::Ready(Ok(())) => self.read(),
-                Wakeup::Ready(Err(error)) => self.broken(&error),
+                Wakeup::Ready(conn, Ok(())) => self.read(conn),
+                Wakeup::Ready(conn, Err(error)) => self.broken(conn, &error),
             }
         }
         self.farewells.close();
@@ -142,6 +197,19 @@ impl Peer {
         }
     }
 
+    /// Has the peer move to other routes before ours go (RFC 8326). False if it was given that time, or none is wanted.
+    fn begins_to_leave(&mut self) -> bool {
+        let Some(time) = self.setting.spec.graceful_shutdown else {
+            return false;
+        };
+        if self.leaving_until.is_some() || self.established.is_none() {
+            return false;
+        }
+        self.rib.shut_down_gracefully();
+        self.leaving_until = Some(Instant::now() + time);
+        true
+    }
+
     async fn wait(&mut self) -> Wakeup {
         let deadline = self.session.deadline();
         let dialling = async {
@@ -151,15 +219,13 @@ impl Peer {
             }
         };
         let ready = async {
-            match &self.connection {
-                Some(connection) if connection.waiting() > 0 => {
-                    connection
-                        .stream
-                        .ready(Interest::READABLE | Interest::WRITABLE)
-                        .await
-                }
-                Some(connection) => connection.stream.ready(Interest::READABLE).await,
-                None => pending().await,
+            match self.connections.as_slice() {
+                [] => pending().await,
+                [one] => one.ready().await,
+                [one, other, ..] => tokio::select! {
+                    ready = one.ready() => ready,
+                    ready = other.ready() => ready,
+                },
             }
         };
         let timer = async {
@@ -168,12 +234,17 @@ impl Peer {
                 None => pending().await,
             }
         };
+        let leave = async {
+            self.setting.shutdown.cancelled().await;
+            // With a session that broke meanwhile there is nobody to wait for.
+            if let Some(until) = self.leaving_until.filter(|_| self.established.is_some()) {
+                tokio::time::sleep_until(until.into()).await;
+            }
+        };
         // In this order, so that a peer that never stops sending delays neither the end nor the timers.
         tokio::select! {
             biased;
-            () = self.setting.shutdown.cancelled() => {
-                Wakeup::Stop(Cease::AdministrativeShutdown, "the speaker of this node is stopping")
-            }
+            () = leave => Wakeup::Shutdown,
             stop = self.setting.stop.wait_for(Option::is_some) => match stop.ok().and_then(|stop| *stop) {
                 Some(StopReason::Changed) => Wakeup::Stop(Cease::ConfigurationChange, ""),
                 Some(StopReason::Removed) | None => Wakeup::Stop(Cease::PeerDeconfigured, ""),
@@ -182,7 +253,8 @@ impl Peer {
             () = timer => Wakeup::Deadline,
             Some(question) = self.setting.asked.recv() => Wakeup::Asked(question),
             (conn, result) = dialling => Wakeup::Dialled(conn, result),
-            result = ready => Wakeup::Ready(result.map(drop)),
+            Some(incoming) = self.setting.incoming.recv() => Wakeup::Incoming(incoming),
+            (conn, result) = ready => Wakeup::Ready(conn, result),
         }
     }
 
@@ -190,7 +262,7 @@ impl Peer {
         self.dialling = None;
         match result {
             Ok((stream, endpoint)) => {
-                self.connection = Some(Connection::new(conn, stream));
+                self.connections.push(Connection::new(conn, stream));
                 self.input(Input::Connected { conn, endpoint });
             }
             Err(error) => self.input(Input::ConnectFailed {
@@ -200,29 +272,27 @@ impl Peer {
         }
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, conn: ConnId) {
         let mut portion = [0; READ];
-        let Some(connection) = &self.connection else {
+        let Some(connection) = self.connection(conn) else {
             return;
         };
-        let conn = connection.conn;
         match connection.stream.try_read(&mut portion) {
-            Ok(0) => self.closed(None),
+            Ok(0) => self.closed(conn, None),
             Ok(count) => {
                 let bytes = portion.get(..count).unwrap_or_default();
                 self.input(Input::Bytes { conn, bytes });
             }
             // It was ready for writing, which the loop does anyway.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => self.broken(&error),
+            Err(error) => self.broken(conn, &error),
         }
     }
 
     /// Reads what arrived before the connection broke; bounded by what the kernel buffers.
-    fn read_last_words(&mut self) {
+    fn read_last_words(&mut self, conn: ConnId) {
         let mut portion = [0; READ];
-        while let Some(connection) = &self.connection {
-            let conn = connection.conn;
+        while let Some(connection) = self.connection(conn) {
             match connection.stream.try_read(&mut portion) {
                 Ok(0) | Err(_) => return,
                 Ok(count) => self.input(Input::Bytes {
@@ -233,11 +303,25 @@ impl Peer {
         }
     }
 
-    /// Fetches UPDATEs and hands them to the kernel, until one of both has enough.
+    fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.connections
+            .iter_mut()
+            .find(|connection| connection.conn == conn)
+    }
+
     fn write(&mut self) {
+        let all: SmallVec<[ConnId; 2]> = self.connections.iter().map(|one| one.conn).collect();
+        for conn in all {
+            self.write_to(conn);
+        }
+    }
+
+    /// Fetches UPDATEs where the session is established, and hands what there is to the kernel, until one of both has enough.
+    fn write_to(&mut self, conn: ConnId) {
         loop {
-            let established = self.session.state() == State::Established;
-            let Some(connection) = &mut self.connection else {
+            let established = self.established == Some(conn);
+            let mut connections = self.connections.iter_mut();
+            let Some(connection) = connections.find(|connection| connection.conn == conn) else {
                 return;
             };
             let mut queued = false;
@@ -250,7 +334,6 @@ impl Peer {
                 self.metrics.updates(batch.messages);
                 queued = true;
             }
-            let conn = connection.conn;
             let written = connection.write();
             let waiting = connection.waiting();
             if queued {
@@ -265,8 +348,8 @@ impl Peer {
                 }
                 Err(error) => {
                     // A peer that closes says why first, and that is worth more than the error of writing after it.
-                    self.read_last_words();
-                    return self.broken(&error);
+                    self.read_last_words(conn);
+                    return self.broken(conn, &error);
                 }
             }
             if waiting > 0 || !queued {
@@ -288,13 +371,12 @@ impl Peer {
         }
     }
 
-    fn broken(&mut self, error: &io::Error) {
-        self.closed(Some(error.to_string()));
+    fn broken(&mut self, conn: ConnId, error: &io::Error) {
+        self.closed(conn, Some(error.to_string()));
     }
 
-    fn closed(&mut self, error: Option<String>) {
-        if let Some(connection) = &self.connection {
-            let conn = connection.conn;
+    fn closed(&mut self, conn: ConnId, error: Option<String>) {
+        if self.connection(conn).is_some() {
             self.input(Input::Closed { conn, error });
         }
     }
@@ -312,31 +394,41 @@ impl Peer {
                     Arc::clone(&self.setting.spec),
                     Arc::clone(&self.setting.node_name),
                 );
-                let dialling = async move { connection::open(&spec, &node_name).await };
+                let found = self.discovery.as_ref().map(Discovery::router);
+                let dialling = async move {
+                    let port = spec.port;
+                    let peer = match (&spec.target, found) {
+                        (Target::Address(address), _) => (*address, port).into(),
+                        (Target::Interface(_), Some(found)) => found.await?.socket_address(port),
+                        (Target::Interface(_), None) => return Err(io::ErrorKind::NotFound.into()),
+                    };
+                    connection::open(&spec, peer, &node_name).await
+                };
                 self.dialling = Some((conn, Box::pin(dialling)));
             }
             Output::Send { conn, bytes } => {
-                if let Some(connection) = self
-                    .connection
-                    .as_mut()
-                    .filter(|connection| connection.conn == conn)
-                {
+                if let Some(connection) = self.connection(conn) {
                     connection.push(&bytes);
                 }
             }
             Output::Close { conn } => {
                 self.dialling.take_if(|(dialling, _)| *dialling == conn);
-                if let Some(connection) = self
-                    .connection
-                    .take_if(|connection| connection.conn == conn)
-                {
-                    self.farewells.spawn(connection.close());
+                let mut connections = self.connections.iter();
+                if let Some(at) = connections.position(|connection| connection.conn == conn) {
+                    self.farewells.spawn(self.connections.remove(at).close());
                 }
             }
-            Output::Established { negotiated, .. } => {
+            Output::Accept { conn } => {
+                let stream = self.at_the_door.take();
+                let connection = stream.map(|stream| Connection::new(conn, stream));
+                self.connections.extend(connection);
+            }
+            Output::Refuse => self.at_the_door = None,
+            Output::Established { conn, negotiated } => {
+                self.established = Some(conn);
                 tracing::info!(
                     peer = %self.name,
-                    address = %self.setting.spec.socket_address(),
+                    address = %self.setting.spec.label(),
                     peer_as = negotiated.peer_as,
                     hold_time = ?negotiated.hold_time,
                     "BGP session established",
@@ -357,17 +449,18 @@ impl Peer {
             }
             Output::UpdateIgnored { fault: None } => {}
             Output::Ended {
+                conn,
                 was_established,
                 reason,
-                ..
-            } => self.ended(was_established, &reason),
+            } => {
+                self.established.take_if(|established| *established == conn);
+                self.ended(was_established, &reason);
+            }
             Output::StateChanged(state) => {
                 tracing::debug!(peer = %self.name, %state, "BGP session state");
                 self.status.state = state;
                 self.status.since = SystemTime::now();
             }
-            // There is no listener, so the peer cannot have opened a connection.
-            Output::Accept { .. } | Output::Refuse => {}
         }
     }
 
@@ -378,10 +471,14 @@ impl Peer {
             self.status.negotiated = None;
             self.count_not_advertised();
         }
+        if *reason == EndReason::Collision {
+            tracing::debug!(peer = %self.name, "both sides had connected");
+            return;
+        }
         let text = self.explain(was_established, reason);
         // Said once, not at every attempt.
         if self.status.last_error.as_deref() != Some(&text) && *reason != EndReason::Stopped {
-            tracing::warn!(peer = %self.name, address = %self.setting.spec.socket_address(), was_established, reason = %text, "no BGP session");
+            tracing::warn!(peer = %self.name, address = %self.setting.spec.label(), was_established, reason = %text, "no BGP session");
         } else {
             tracing::debug!(peer = %self.name, was_established, reason = %text, "no BGP session");
         }
@@ -399,6 +496,10 @@ impl Peer {
                 format!("{told}; since then the peer closes every connection")
             }
             // The kernel drops segments with a wrong signature without a word, so silence is all that can be seen.
+            (EndReason::ConnectTimeout, _) if self.discovery.as_ref().is_some_and(Discovery::is_alone) => format!(
+                "no router has advertised itself on {}: is the link up, and does the router send router advertisements there?",
+                self.setting.spec.label()
+            ),
             (EndReason::ConnectTimeout, _) if self.setting.spec.password.is_some() => {
                 "cannot connect: no answer from the peer: authentication (is the password right on both sides?) or \
                  reachability"

@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a peer shall keep our routes while this process is replaced: what FRR asks for by default.
+pub(super) const RESTART_TIME: Duration = Duration::from_secs(120);
+
 /// A password. It goes to the kernel and nowhere else: it has no display, and its debug form hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
@@ -28,13 +31,34 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where a peer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// At this address.
+    Address(IpAddr),
+    /// At the other end of this interface, where it is found by its router advertisements.
+    Interface(String),
+}
+
+/// Which packets of a peer are taken, and how far ours go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hops {
+    /// From anywhere, as far as the kernel's default.
+    Any,
+    /// Ours only go to the next router. Routers of another AS are expected on the same link and speak with a limit of one
+    /// hop themselves, as FRR does unless told otherwise.
+    Next,
+    /// Only what came over so many hops at most, which nobody farther away can forge (RFC 5082); 1 to 254.
+    AtMost(u8),
+}
+
 /// Everything about a BGPPeer that its session depends on. A session is restarted exactly when this changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerSpec {
     /// Name of the BGPPeer.
     pub name: String,
-    /// The peer's address.
-    pub address: IpAddr,
+    /// Where it is.
+    pub target: Target,
     /// The peer's TCP port, usually 179.
     pub port: u16,
     /// The AS that we present.
@@ -51,17 +75,32 @@ pub struct PeerSpec {
     pub router_id: Option<Ipv4Addr>,
     /// Our address of the connection; the kernel chooses if not given.
     pub source_address: Option<IpAddr>,
+    /// The VRF to connect in, by the name of its device.
+    pub vrf: Option<String>,
     /// TCP-MD5 key (RFC 2385), 80 octets at most.
     pub password: Option<Secret>,
     /// A peer in another AS may be more than one hop away.
     pub ebgp_multihop: bool,
+    /// Packets of the peer that came over more hops than this, 1 to 254, are not taken (RFC 5082).
+    pub ttl_security: Option<u8>,
+    /// Never connect, only take the peer's connections.
+    pub passive: bool,
+    /// Ask the peer to keep our routes while this process is replaced (RFC 4724).
+    pub graceful_restart: bool,
+    /// How long the peer may look for other routes before this process ends the session (RFC 8326); not with graceful restart.
+    pub graceful_shutdown: Option<Duration>,
     /// The families to offer.
     pub families: Families,
 }
 
 impl PeerSpec {
-    pub(super) fn socket_address(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.port)
+    /// How the peer is called in figures and in the log: `address:port`, with IPv6 addresses in brackets, or
+    /// `interface:port`.
+    pub(super) fn label(&self) -> String {
+        match &self.target {
+            Target::Address(address) => SocketAddr::new(*address, self.port).to_string(),
+            Target::Interface(interface) => format!("{interface}:{}", self.port),
+        }
     }
 
     pub(super) fn session_config(&self) -> Config {
@@ -72,12 +111,16 @@ impl PeerSpec {
             keepalive_time: self.keepalive_time,
             connect_time: self.connect_time,
             families: self.families,
+            passive: self.passive,
+            graceful_restart: self.graceful_restart.then_some(RESTART_TIME),
         }
     }
 
-    /// How many routers our packets may pass, if that is limited: routers of another AS are expected on the same link and
-    /// speak with a limit of one hop themselves, as FRR does unless told otherwise.
-    pub(super) fn hop_limit(&self) -> Option<u32> {
-        (!self.ebgp_multihop && !self.peer_asn.is_internal(self.my_asn)).then_some(1)
+    pub(super) fn hops(&self) -> Hops {
+        match self.ttl_security {
+            Some(hops) => Hops::AtMost(hops),
+            None if self.ebgp_multihop || self.peer_asn.is_internal(self.my_asn) => Hops::Any,
+            None => Hops::Next,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Sessions over real sockets, with a peer that this process plays.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod graceful;
+mod incoming;
 mod router;
 
 use super::socket::set_md5;
@@ -78,7 +80,7 @@ async fn listener() -> (TcpListener, PeerSpec) {
 fn spec(address: SocketAddr) -> PeerSpec {
     PeerSpec {
         name: "router".to_owned(),
-        address: address.ip(),
+        target: Target::Address(address.ip()),
         port: address.port(),
         my_asn: MY_AS,
         peer_asn: PeerAs::Exact(PEER_AS),
@@ -87,8 +89,13 @@ fn spec(address: SocketAddr) -> PeerSpec {
         connect_time: None,
         router_id: None,
         source_address: None,
+        vrf: None,
         password: None,
         ebgp_multihop: false,
+        ttl_security: None,
+        passive: false,
+        graceful_restart: false,
+        graceful_shutdown: None,
         families: Families::BOTH,
     }
 }
@@ -189,7 +196,7 @@ async fn only_differences_are_sent_and_other_changes_leave_the_session_alone() {
     two.insert(
         other.name.clone(),
         PeerSpec {
-            address: "127.0.0.2".parse().unwrap(),
+            target: Target::Address(IpAddr::from([127, 0, 0, 2])),
             port: 1,
             ..other
         },
@@ -310,7 +317,7 @@ async fn a_peer_whose_address_changes_leaves_no_figures_behind() {
     speaker.set_peers(peers(&other));
     drop(router);
     let (_router, _) = Router::established(&second).await;
-    let former = spec.socket_address().to_string();
+    let former = spec.label();
     let metrics = speaker.metrics();
     assert!(!metrics.contains(&former), "{former} in\n{metrics}");
 }

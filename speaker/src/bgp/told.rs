@@ -95,6 +95,10 @@ mod tests {
             families: Families::BOTH,
             four_octet_as: true,
             ipv4_over_ipv6: false,
+            extended_messages: false,
+            path_identifiers: Families::default(),
+            enhanced_refresh: false,
+            keeps_routes: None,
             endpoint: Endpoint {
                 local: [192, 0, 2, 1].into(),
                 router_id: [192, 0, 2, 1].into(),

@@ -26,7 +26,10 @@ pub(super) struct Router {
 
 impl Router {
     pub(super) async fn accept(listener: &TcpListener) -> Router {
-        let (stream, _) = soon("connection", listener.accept()).await.unwrap();
+        Router::of(soon("connection", listener.accept()).await.unwrap().0)
+    }
+
+    pub(super) fn of(stream: TcpStream) -> Router {
         Router {
             stream,
             stream_rest: Vec::new(),
