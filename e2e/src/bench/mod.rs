@@ -7,11 +7,15 @@ mod audit;
 mod decisions;
 pub mod failover;
 mod flood;
+mod gobgp;
 mod load;
 mod processors;
 mod restart;
+mod routes;
 mod rows;
 mod subject;
+mod table;
+mod unrelated;
 mod watch;
 mod wire;
 
@@ -42,6 +46,14 @@ pub fn answers(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
     let site = Site::connect(run.clone())?;
     set_up(&site, options)?;
     answers::measure(&site, options, rows)
+}
+
+/// Measures routes by the thousand, on a control plane without kubelets.
+pub fn routes(run: &Run, options: &Options, rows: &mut Rows) -> Result<()> {
+    site::start_control_plane(run)?;
+    let site = Site::connect(run.clone())?;
+    set_up(&site, options)?;
+    routes::measure(&site, options, rows)
 }
 
 /// Measures what needs kubelets: FerroLB as it is installed, on three real nodes.

@@ -74,6 +74,12 @@ pub struct Options {
     /// Measure only how soon ARP requests are answered on a busy segment.
     #[arg(long, conflicts_with_all = ["admission", "failover"])]
     pub answers: bool,
+    /// Measure only BGP with many routes and several routers.
+    #[arg(long, conflicts_with_all = ["admission", "failover", "answers"])]
+    pub routes: bool,
+    /// How many changes that concern others are made while routes and sessions are watched.
+    #[arg(long, default_value_t = 1000)]
+    pub changes: usize,
     /// Measure the webhook alone, in a few minutes.
     #[arg(long)]
     pub admission: bool,
@@ -90,7 +96,7 @@ impl Options {
 
     /// Whether nothing is left out.
     pub fn is_whole(&self) -> bool {
-        !(self.admission || self.failover || self.answers)
+        !(self.admission || self.failover || self.answers || self.routes)
     }
 
     /// What is measured one after the other, each on a site of its own.
@@ -98,7 +104,9 @@ impl Options {
         if self.failover {
             vec![super::on_nodes]
         } else if self.is_whole() && self.measures_ferrolb() {
-            vec![super::run, super::answers, super::on_nodes]
+            vec![super::run, super::answers, super::routes, super::on_nodes]
+        } else if self.routes {
+            vec![super::routes]
         } else if self.answers {
             vec![super::answers]
         } else {

@@ -165,8 +165,21 @@ fn watch_arp(arp: &Moments<Ipv4Addr>, stop: &AtomicBool, messages: &AtomicUsize)
     Ok(())
 }
 
-/// Receives UPDATEs until the session ends, and keeps it alive.
-fn receive(mut session: Session, bgp: &Moments<Ipv4Addr>, messages: &AtomicUsize) -> Result<()> {
+/// Notes what is announced until the session ends.
+fn receive(session: Session, bgp: &Moments<Ipv4Addr>, messages: &AtomicUsize) -> Result<()> {
+    follow(session, |body, when| {
+        messages.fetch_add(1, Ordering::Relaxed);
+        let prefixes = announced(body)?;
+        prefixes.into_iter().for_each(|p| note(bgp, p, when));
+        Ok(())
+    })
+}
+
+/// Hands over the UPDATEs, without their headers, until the session ends or `take` has enough, and keeps it alive.
+pub fn follow(
+    mut session: Session,
+    mut take: impl FnMut(&[u8], Instant) -> Result<()>,
+) -> Result<()> {
     let mut writer = session.try_clone()?;
     let alive = Arc::new(AtomicBool::new(true));
     let still = alive.clone();
@@ -190,11 +203,8 @@ fn receive(mut session: Session, bgp: &Moments<Ipv4Addr>, messages: &AtomicUsize
     let result = loop {
         match session.read() {
             Ok((UPDATE, body)) => {
-                let when = Instant::now();
-                messages.fetch_add(1, Ordering::Relaxed);
-                match announced(&body) {
-                    Ok(prefixes) => prefixes.into_iter().for_each(|p| note(bgp, p, when)),
-                    Err(error) => break Err(error),
+                if let Err(error) = take(&body, Instant::now()) {
+                    break Err(error);
                 }
             }
             Ok((NOTIFICATION, body)) => break Err(anyhow::anyhow!("NOTIFICATION {body:?}")),
@@ -206,20 +216,35 @@ fn receive(mut session: Session, bgp: &Moments<Ipv4Addr>, messages: &AtomicUsize
     result
 }
 
-/// The IPv4 prefixes that an UPDATE announces (RFC 4271 section 4.3).
-fn announced(body: &[u8]) -> Result<Vec<Ipv4Addr>> {
-    let length = |at: usize| -> Result<usize> {
+/// The IPv4 addresses that an UPDATE announces (RFC 4271 section 4.3).
+pub fn announced(body: &[u8]) -> Result<Vec<Ipv4Addr>> {
+    let (_, announced) = fields(body)?;
+    prefixes(announced)
+}
+
+/// The IPv4 addresses that an UPDATE withdraws.
+pub fn withdrawn(body: &[u8]) -> Result<Vec<Ipv4Addr>> {
+    let (withdrawn, _) = fields(body)?;
+    prefixes(withdrawn)
+}
+
+/// The prefixes that are withdrawn and those that are announced.
+fn fields(body: &[u8]) -> Result<(&[u8], &[u8])> {
+    let field = |at: usize| -> Result<&[u8]> {
         let bytes = body
             .get(at..at + 2)
             .and_then(|b| <[u8; 2]>::try_from(b).ok())
             .context("an UPDATE that is too short")?;
-        Ok(usize::from(u16::from_be_bytes(bytes)))
+        body.get(at + 2..at + 2 + usize::from(u16::from_be_bytes(bytes)))
+            .context("an UPDATE with wrong lengths")
     };
-    let withdrawn = length(0)?;
-    let attributes = length(2 + withdrawn)?;
-    let mut rest = body
-        .get(4 + withdrawn + attributes..)
-        .context("an UPDATE with wrong lengths")?;
+    let withdrawn = field(0)?;
+    let attributes = field(2 + withdrawn.len())?;
+    let rest = body.get(4 + withdrawn.len() + attributes.len()..);
+    Ok((withdrawn, rest.unwrap_or_default()))
+}
+
+fn prefixes(mut rest: &[u8]) -> Result<Vec<Ipv4Addr>> {
     let mut prefixes = Vec::new();
     while let [bits, tail @ ..] = rest {
         let bytes = usize::from(bits.div_ceil(8));
@@ -249,6 +274,7 @@ mod tests {
                 "10.0.0.0".parse().unwrap()
             ]
         );
+        assert_eq!(withdrawn(&body).unwrap(), [Ipv4Addr::new(1, 2, 3, 4)]);
         assert!(announced(&[0, 0, 0, 0, 33, 1, 2, 3, 4, 5]).is_err());
     }
 }
