@@ -7,7 +7,8 @@ PACKAGES=(
   build-essential musl-tools ca-certificates curl git        # building
   iproute2 procps util-linux nftables conntrack              # namespaces, and kube-proxy on the nodes
   containerd runc containernetworking-plugins                # pods
-  frr arping tcpdump                                         # the router and the clients
+  frr bird2 gobgpd exabgp                                    # routers
+  arping tcpdump                                             # the clients
 )
 GO_VERSION=1.26.0
 
@@ -25,7 +26,7 @@ if ((${#missing[@]})); then
     exit 1
   fi
   say "installing ${missing[*]}"
-  # Neither the distribution's containerd nor its FRR shall run on the machine itself: the lab starts its own.
+  # Neither the distribution's containerd nor its routers shall run on the machine itself: the lab starts its own.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
