@@ -15,6 +15,7 @@ KEEP ?=
 GROUP ?=
 NAME ?=
 LIST ?=
+FULL ?=
 WEBHOOK ?=
 CONTROLLER ?=
 SPEAKER ?=
@@ -41,8 +42,8 @@ demo: prerequisites build lab ## Show one Service from kubectl apply to a packet
 test: prerequisites ## Everything: format, lints, dependencies, unit tests, generated files, bundle, e2e; ends with a summary
 	@scripts/test.sh
 
-e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: GROUP=name NAME=word LIST=1 KEEP=1 WEBHOOK=no
-	@$(LAB) $(if $(LIST),list,test $(if $(KEEP),--keep) $(if $(filter no,$(WEBHOOK)),--without-webhook)) $(if $(GROUP),--group $(GROUP)) $(if $(LIST),,$(NAME))
+e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: GROUP=name NAME=word LIST=1 KEEP=1 FULL=1 WEBHOOK=no
+	@$(LAB) $(if $(LIST),list,test $(if $(KEEP),--keep) $(if $(FULL),--full) $(if $(filter no,$(WEBHOOK)),--without-webhook)) $(if $(GROUP),--group $(GROUP)) $(if $(LIST),,$(NAME))
 
 bench: prerequisites build lab $(if $(CONTROLLER),,bench-decision) ## Measure; prints a table and writes target/bench/results.json. CONTROLLER= SPEAKER= compare others
 	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER),--decisions $(CARGO_TARGET_DIR)/criterion) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)

@@ -26,6 +26,7 @@ mod prober;
 mod programs;
 mod raw;
 mod router;
+mod routers;
 mod run;
 mod scenarios;
 mod segment;
@@ -91,6 +92,9 @@ enum Command {
         /// Leave the site up afterwards.
         #[arg(long)]
         keep: bool,
+        /// Try scenarios with variants in all of them: eBGP and iBGP, one hop and two, with and without MD5.
+        #[arg(long)]
+        full: bool,
         /// Only scenarios whose name contains this.
         name: Option<String>,
     },
@@ -164,8 +168,10 @@ fn carry_out(command: Command) -> Result<ExitCode> {
             run,
             without_webhook,
             keep,
+            full,
             name,
         } => {
+            scenarios::set_full(full);
             let mut scenarios = scenarios::select(group.as_deref(), name.as_deref())?;
             let mut folder = install::EVERYTHING;
             if without_webhook {

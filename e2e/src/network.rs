@@ -19,7 +19,7 @@ pub const SYSCTLS: [&str; 4] = [
     "net.ipv4.conf.all.rp_filter=0",
 ];
 
-const FORWARDING: [&str; 4] = [
+pub const FORWARDING: [&str; 4] = [
     "net.ipv4.ip_forward=1",
     "net.ipv6.conf.all.forwarding=1",
     "net.ipv4.fib_multipath_hash_policy=1",

@@ -102,19 +102,17 @@ pub fn ask(run: &Run, command: &str) -> Result<Value> {
 
 /// The next hops that the router's kernel has for this address, sorted.
 pub fn next_hops(run: &Run, address: &str) -> Result<Vec<String>> {
+    next_hops_in(&run.namespace(ROUTER.name), address)
+}
+
+/// The next hops that the kernel of a namespace has for this address, sorted.
+pub fn next_hops_in(namespace: &str, address: &str) -> Result<Vec<String>> {
     let family = if address.contains(':') { "-6" } else { "-4" };
     let prefix = format!("{address}/{}", if address.contains(':') { 128 } else { 32 });
     let text = host::run(
         "ip",
         &[
-            "-n",
-            &run.namespace(ROUTER.name),
-            "-j",
-            family,
-            "route",
-            "show",
-            "exact",
-            &prefix,
+            "-n", namespace, "-j", family, "route", "show", "exact", &prefix,
         ],
     )?;
     let routes: Value = serde_json::from_str(text.trim()).unwrap_or(Value::Null);

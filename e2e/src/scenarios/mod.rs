@@ -15,6 +15,7 @@ mod validation;
 mod webhook;
 pub mod workloads;
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
@@ -41,6 +42,20 @@ impl Scenario {
     }
 }
 
+/// Whether scenarios with variants go through all of them.
+static FULL: OnceLock<bool> = OnceLock::new();
+
+/// Has scenarios with variants go through all of them, which takes hours, or through a few of them.
+pub fn set_full(full: bool) {
+    // The first word holds; there is one command in a process.
+    let _ = FULL.set(full);
+}
+
+/// What [`set_full`] was told.
+fn is_full() -> bool {
+    FULL.get().copied().unwrap_or(false)
+}
+
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
     let first: [&[Scenario]; 7] = [
@@ -52,8 +67,7 @@ pub fn all() -> Vec<Scenario> {
         certificates::SCENARIOS,
         webhook::SCENARIOS,
     ];
-    let last: [&[Scenario]; 4] = [
-        bgp::SCENARIOS,
+    let last: [&[Scenario]; 3] = [
         bgp_status::SCENARIOS,
         traces::SCENARIOS,
         faults::SCENARIOS,
@@ -62,6 +76,7 @@ pub fn all() -> Vec<Scenario> {
         .into_iter()
         .chain(allocation::THEMES)
         .chain(l2::THEMES)
+        .chain(bgp::THEMES)
         .chain(last)
         .flatten()
         .map(|s| Scenario { ..*s })
@@ -223,8 +238,18 @@ fn clean_up(site: &Site, known: &mut Option<Process>) -> Result<()> {
             site::kill_and_restart(&site.run, name)?;
         }
     }
-    let selector = &format!("labelSelector={}", objects::LABEL);
     bad_input::bring_webhook_back(site)?;
+    remove_objects(site)?;
+    at_once(vec![
+        Box::new(|| install::rolled_out(site)) as Box<dyn FnOnce() -> Result<()> + Send>,
+        Box::new(|| install::sessions_established(site)),
+        Box::new(|| speakers_hear_each_other(site)),
+    ])
+}
+
+/// Removes what scenarios make; returns when the Services are gone.
+fn remove_objects(site: &Site) -> Result<()> {
+    let selector = &format!("labelSelector={}", objects::LABEL);
     let services = format!("/api/v1/namespaces/default/services?{selector}");
     site.delete(&services)?;
     at_once(
@@ -235,17 +260,10 @@ fn clean_up(site: &Site, known: &mut Option<Process>) -> Result<()> {
             })
             .into(),
     )?;
-    at_once(vec![
-        Box::new(|| install::rolled_out(site)) as Box<dyn FnOnce() -> Result<()> + Send>,
-        Box::new(|| install::sessions_established(site)),
-        Box::new(|| speakers_hear_each_other(site)),
-        Box::new(|| {
-            site.wait_for("the Services are gone", Duration::from_secs(30), || {
-                let left = site.get(&services)?.unwrap_or_default();
-                Ok(left["items"].as_array().is_none_or(Vec::is_empty))
-            })
-        }),
-    ])
+    site.wait_for("the Services are gone", Duration::from_secs(30), || {
+        let left = site.get(&services)?.unwrap_or_default();
+        Ok(left["items"].as_array().is_none_or(Vec::is_empty))
+    })
 }
 
 /// Does all of it side by side: most of the time is waiting for the API server, after each of hundreds of scenarios.

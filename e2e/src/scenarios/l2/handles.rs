@@ -203,6 +203,43 @@ impl Drop for Label<'_> {
     }
 }
 
+/// A condition of a node that lasts until it is dropped.
+pub struct NetworkUnavailable<'a>(&'a Site, &'static str);
+
+impl<'a> NetworkUnavailable<'a> {
+    pub fn set_on(site: &'a Site, node: &'static str) -> Result<Self> {
+        let condition = Self(site, node);
+        condition.set("True")?;
+        Ok(condition)
+    }
+}
+
+impl NetworkUnavailable<'_> {
+    fn set(&self, status: &str) -> Result<()> {
+        let condition =
+            json!({"type": "NetworkUnavailable", "status": status, "reason": "Lab", "message": ""});
+        let patch = json!({"status": {"conditions": [condition]}}).to_string();
+        let words = [
+            "patch",
+            "node",
+            self.1,
+            "--subresource=status",
+            "--type=strategic",
+            "-p",
+        ];
+        let words: Vec<&str> = words.into_iter().chain([patch.as_str()]).collect();
+        self.0.kubectl(&words).map(drop)
+    }
+}
+
+impl Drop for NetworkUnavailable<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.set("False") {
+            println!("the condition stays on {}: {error:#}", self.1);
+        }
+    }
+}
+
 /// MetalLB's choice among nodes of equal preference, the first of which announces (reference 4.2, step 7).
 pub fn baseline(address: &str, among: &[&'static str]) -> Result<&'static str> {
     let digest = |node: &str| Sha256::digest(format!("{node}#{address}"));

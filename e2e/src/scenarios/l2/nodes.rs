@@ -5,8 +5,8 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::handles::{
-    Label, advertise, all_nodes, announced, announcer, baseline, dual_service, labelled,
-    nobody_answers, only, others, pool, readvertise, service, settles_on, withdraw,
+    Label, NetworkUnavailable, advertise, all_nodes, announced, announcer, baseline, dual_service,
+    labelled, nobody_answers, only, others, pool, readvertise, service, settles_on, withdraw,
 };
 use super::scenario;
 use crate::cluster::{Site, service_path};
@@ -85,39 +85,9 @@ fn leaves_and_returns<'a, T>(
     Ok(format!("{address}: {node}, {successor}, {node} again"))
 }
 
-/// A condition of a node that lasts until it is dropped.
-struct NetworkUnavailable<'a>(&'a Site, &'static str);
-
-impl NetworkUnavailable<'_> {
-    fn set(&self, condition: &Value) -> Result<()> {
-        let patch = json!({"status": {"conditions": [condition]}}).to_string();
-        let words = [
-            "patch",
-            "node",
-            self.1,
-            "--subresource=status",
-            "--type=strategic",
-            "-p",
-        ];
-        let words: Vec<&str> = words.into_iter().chain([patch.as_str()]).collect();
-        self.0.kubectl(&words).map(drop)
-    }
-}
-
-impl Drop for NetworkUnavailable<'_> {
-    fn drop(&mut self) {
-        let clear = json!({"type": "NetworkUnavailable", "status": "False", "reason": "Lab", "message": ""});
-        if let Err(error) = self.set(&clear) {
-            println!("the condition stays on {}: {error:#}", self.1);
-        }
-    }
-}
-
 fn network_unavailable(site: &Site) -> Result<String> {
     leaves_and_returns(site, "network-unavailable", |site, node| {
-        let condition = NetworkUnavailable(site, node);
-        condition.set(&json!({"type": "NetworkUnavailable", "status": "True", "reason": "Lab", "message": ""}))?;
-        Ok(condition)
+        NetworkUnavailable::set_on(site, node)
     })
 }
 

@@ -1,14 +1,14 @@
-//! BGP: every node advertises, the router spreads over all of them, and a broken peer harms nobody else.
+//! The site's own router: every node advertises, it spreads over all of them, and a broken peer harms nobody else.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::Scenario;
 use crate::bgp_peer::{self, Peer, UPDATE};
 use crate::cluster::{SYSTEM, Site, service_path};
 use crate::plan::{CLIENT, CLIENT_L2, NODES};
+use crate::scenarios::Scenario;
 use crate::{objects, prober, router};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -35,7 +35,7 @@ pub const SCENARIOS: &[Scenario] = &[
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The nodes' addresses of the family, sorted: the next hops of a Service that all nodes advertise.
-pub fn all_nodes(address: &str) -> Vec<String> {
+fn all_nodes(address: &str) -> Vec<String> {
     NODES
         .iter()
         .map(|n| {
@@ -112,7 +112,20 @@ fn broken_messages() -> Result<Vec<Broken>> {
         }
         bytes
     };
+    let noise: Vec<u8> = (0..4096).map(|_| rand::random()).collect();
+    let request = b"GET / HTTP/1.1\r\nHost: speaker\r\n\r\n".to_vec();
+    // An UPDATE whose ORIGIN is none is a withdrawal and no end (RFC 7606 section 7.1): what ends the session is what follows.
+    let mut tolerated =
+        bgp_peer::message(UPDATE, &[0, 0, 0, 4, 0x40, 1, 1, 9, 32, 203, 0, 113, 1])?;
+    tolerated.extend(with(18, 9));
     Ok(vec![
+        ("noise", noise, (1, 1)),
+        ("a request of HTTP", request, (1, 1)),
+        (
+            "an ORIGIN that is none, then an unknown type",
+            tolerated,
+            (1, 3),
+        ),
         ("a marker that is not all ones", with(3, 0), (1, 1)),
         ("a length below the header's own", with(17, 18), (1, 2)),
         ("an unknown message type", with(18, 9), (1, 3)),

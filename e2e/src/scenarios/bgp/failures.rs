@@ -1,0 +1,240 @@
+//! Routers that end, die, hang and are cut off, and come back: who notices, who says so, and that all routes return.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::handles;
+use super::scenario;
+use super::table::{FAR, INTERNAL, Laying, PLAIN, SIGNED, Style, Table, Want, in_styles};
+use crate::cluster::Site;
+use crate::network::{OneWayCut, Way};
+use crate::routers::Router;
+use crate::routers::Setup;
+use crate::scenarios::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "router-restarted",
+        "a router is stopped and started again: its reason is told, and all routes come back",
+        |site| in_styles(site, &[PLAIN], restarted),
+    ),
+    scenario(
+        "router-killed",
+        "a router is killed -9 and started again: all routes come back, those of others stay",
+        |site| in_styles(site, &[SIGNED], killed),
+    ),
+    scenario(
+        "router-frozen",
+        "a router stands still: the speaker's hold timer expires, the router is told, and all routes come back when it goes on",
+        |site| in_styles(site, &[PLAIN, INTERNAL], frozen),
+    ),
+    scenario(
+        "router-hears-nothing",
+        "what nodes send to a router is lost: its hold timer expires, and all routes come back",
+        |site| in_styles(site, &[PLAIN], deaf),
+    ),
+    scenario(
+        "timers",
+        "hold time and keepalive time: the lesser proposal is in use at the routers, and nobody's timer expires in peace",
+        |site| in_styles(site, &[FAR], timers),
+    ),
+];
+
+/// Seconds: the shortest hold time that there is (RFC 4271 section 4.2).
+const HOLD: u16 = 3;
+
+fn with_routes<'a>(site: &'a Site, laying: &Laying) -> Result<(Table<'a>, Vec<String>)> {
+    let table = Table::lay_with(site, laying)?;
+    handles::advertised_pool(site, "failing", &json!({}))?;
+    let addresses = handles::dual_service(site, "failing", "failing")?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok((table, addresses))
+}
+
+/// Waits until a router has no session.
+fn all_down(site: &Site, router: &Router) -> Result<()> {
+    site.wait_for(
+        &format!("{} has no session", router.name()),
+        Duration::from_secs(30),
+        || Ok(router.established()? == 0),
+    )
+}
+
+fn restarted(site: &Site, style: Style) -> Result<String> {
+    let (mut table, addresses) = with_routes(site, &Laying::of(style))?;
+    let mut notes = Vec::new();
+    for index in 0..table.routers.len() {
+        let since = handles::now()?;
+        let others = lives_of_others(&table, index)?;
+        let router = &mut table.routers[index];
+        router.stop()?;
+        let said = handles::speakers_say(
+            site,
+            &since,
+            &[&router.implementation.word(), "was_established"],
+        )?;
+        router.start_again()?;
+        let again = Instant::now();
+        table.all_up(&table.routers[index])?;
+        table.hear_all(&addresses, &Want::all())?;
+        ensure!(
+            others == lives_of_others(&table, index)?,
+            "a session of another router went down meanwhile"
+        );
+        let reason = said.split("reason").nth(1).unwrap_or_default();
+        notes.push(format!(
+            "{} (back {:.1} s after its start; told{})",
+            table.routers[index].name(),
+            again.elapsed().as_secs_f64(),
+            reason.chars().take(80).collect::<String>()
+        ));
+    }
+    Ok(notes.join(", "))
+}
+
+/// What tells the sessions of all routers but this one from later ones.
+fn lives_of_others(table: &Table<'_>, but: usize) -> Result<Vec<String>> {
+    let mut lives = Vec::new();
+    let others = table.routers.iter().enumerate();
+    for (_, router) in others.filter(|(index, _)| *index != but) {
+        for session in router.sessions()? {
+            ensure!(session.established, "{} lost a session", router.name());
+            lives.push(format!(
+                "{} {} {}",
+                router.name(),
+                session.peer,
+                session.life
+            ));
+        }
+    }
+    lives.sort();
+    Ok(lives)
+}
+
+fn killed(site: &Site, style: Style) -> Result<String> {
+    let (mut table, addresses) = with_routes(site, &Laying::of(style))?;
+    let mut notes = Vec::new();
+    for index in 0..table.routers.len() {
+        let others = lives_of_others(&table, index)?;
+        let router = &mut table.routers[index];
+        router.kill()?;
+        router.start_again()?;
+        let again = Instant::now();
+        table.all_up(&table.routers[index])?;
+        table.hear_all(&addresses, &Want::all())?;
+        ensure!(
+            others == lives_of_others(&table, index)?,
+            "a session of another router went down meanwhile"
+        );
+        notes.push(format!(
+            "{} after {:.1} s",
+            table.routers[index].name(),
+            again.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(format!("back: {}", notes.join(", ")))
+}
+
+fn frozen(site: &Site, style: Style) -> Result<String> {
+    let mut laying = Laying::of(style);
+    laying.peer = json!({"holdTime": format!("{HOLD}s"), "keepaliveTime": "1s"});
+    let (table, addresses) = with_routes(site, &laying)?;
+    let since = handles::now()?;
+    for router in &table.routers {
+        router.freeze();
+    }
+    let frozen = Instant::now();
+    let told: Result<()> = table.routers.iter().try_for_each(|router| {
+        let name = router.implementation.word();
+        handles::speakers_say(
+            site,
+            &since,
+            &[&format!("{name}-v4"), "silent for the hold time"],
+        )?;
+        handles::speakers_say(
+            site,
+            &since,
+            &[&format!("{name}-v6"), "silent for the hold time"],
+        )
+        .map(drop)
+    });
+    let noticed = frozen.elapsed();
+    for router in &table.routers {
+        router.thaw();
+    }
+    told?;
+    table.established()?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(format!(
+        "noticed within {:.1} s with a hold time of {HOLD} s",
+        noticed.as_secs_f64()
+    ))
+}
+
+fn deaf(site: &Site, style: Style) -> Result<String> {
+    if style.far {
+        return Ok("is cut on the segment".into());
+    }
+    let mut laying = Laying::of(style);
+    laying.peer = json!({"holdTime": format!("{HOLD}s"), "keepaliveTime": "1s"});
+    let (table, addresses) = with_routes(site, &laying)?;
+    let mut notes = Vec::new();
+    for router in &table.routers {
+        let cut = OneWayCut::make(&site.run, &router.seat.place.name, Way::ToMachine)?;
+        let began = Instant::now();
+        all_down(site, router)?;
+        let noticed = began.elapsed().as_secs_f64();
+        let mut reasons = Vec::new();
+        site.wait_for(
+            &format!("{} says that its hold timer expired", router.name()),
+            Duration::from_secs(10),
+            || {
+                let sessions = router.sessions()?.into_iter();
+                reasons = sessions.filter_map(|s| s.last_error).collect();
+                let hold = |text: &String| text.to_lowercase().contains("hold");
+                Ok(reasons.iter().any(hold))
+            },
+        )
+        .with_context(|| format!("it says {reasons:?}"))?;
+        drop(cut);
+        table.all_up(router)?;
+        notes.push(format!("{} after {noticed:.1} s", router.name()));
+    }
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(format!("noticed: {}", notes.join(", ")))
+}
+
+fn timers(site: &Site, style: Style) -> Result<String> {
+    // Proposed by the BGPPeer, proposed by the router, in use.
+    let cases = [(12_u16, 30_u16, 12_u16), (30, 9, 9)];
+    for (ours, theirs, used) in cases {
+        let mut laying = Laying::of(style);
+        laying.peer = json!({"holdTime": format!("{ours}s"), "keepaliveTime": "3s"});
+        laying.change = Box::new(move |setup: &mut Setup| {
+            for neighbor in &mut setup.neighbors {
+                neighbor.timers = Some((theirs, theirs / 3));
+            }
+        });
+        let table = Table::lay_with(site, &laying)?;
+        for router in &table.routers {
+            for session in router.sessions()? {
+                ensure!(
+                    session.hold_time == Some(used),
+                    "{} uses a hold time of {:?} s, not {used}",
+                    router.name(),
+                    session.hold_time
+                );
+            }
+        }
+        let lives = table.lives()?;
+        let began = Instant::now();
+        // Longer than the hold time, in which nobody else has a reason to speak.
+        site.wait_for("a hold time passes", Duration::from_secs(60), || {
+            Ok(began.elapsed() > Duration::from_secs(u64::from(used) + 2))
+        })?;
+        ensure!(lives == table.lives()?, "a session went down in peace");
+    }
+    Ok("12 s against 30 s, 30 s against 9 s".into())
+}

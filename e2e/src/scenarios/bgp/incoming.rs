@@ -1,0 +1,173 @@
+//! What routers send to us: routes, many of them, requests for ours, and nonsense.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::handles::{self, LIMIT};
+use super::scenario;
+use super::table::{INTERNAL, Laying, PLAIN, Style, Table, Want, in_styles};
+use crate::cluster::Site;
+use crate::host;
+use crate::plan::NODES;
+use crate::routers::{Bird, Frr, GoBgp, Implementation, Setup};
+use crate::scenarios::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "incoming-routes-are-ignored",
+        "B20: routes that routers announce to nodes change nothing in the nodes' routing tables, and no session",
+        |site| in_styles(site, &[PLAIN, INTERNAL], ignored),
+    ),
+    scenario(
+        "a-hundred-thousand-routes",
+        "a router announces 100,000 routes to every node: they are ignored, memory stays bounded, other sessions stay up",
+        |site| in_styles(site, &[PLAIN], many),
+    ),
+    scenario(
+        "route-refresh",
+        "a router that asks has all routes again (RFC 2918), once and unchanged",
+        |site| in_styles(site, &[PLAIN, INTERNAL], refresh),
+    ),
+];
+
+/// The routes that a node has, both families, without what it has for the pods that come and go.
+fn routing_tables(site: &Site) -> Result<Vec<String>> {
+    let mut tables = Vec::new();
+    for node in &NODES {
+        let namespace = site.run.namespace(node.name);
+        for family in ["-4", "-6"] {
+            let words = ["-n", &namespace, family, "route", "show", "table", "all"];
+            let text = host::run("ip", &words)?;
+            let own = |line: &&str| line.contains("dev eth0") || line.contains("via");
+            // Neighbour discovery has the kernel write down how long a route lasts, which is no change.
+            let lines = text.lines().filter(own).map(|line| {
+                let words = line.split_whitespace();
+                words.collect::<Vec<_>>().join(" ")
+            });
+            tables.push(lines.collect::<Vec<_>>().join("\n"));
+        }
+    }
+    Ok(tables)
+}
+
+/// Routers whose configuration announces routes of their own.
+fn announcers() -> Vec<&'static dyn Implementation> {
+    vec![&Frr, &Bird]
+}
+
+fn ignored(site: &Site, style: Style) -> Result<String> {
+    const COUNT: u32 = 50;
+    let before = routing_tables(site)?;
+    let mut laying = Laying::of(style);
+    laying.who = announcers();
+    laying.change = Box::new(|setup: &mut Setup| setup.originates = COUNT);
+    let table = Table::lay_with(site, &laying)?;
+    handles::advertised_pool(site, "incoming", &json!({}))?;
+    let addresses = handles::dual_service(site, "incoming", "incoming")?;
+    table.hear_all(&addresses, &Want::all())?;
+    for router in &table.routers {
+        for node in &NODES {
+            let peer = node.v4.parse()?;
+            site.wait_for(
+                &format!("{} has told {} its routes", router.name(), node.name),
+                LIMIT,
+                // FRR tells each node the others' routes besides.
+                || Ok(router.told(peer)? >= u64::from(COUNT)),
+            )?;
+        }
+    }
+    let lives = table.lives()?;
+    let after = routing_tables(site)?;
+    ensure!(before == after, "before {before:#?}\nafter {after:#?}");
+    ensure!(lives == table.lives()?, "a session went down meanwhile");
+    Ok(format!(
+        "{COUNT} routes of each of {} routers",
+        table.routers.len()
+    ))
+}
+
+/// Resident memory of the speaker of each node, in KiB.
+fn resident(site: &Site) -> Result<Vec<u64>> {
+    let mut all = Vec::new();
+    for node in &NODES {
+        let processes = site
+            .run
+            .container_processes("/ferrolb-speaker", Some(node.name));
+        let process = processes.first().context("no speaker runs there")?;
+        let text = std::fs::read_to_string(format!("/proc/{}/status", process.id))?;
+        let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let number = line.and_then(|l| l.split_whitespace().next());
+        all.push(number.context("no VmRSS")?.parse()?);
+    }
+    Ok(all)
+}
+
+fn many(site: &Site, style: Style) -> Result<String> {
+    const COUNT: u32 = 100_000;
+    /// What a speaker may have more in the end, in KiB.
+    const ROOM: u64 = 4096;
+    let mut quiet = Laying::of(style);
+    quiet.who = vec![&GoBgp];
+    let others = Table::lay_with(site, &quiet)?;
+    handles::advertised_pool(site, "flood", &json!({}))?;
+    let addresses = handles::dual_service(site, "flood", "flood")?;
+    others.hear_all(&addresses, &Want::all())?;
+    let (lives, before) = (others.lives()?, resident(site)?);
+    let mut laying = Laying::of(style);
+    laying.who = vec![&Bird];
+    laying.change = Box::new(|setup: &mut Setup| setup.originates = COUNT);
+    let flooding = Table::lay_with(site, &laying)?;
+    let bird = flooding.router("BIRD")?;
+    for node in &NODES {
+        let peer = node.v4.parse()?;
+        site.wait_for("BIRD has told all its routes", LIMIT, || {
+            Ok(bird.told(peer)? >= u64::from(COUNT))
+        })?;
+    }
+    flooding.hear_all(&addresses, &Want::all())?;
+    // A route that goes out after all that came in: the speakers have read it.
+    let later = handles::dual_service(site, "after-the-flood", "flood")?;
+    flooding.hear_all(&later, &Want::all())?;
+    let after = resident(site)?;
+    for ((node, before), after) in NODES.iter().zip(&before).zip(&after) {
+        ensure!(
+            *after <= before + ROOM,
+            "the speaker of {} had {before} KiB and has {after} KiB",
+            node.name
+        );
+    }
+    ensure!(lives == others.lives()?, "a session with GoBGP went down");
+    Ok(format!(
+        "speakers had {before:?} KiB and have {after:?} KiB"
+    ))
+}
+
+fn refresh(site: &Site, style: Style) -> Result<String> {
+    let table = Table::lay(site, style)?;
+    handles::advertised_pool(site, "again", &json!({"communities": ["64512:8"]}))?;
+    let addresses = handles::dual_service(site, "again", "again")?;
+    let want = Want::communities(&["64512:8"]);
+    table.hear_all(&addresses, &want)?;
+    let lives = table.lives()?;
+    for router in &table.routers {
+        for node in &NODES {
+            for address in [node.v4, node.v6] {
+                let peer = address.parse()?;
+                let before = router.session(peer)?.updates;
+                if !router.refresh(peer)? {
+                    continue;
+                }
+                site.wait_for(
+                    &format!("{} hears {address} again", router.name()),
+                    Duration::from_secs(10),
+                    || Ok(router.session(peer)?.updates > before),
+                )?;
+            }
+        }
+    }
+    table.hear_all(&addresses, &want)?;
+    ensure!(lives == table.lives()?, "a session went down meanwhile");
+    Ok("FRR, BIRD and ExaBGP asked; GoBGP has no command for it".into())
+}

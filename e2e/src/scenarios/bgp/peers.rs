@@ -1,0 +1,368 @@
+//! Which sessions a BGPPeer makes: from which nodes, in whose name, with which keys, and none of them disturbs another.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::handles::{self, Label, labelled, only};
+use super::scenario;
+use super::table::{
+    FAR, INTERNAL, Laying, PLAIN, SECRET, SIGNED, Style, Table, Want, in_styles, peer_name,
+};
+use crate::cluster::Site;
+use crate::plan::{NODES, SPEAKER_ASN};
+use crate::routers::{BOTH, Neighbor, Router, Setup};
+use crate::scenarios::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "router-ids",
+        "B9: each router knows each node by the routerID of its BGPPeer",
+        |site| in_styles(site, &[PLAIN, INTERNAL], router_ids),
+    ),
+    scenario(
+        "router-id-without-being-told",
+        "the router id is the node's IPv4 address, also over IPv6 (reference 4.7)",
+        |site| in_styles(site, &[INTERNAL], default_router_ids),
+    ),
+    scenario(
+        "another-local-as",
+        "B11: with localASN the routers see that AS, alone in the path",
+        |site| in_styles(site, &[PLAIN, FAR], local_asn),
+    ),
+    scenario(
+        "passwords-from-secrets",
+        "B12: sessions with TCP-MD5, the key from a Secret; a new key in the Secret and at the routers brings them back",
+        |site| in_styles(site, &[SIGNED], passwords),
+    ),
+    scenario(
+        "peers-one-at-a-time",
+        "B16: peers are added and removed one at a time; all others keep their sessions",
+        |site| in_styles(site, &[PLAIN], one_at_a_time),
+    ),
+    scenario(
+        "dynamic-as",
+        "B25: dynamicASN internal and external each take routers of the right side and refuse those of the other",
+        |site| in_styles(site, &[PLAIN, INTERNAL], dynamic_asn),
+    ),
+    scenario(
+        "peers-of-selected-nodes",
+        "B38: sessions run from the nodes that a BGPPeer selects, in three layouts, and follow labels",
+        |site| in_styles(site, &[PLAIN], selected_nodes),
+    ),
+    scenario(
+        "another-as-on-each-node",
+        "B39: each node presents an AS of its own",
+        |site| in_styles(site, &[PLAIN], asn_per_node),
+    ),
+    scenario(
+        "four-octet-as",
+        "AS 4200000000 on both sides, in OPEN and path (RFC 6793)",
+        |site| in_styles(site, &[PLAIN], large_asn),
+    ),
+];
+
+fn router_ids(site: &Site, style: Style) -> Result<String> {
+    let table = Table::routers_alone(site, &Laying::of(style))?;
+    let id = |index: usize| Ipv4Addr::new(192, 0, 2, 100 + u8::try_from(index).unwrap_or(99));
+    for router in &table.routers {
+        for family in BOTH {
+            for (index, node) in NODES.iter().enumerate() {
+                let name = format!("{}-{}", peer_name(router, family), node.name);
+                let more = json!({"routerID": id(index), "nodeSelectors": [only(node.name)]});
+                table.peer(&name, router, family, &more)?;
+            }
+        }
+    }
+    table.established()?;
+    are_known_as(&table, id)?;
+    Ok("each node by its own".into())
+}
+
+/// Every router knows the node with this index by this router id.
+fn are_known_as(table: &Table<'_>, id: impl Fn(usize) -> Ipv4Addr) -> Result<()> {
+    for router in &table.routers {
+        for session in router.sessions()? {
+            let peer = session.peer.to_string();
+            let index = NODES.iter().position(|n| n.v4 == peer || n.v6 == peer);
+            let index = index.with_context(|| format!("{peer} is no node"))?;
+            let (seen, wanted) = (session.peer_id, id(index));
+            ensure!(
+                seen == Some(wanted),
+                "{} knows {peer} as {seen:?}, not {wanted}",
+                router.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn default_router_ids(site: &Site, style: Style) -> Result<String> {
+    let table = Table::lay(site, style)?;
+    let address = |index: usize| NODES.get(index).and_then(|node| node.v4.parse().ok());
+    are_known_as(&table, |index| {
+        address(index).unwrap_or(Ipv4Addr::UNSPECIFIED)
+    })?;
+    Ok("each node by its IPv4 address".into())
+}
+
+fn local_asn(site: &Site, style: Style) -> Result<String> {
+    const PRESENTED: u32 = 64999;
+    if style.internal {
+        return Ok("means another AS than the router's".into());
+    }
+    let mut laying = Laying::of(style);
+    laying.peer = json!({"localASN": PRESENTED});
+    laying.change = Box::new(move |setup: &mut Setup| {
+        setup.neighbors.iter_mut().for_each(|n| n.asn = PRESENTED)
+    });
+    let table = Table::lay_with(site, &laying)?;
+    handles::advertised_pool(site, "local-as", &json!({}))?;
+    let addresses = handles::dual_service(site, "local-as", "local-as")?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(format!("AS {PRESENTED} instead of {SPEAKER_ASN}"))
+}
+
+fn passwords(site: &Site, style: Style) -> Result<String> {
+    const NEW: &str = "another-key_with=signs";
+    let style = Style {
+        password: true,
+        ..style
+    };
+    let mut table = Table::lay(site, style)?;
+    handles::advertised_pool(site, "signed", &json!({}))?;
+    let addresses = handles::dual_service(site, "signed", "signed")?;
+    table.hear_all(&addresses, &Want::all())?;
+    // One router at a time has the new key, while the Secret still holds the old one for all.
+    for router in &mut table.routers {
+        router.stop()?;
+        for neighbor in &mut router.seat.setup.neighbors {
+            neighbor.password = Some(NEW.to_owned());
+        }
+        router.start_again()?;
+    }
+    handles::secret(site, SECRET, NEW)?;
+    table.established()?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok("the new key is in force at all routers".into())
+}
+
+fn one_at_a_time(site: &Site, style: Style) -> Result<String> {
+    let table = Table::routers_alone(site, &Laying::of(style))?;
+    let mut before = std::collections::BTreeMap::new();
+    for (index, router) in table.routers.iter().enumerate() {
+        for family in BOTH {
+            table.peer(&peer_name(router, family), router, family, &json!({}))?;
+        }
+        table.all_up(router)?;
+        for paired in table.routers.iter().take(index) {
+            unchanged(&before, paired)?;
+        }
+        before.insert(router.name(), lives(router)?);
+    }
+    for (index, router) in table.routers.iter().enumerate() {
+        for family in BOTH {
+            handles::remove_peer(site, &peer_name(router, family))?;
+        }
+        site.wait_for(
+            &format!("{} has no session", router.name()),
+            Duration::from_secs(20),
+            || Ok(router.established()? == 0),
+        )?;
+        for paired in table.routers.iter().skip(index + 1) {
+            unchanged(&before, paired)?;
+        }
+    }
+    Ok("each of the others kept its sessions".into())
+}
+
+type Lives = Vec<(std::net::IpAddr, String)>;
+
+fn lives(router: &Router) -> Result<Lives> {
+    let mut lives = Vec::new();
+    for session in router.sessions()? {
+        ensure!(
+            session.established,
+            "{} has no session with {}",
+            router.name(),
+            session.peer
+        );
+        lives.push((session.peer, session.life));
+    }
+    lives.sort();
+    Ok(lives)
+}
+
+fn unchanged(
+    before: &std::collections::BTreeMap<&'static str, Lives>,
+    router: &Router,
+) -> Result<()> {
+    ensure!(
+        before.get(router.name()) == Some(&lives(router)?),
+        "a session of {} went down meanwhile",
+        router.name()
+    );
+    Ok(())
+}
+
+fn dynamic_asn(site: &Site, style: Style) -> Result<String> {
+    let (right, wrong) = if style.internal {
+        ("internal", "external")
+    } else {
+        ("external", "internal")
+    };
+    let mut laying = Laying::of(style);
+    laying.peer = json!({"peerASN": null, "dynamicASN": right});
+    let table = Table::lay_with(site, &laying)?;
+    handles::advertised_pool(site, "dynamic", &json!({}))?;
+    let addresses = handles::dual_service(site, "dynamic", "dynamic")?;
+    table.hear_all(&addresses, &Want::all())?;
+    let since = handles::now()?;
+    for router in &table.routers {
+        for family in BOTH {
+            handles::change_peer(
+                site,
+                &peer_name(router, family),
+                &json!({"dynamicASN": wrong}),
+            )?;
+        }
+    }
+    for router in &table.routers {
+        site.wait_for(
+            &format!("{} has no session", router.name()),
+            Duration::from_secs(20),
+            || Ok(router.established()? == 0),
+        )?;
+        for family in BOTH {
+            // Attempts go on, so that "down" is what they end in.
+            let name = peer_name(router, family);
+            handles::speakers_say(site, &since, &[&name, "is in AS"])?;
+        }
+        ensure!(router.established()? == 0, "{} is up", router.name());
+    }
+    for router in &table.routers {
+        for family in BOTH {
+            let back = json!({"dynamicASN": right});
+            handles::change_peer(site, &peer_name(router, family), &back)?;
+        }
+    }
+    table.established()?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(format!("{right} is taken, {wrong} is refused"))
+}
+
+fn selected_nodes(site: &Site, style: Style) -> Result<String> {
+    const KEY: &str = "lab.ferrolb.io/bgp";
+    let table = Table::routers_alone(site, &Laying::of(style))?;
+    handles::advertised_pool(site, "selected", &json!({}))?;
+    let addresses = handles::dual_service(site, "selected", "selected")?;
+    let layouts: [(&str, Value, &[&str]); 3] = [
+        ("one node", json!([only("node-1")]), &["node-1"]),
+        (
+            "two selectors",
+            json!([only("node-2"), only("node-3")]),
+            &["node-2", "node-3"],
+        ),
+        ("a label", json!([labelled(KEY, "yes")]), &[]),
+    ];
+    for router in &table.routers {
+        table.peer_with(router, &json!({"nodeSelectors": [only("node-3")]}))?;
+    }
+    sessions_from(&table, &["node-3"])?;
+    for (what, selectors, nodes) in layouts {
+        for router in &table.routers {
+            for family in BOTH {
+                let spec = json!({"nodeSelectors": selectors});
+                handles::change_peer(site, &peer_name(router, family), &spec)?;
+            }
+        }
+        sessions_from(&table, nodes).context(what)?;
+        table
+            .hear_all(&addresses, &Want::from(nodes))
+            .context(what)?;
+    }
+    let label = Label::put(site, "node-2", KEY, "yes")?;
+    sessions_from(&table, &["node-2"])?;
+    table.hear_all(&addresses, &Want::from(&["node-2"]))?;
+    drop(label);
+    sessions_from(&table, &[])?;
+    Ok("three layouts and a label that comes and goes".into())
+}
+
+/// Waits until every router has sessions with exactly these nodes.
+pub fn sessions_from(table: &Table<'_>, nodes: &[&str]) -> Result<()> {
+    let wanted: BTreeSet<String> = NODES
+        .iter()
+        .filter(|node| nodes.contains(&node.name))
+        .flat_map(|node| [node.v4.to_owned(), node.v6.to_owned()])
+        .collect();
+    for router in &table.routers {
+        let mut last = BTreeSet::new();
+        let waited = table.site.wait_for(
+            &format!("{} has sessions with {nodes:?} alone", router.name()),
+            Duration::from_secs(30),
+            || {
+                let sessions = router.sessions()?.into_iter();
+                last = sessions
+                    .filter(|s| s.established)
+                    .map(|s| s.peer.to_string())
+                    .collect();
+                Ok(last == wanted)
+            },
+        );
+        waited.with_context(|| format!("last with {last:?}"))?;
+    }
+    Ok(())
+}
+
+fn asn_per_node(site: &Site, style: Style) -> Result<String> {
+    const FIRST: u32 = 64700;
+    if style.internal {
+        return Ok("means several AS".into());
+    }
+    let number = move |address: &str| -> Option<u32> {
+        let index = NODES
+            .iter()
+            .position(|node| node.v4 == address || node.v6 == address)?;
+        Some(FIRST + u32::try_from(index).ok()?)
+    };
+    let own_asn = move |neighbor: &mut Neighbor| {
+        neighbor.asn = number(&neighbor.address.to_string()).unwrap_or_default();
+    };
+    let mut laying = Laying::of(style);
+    laying.change = Box::new(move |setup: &mut Setup| setup.neighbors.iter_mut().for_each(own_asn));
+    let table = Table::routers_alone(site, &laying)?;
+    for router in &table.routers {
+        for family in BOTH {
+            for node in &NODES {
+                let name = format!("{}-{}", peer_name(router, family), node.name);
+                let more = json!({"myASN": number(node.v4), "nodeSelectors": [only(node.name)]});
+                table.peer(&name, router, family, &more)?;
+            }
+        }
+    }
+    table.established()?;
+    handles::advertised_pool(site, "per-node", &json!({}))?;
+    let addresses = handles::dual_service(site, "per-node", "per-node")?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(format!("AS {FIRST} to {}", FIRST + 2))
+}
+
+fn large_asn(site: &Site, style: Style) -> Result<String> {
+    const OURS: u32 = 4_200_000_000;
+    let theirs = if style.internal { OURS } else { OURS + 1 };
+    let mut laying = Laying::of(style);
+    laying.peer = json!({"myASN": OURS});
+    laying.change = Box::new(move |setup: &mut Setup| {
+        setup.asn = theirs;
+        setup.neighbors.iter_mut().for_each(|n| n.asn = OURS);
+    });
+    let table = Table::lay_with(site, &laying)?;
+    handles::advertised_pool(site, "large", &json!({}))?;
+    let addresses = handles::dual_service(site, "large", "large")?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(format!("AS {OURS} and AS {theirs}"))
+}
