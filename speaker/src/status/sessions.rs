@@ -18,6 +18,11 @@ use crate::status::{ConfigurationReport, Reporter};
 
 /// For so long after a change others are waited for: a session that is established sends its first routes, too.
 const TOGETHER: Duration = Duration::from_millis(250);
+/// A router that closes each connection does so in one way or another, and each has its words. An error that was told gives way to one that
+/// was seen within this time only when it was not seen for as long itself. Attempts are two minutes apart at most.
+const RECENT: Duration = Duration::from_secs(5 * 60);
+/// How many errors are remembered for that, of each peer.
+const ERRORS_AT_MOST: usize = 8;
 /// How long an error is at most, in characters. It may quote what a router says.
 const ERROR_AT_MOST: usize = 500;
 
@@ -93,6 +98,8 @@ impl SessionReport {
 struct Sessions {
     node: String,
     known: BTreeMap<String, BGPSession>,
+    /// The errors of each peer that has no session, and when each was seen last.
+    errors: BTreeMap<String, BTreeMap<String, SystemTime>>,
 }
 
 /// Something that those who look after a peer want to hear of.
@@ -109,6 +116,7 @@ impl Sessions {
         Sessions {
             node: node.to_owned(),
             known: BTreeMap::new(),
+            errors: BTreeMap::new(),
         }
     }
 
@@ -135,16 +143,48 @@ impl Sessions {
             ..BGPSession::default()
         });
         let mut news = Vec::new();
+        self.errors.retain(|peer, _| peers.tried.contains(peer));
         for mut session in tried.chain(without) {
             let before = before.get(&session.peer);
             if session.since.is_none() {
                 let same = before.filter(|before| before.state == session.state);
                 session.since = same.map_or_else(|| second(now), |before| before.since.clone());
             }
+            if session.state == SessionState::NotEstablished {
+                self.choose_error(before, &mut session, now);
+            } else {
+                self.errors.remove(&session.peer);
+            }
             self.tell(before, &session, &mut news);
             self.known.insert(session.peer.clone(), session);
         }
         news
+    }
+
+    /// Leaves the error that is told as it is where the one of now is one of several that alternate.
+    fn choose_error(
+        &mut self,
+        before: Option<&BGPSession>,
+        session: &mut BGPSession,
+        now: SystemTime,
+    ) {
+        let Some(error) = &session.last_error else {
+            return;
+        };
+        let seen = self.errors.entry(session.peer.clone()).or_default();
+        let age = |at: &SystemTime| now.duration_since(*at).unwrap_or_default();
+        seen.retain(|_, at| age(at) < RECENT);
+        let is_new = !seen.contains_key(error);
+        let are_too_many = is_new && seen.len() >= ERRORS_AT_MOST;
+        if !are_too_many {
+            seen.insert(error.clone(), now);
+        }
+        let told = before.filter(|before| before.state == session.state);
+        let told = told.and_then(|before| before.last_error.as_ref());
+        let stays = |told: &&String| are_too_many || (!is_new && seen.contains_key(*told));
+        if let Some(told) = told.filter(stays) {
+            session.last_error = Some(told.clone());
+        }
     }
 
     fn tell(&self, before: Option<&BGPSession>, now: &BGPSession, news: &mut Vec<News>) {
@@ -287,6 +327,52 @@ mod tests {
         assert_eq!(now, format!("Established since 20 {refused:?} 7"));
         let again = tell(&mut sessions, status(State::Established, 20, refused), 30);
         assert_eq!(again, (vec![], now));
+    }
+
+    #[test]
+    fn errors_that_alternate_are_told_once_each_and_what_stays_is_told_in_the_end() {
+        let mut sessions = Sessions::new("node-1");
+        let error_of = |sessions: &Sessions| sessions.known["tor"].last_error.clone().unwrap();
+        let mut events = 0;
+        for second in 0..600 {
+            let error = if second % 2 == 0 { "reset" } else { "closed" };
+            let now = status(State::Active, second, Some(error));
+            events += tell(&mut sessions, now, second).0.len();
+            assert_eq!(
+                error_of(&sessions),
+                if second == 0 { "reset" } else { "closed" }
+            );
+        }
+        assert_eq!(events, 2);
+        // Something else is told at once, and what is seen alone from then on, after a while.
+        tell(
+            &mut sessions,
+            status(State::Active, 600, Some("wrong AS")),
+            600,
+        );
+        assert_eq!(error_of(&sessions), "wrong AS");
+        for second in 601..1000 {
+            tell(
+                &mut sessions,
+                status(State::Active, second, Some("reset")),
+                second,
+            );
+            assert_eq!(
+                error_of(&sessions),
+                if second < 900 { "wrong AS" } else { "reset" }
+            );
+        }
+        for second in 1000..2000 {
+            let another = format!("error {second}");
+            tell(
+                &mut sessions,
+                status(State::Active, second, Some(&another)),
+                second,
+            );
+        }
+        assert!(sessions.errors["tor"].len() <= ERRORS_AT_MOST);
+        tell(&mut sessions, status(State::Established, 2000, None), 2000);
+        assert!(sessions.errors.is_empty());
     }
 
     #[test]
