@@ -136,12 +136,7 @@ impl Run {
         let mut status_due: Option<Instant> = Some(Instant::now());
         let mut last_status = Instant::now();
         loop {
-            let look_again = [
-                self.interfaces.look_again_at(),
-                self.sessions.look_again_at(),
-            ];
-            let look_again = look_again.into_iter().flatten().min();
-            let again = look_again.is_some_and(|at| at <= Instant::now());
+            let again = self.look_again_at().is_some_and(|at| at <= Instant::now());
             if (self.look(&feeds) || again) && status_due.is_none() {
                 status_due = Some((last_status + STATUS_EVERY).max(Instant::now()));
             }
@@ -150,6 +145,8 @@ impl Run {
                 status_due = None;
                 self.write_statuses();
             }
+            // After that: a status may have been put off.
+            let look_again = self.look_again_at();
             // Due while the last writes are under way: their end is the next occasion.
             let due = status_due.filter(|_| self.status_write.is_empty());
             let retry = self.retry_at.first().map(|(at, _)| *at);
@@ -355,6 +352,15 @@ impl Run {
             self.status_write
                 .spawn(async move { configuration::write(&writer, &leadership, writes).await });
         }
+    }
+
+    /// When statuses are to be looked at again though nothing changes, if they are.
+    fn look_again_at(&self) -> Option<Instant> {
+        let of_nodes = [
+            self.interfaces.look_again_at(),
+            self.sessions.look_again_at(),
+        ];
+        of_nodes.into_iter().flatten().min()
     }
 
     /// Takes in what is known of nodes. Returns what is to be said of peers.

@@ -30,6 +30,17 @@ fn report(server: &ApiServer, node: &str, state: &str, error: Option<&str>, sent
     );
 }
 
+fn peer(server: &ApiServer) {
+    server.put(
+        PEERS,
+        json!({
+            "apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer",
+            "metadata": {"name": "tor", "namespace": SYSTEM, "generation": 1, "uid": "u"},
+            "spec": {"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"},
+        }),
+    );
+}
+
 fn status(server: &ApiServer) -> Value {
     server.get(PEERS, SYSTEM, "tor").unwrap()["status"].clone()
 }
@@ -60,14 +71,7 @@ async fn a_peer_tells_where_it_is_established_and_rests() {
         server.put(NODES, objects::node(node, "192.0.2.1"));
         report(&server, node, "Established", None, 3);
     }
-    server.put(
-        PEERS,
-        json!({
-            "apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer",
-            "metadata": {"name": "tor", "namespace": SYSTEM, "generation": 1, "uid": "u"},
-            "spec": {"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"},
-        }),
-    );
+    peer(&server);
     let _stop = start(&server);
     until("all is well", || {
         answer(&server) == "True Programmed Established on 2 of 2 nodes."
@@ -124,4 +128,24 @@ async fn a_peer_tells_where_it_is_established_and_rests() {
     let then = writes(&server);
     rest().await;
     assert_eq!(writes(&server), then);
+}
+
+/// Nothing else happens that would have the loop look again.
+#[tokio::test(start_paused = true)]
+async fn what_is_put_off_is_written_though_nothing_else_happens() {
+    let server = ApiServer::default();
+    server.put(NODES, objects::node("node-1", "192.0.2.1"));
+    peer(&server);
+    let _stop = start(&server);
+    until("nothing is known", || {
+        answer(&server).starts_with("Unknown NotReported ")
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    report(&server, "node-1", "Established", None, 3);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(
+        answer(&server),
+        "True Programmed Established on 1 of 1 node."
+    );
 }
