@@ -254,7 +254,7 @@ fn peer_status(site: &Site) -> Result<String> {
     let refused = NODES[1];
     let started = Instant::now();
     neighbours.expect(refused.v6, ANOTHER_ASN)?;
-    let words = ["PartlyEstablished", "2 of 3", refused.name, "Bad Peer AS"];
+    let words = ["PartlyEstablished", "2 of 3", refused.name, "bad peer AS"];
     let down = says(site, NAME, "2/3", &words)?;
     let after = started.elapsed().as_millis();
     let first = &down["status"]["sessions"][0];
@@ -287,8 +287,8 @@ fn peer_status(site: &Site) -> Result<String> {
             })
         };
         Ok(has("BGPSessionEstablished", &[refused.name])
-            && (has("NoBGPSession", &[refused.name, "Bad Peer AS"])
-                || has("BGPSessionDown", &[refused.name, "Bad Peer AS"])))
+            && (has("NoBGPSession", &[refused.name, "bad peer AS"])
+                || has("BGPSessionDown", &[refused.name, "bad peer AS"])))
     })?;
     says(site, "router", "3/3", &["True"])?;
     Ok(format!("2/3 after {after} ms; {settled}"))
