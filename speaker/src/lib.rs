@@ -26,4 +26,5 @@ pub mod promptness;
 pub mod reports;
 pub mod run;
 pub mod status;
+mod to_whom;
 pub mod traces;
