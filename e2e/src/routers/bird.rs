@@ -38,7 +38,9 @@ impl Implementation for Bird {
 
     fn sessions(&self, at: &Seat) -> Result<Vec<Session>> {
         let text = birdc(at, "show protocols all")?;
-        Ok(blocks(&text).filter_map(|block| session(&block)).collect())
+        let log = fs::read_to_string(at.run.log(&at.place.name)).unwrap_or_default();
+        let sessions = blocks(&text).filter_map(|block| session(&block, &log));
+        Ok(sessions.collect())
     }
 
     fn routes(&self, at: &Seat, prefix: IpNet) -> Result<Vec<Route>> {
@@ -63,9 +65,8 @@ fn protocol(peer: IpAddr) -> String {
 
 fn configuration(at: &Seat) -> Result<String> {
     let setup = &at.setup;
-    // Times with milliseconds tell one session from the next.
     let mut text = format!(
-        "log stderr all;\nrouter id {};\ntimeformat protocol iso long ms;\nprotocol device {{}}\nprotocol direct {{ ipv4; ipv6; interface \"eth0\"; }}\n",
+        "log stderr all;\nrouter id {};\nprotocol device {{}}\nprotocol direct {{ ipv4; ipv6; interface \"eth0\"; }}\n",
         at.place.v4
     );
     for family in BOTH {
@@ -93,7 +94,7 @@ fn bgp(text: &mut String, at: &Seat, neighbor: &Neighbor) -> Result<()> {
     let setup = &at.setup;
     writeln!(
         text,
-        "protocol bgp {} {{\n local {} as {};\n neighbor {} as {};\n strict bind on;\n connect retry time 2;\n error wait time 1, 2;\n enable extended messages on;",
+        "protocol bgp {} {{\n local {} as {};\n neighbor {} as {};\n strict bind on;\n connect retry time 2;\n error wait time 1, 2;\n enable extended messages on;\n debug {{ states }};",
         protocol(neighbor.address),
         neighbor.local(&at.place),
         setup.asn,
@@ -148,15 +149,17 @@ fn blocks(text: &str) -> impl Iterator<Item = Vec<&str>> {
     all.into_iter()
 }
 
-fn session(block: &[&str]) -> Option<Session> {
+fn session(block: &[&str], log: &str) -> Option<Session> {
     let value = |key: &str| {
         let line = block.iter().find_map(|line| line.trim().strip_prefix(key));
         line.map(str::trim)
     };
-    let head: Vec<&str> = block.first()?.split_whitespace().collect();
-    let peer = value("Neighbor address:")?.parse().ok()?;
-    // Name, BGP, ---, state, date, time.
-    let life = head.get(4..6).unwrap_or_default().join(" ");
+    let peer: IpAddr = value("Neighbor address:")?.parse().ok()?;
+    let name = format!(" {}: ", protocol(peer));
+    let said: Vec<&str> = log.lines().filter(|line| line.contains(&name)).collect();
+    let ups = said.iter().filter(|line| line.ends_with("changed to up"));
+    // What it was told or found wrong, of which it keeps nothing once a session is up.
+    let wrong = |line: &&&str| line.contains("<RMT>") || line.contains("<ERR>");
     // Received, rejected, filtered, ignored, accepted; one line for each channel.
     let updates = block
         .iter()
@@ -166,8 +169,8 @@ fn session(block: &[&str]) -> Option<Session> {
     Some(Session {
         peer,
         established: value("BGP state:") == Some("Established"),
-        life,
-        last_error: value("Last error:").map(str::to_owned),
+        life: ups.count().to_string(),
+        last_error: said.iter().rev().find(wrong).map(|line| (*line).to_owned()),
         updates,
         // `Routes: 1 imported, 2 exported, 1 preferred`, for each channel.
         told: Some(

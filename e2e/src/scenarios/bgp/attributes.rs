@@ -188,7 +188,7 @@ fn change(site: &Site, style: Style) -> Result<String> {
     table.hear(around(&addresses[0], 24)?, &third)?;
     table.hear(around(&addresses[1], 124)?, &third)?;
     table.hear_all(&addresses, &Want::from(&[]))?;
-    ensure!(lives == table.lives()?, "a session went down meanwhile");
+    table.unbroken_since(&lives)?;
     Ok(format!("{} at length 24 and 124", addresses.join(" and ")))
 }
 

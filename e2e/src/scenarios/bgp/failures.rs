@@ -9,7 +9,7 @@ use super::handles;
 use super::scenario;
 use super::table::{FAR, INTERNAL, Laying, PLAIN, SIGNED, Style, Table, Want, in_styles};
 use crate::cluster::Site;
-use crate::network::{OneWayCut, Way};
+use crate::network::{self, OneWayCut, Way};
 use crate::routers::Router;
 use crate::routers::Setup;
 use crate::scenarios::Scenario;
@@ -34,6 +34,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "router-hears-nothing",
         "what nodes send to a router is lost: its hold timer expires, and all routes come back",
         |site| in_styles(site, &[PLAIN], deaf),
+    ),
+    scenario(
+        "router-unplugged",
+        "a router's cable is pulled for longer than the hold time and put back: all its routes come back, others keep theirs",
+        |site| in_styles(site, &[PLAIN], unplugged),
+    ),
+    scenario(
+        "connect-time",
+        "a router that was away is called again within connectTime, however long it was away",
+        |site| in_styles(site, &[PLAIN], connect_time),
     ),
     scenario(
         "timers",
@@ -206,6 +216,66 @@ fn deaf(site: &Site, style: Style) -> Result<String> {
     Ok(format!("noticed: {}", notes.join(", ")))
 }
 
+fn unplugged(site: &Site, style: Style) -> Result<String> {
+    if style.far {
+        return Ok("is unplugged on the segment".into());
+    }
+    let mut laying = Laying::of(style);
+    laying.peer = json!({"holdTime": format!("{HOLD}s"), "keepaliveTime": "1s"});
+    let (table, addresses) = with_routes(site, &laying)?;
+    let mut notes = Vec::new();
+    for (index, router) in table.routers.iter().enumerate() {
+        let since = handles::now()?;
+        let others = lives_of_others(&table, index)?;
+        let machine = &router.seat.place.name;
+        network::set_link(&site.run, machine, false)?;
+        let silent = handles::speakers_say(site, &since, &[machine, "silent for the hold time"]);
+        network::set_link(&site.run, machine, true)?;
+        silent?;
+        let back = Instant::now();
+        table.all_up(router)?;
+        table.hear_all(&addresses, &Want::all())?;
+        ensure!(
+            others == lives_of_others(&table, index)?,
+            "a session of another router went down meanwhile"
+        );
+        notes.push(format!(
+            "{} after {:.1} s",
+            router.name(),
+            back.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(format!("back: {}", notes.join(", ")))
+}
+
+fn connect_time(site: &Site, style: Style) -> Result<String> {
+    /// How long it is away, and within what it must be back, with a second between attempts.
+    const AWAY: Duration = Duration::from_secs(8);
+    const BACK: Duration = Duration::from_secs(3);
+    let mut laying = Laying::of(style);
+    laying.peer = json!({"connectTime": "1s"});
+    let (mut table, addresses) = with_routes(site, &laying)?;
+    for router in &mut table.routers {
+        router.kill()?;
+    }
+    let gone = Instant::now();
+    site.wait_for("the routers are away for a while", AWAY * 2, || {
+        Ok(gone.elapsed() > AWAY)
+    })?;
+    let mut notes = Vec::new();
+    for index in 0..table.routers.len() {
+        table.routers[index].start_again()?;
+        let started = Instant::now();
+        table.all_up(&table.routers[index])?;
+        let took = started.elapsed();
+        let name = table.routers[index].name();
+        ensure!(took < BACK, "{name} was called after {took:?}");
+        notes.push(format!("{name} after {:.1} s", took.as_secs_f64()));
+    }
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(format!("back: {}", notes.join(", ")))
+}
+
 fn timers(site: &Site, style: Style) -> Result<String> {
     // Proposed by the BGPPeer, proposed by the router, in use.
     let cases = [(12_u16, 30_u16, 12_u16), (30, 9, 9)];
@@ -234,7 +304,7 @@ fn timers(site: &Site, style: Style) -> Result<String> {
         site.wait_for("a hold time passes", Duration::from_secs(60), || {
             Ok(began.elapsed() > Duration::from_secs(u64::from(used) + 2))
         })?;
-        ensure!(lives == table.lives()?, "a session went down in peace");
+        table.unbroken_since(&lives)?;
     }
     Ok("12 s against 30 s, 30 s against 9 s".into())
 }

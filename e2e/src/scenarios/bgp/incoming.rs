@@ -81,7 +81,7 @@ fn ignored(site: &Site, style: Style) -> Result<String> {
     let lives = table.lives()?;
     let after = routing_tables(site)?;
     ensure!(before == after, "before {before:#?}\nafter {after:#?}");
-    ensure!(lives == table.lives()?, "a session went down meanwhile");
+    table.unbroken_since(&lives)?;
     Ok(format!(
         "{COUNT} routes of each of {} routers",
         table.routers.len()
@@ -138,7 +138,7 @@ fn many(site: &Site, style: Style) -> Result<String> {
             node.name
         );
     }
-    ensure!(lives == others.lives()?, "a session with GoBGP went down");
+    others.unbroken_since(&lives)?;
     Ok(format!(
         "speakers had {before:?} KiB and have {after:?} KiB"
     ))
@@ -168,6 +168,6 @@ fn refresh(site: &Site, style: Style) -> Result<String> {
         }
     }
     table.hear_all(&addresses, &want)?;
-    ensure!(lives == table.lives()?, "a session went down meanwhile");
+    table.unbroken_since(&lives)?;
     Ok("FRR, BIRD and ExaBGP asked; GoBGP has no command for it".into())
 }

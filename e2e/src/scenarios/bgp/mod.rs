@@ -17,11 +17,13 @@
 //! | B18 | `communities-are-united` |
 //! | B19 | `attributes-change-in-place` |
 //! | B20 | `incoming-routes-are-ignored` |
+//! | B24 | `layer-2-beside-bgp` |
 //! | B25 | `dynamic-as` |
 //! | B26 | `families` |
 //! | B27 | `attributes-of-both-families` |
 //! | B28 | `peers-of-an-advertisement` |
 //! | B29 | `communities-by-peer` |
+//! | B30 | `metrics-of-sessions` |
 //! | B34 | `nodes-of-advertisements` |
 //! | B35 | `nodes-of-two-advertisements` |
 //! | B36 | `node-labelled-later-over-bgp` |
@@ -46,6 +48,7 @@ mod peers;
 mod refusals;
 mod selectors;
 mod services;
+mod speakers;
 mod spreading;
 mod steady;
 mod table;
@@ -58,7 +61,7 @@ use crate::cluster::Site;
 pub use one_router::spread_over_all;
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 11] = [
+pub const THEMES: [&[Scenario]; 12] = [
     one_router::SCENARIOS,
     services::SCENARIOS,
     peers::SCENARIOS,
@@ -68,6 +71,7 @@ pub const THEMES: [&[Scenario]; 11] = [
     incoming::SCENARIOS,
     refusals::SCENARIOS,
     failures::SCENARIOS,
+    speakers::SCENARIOS,
     spreading::SCENARIOS,
     steady::SCENARIOS,
 ];

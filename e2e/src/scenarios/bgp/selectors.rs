@@ -1,6 +1,6 @@
 //! Which Services go from which nodes to which peers: the selectors of advertisements.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::handles::{self, Label, labelled, only};
@@ -166,7 +166,7 @@ fn stops_matching(site: &Site, style: Style) -> Result<String> {
     handles::readvertise(site, "leaves", &nowhere)?;
     table.hear_all(&addresses[0], &Want::from(&[]))?;
     table.hear_all(&addresses[1], &at_node_1)?;
-    ensure!(lives == table.lives()?, "a session went down meanwhile");
+    table.unbroken_since(&lives)?;
     Ok(addresses.concat().join(" "))
 }
 

@@ -1,6 +1,6 @@
 //! Which nodes announce a Service to routers, as its traffic policy, its servers and its nodes change.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::handles::{self, LIMIT, Label};
@@ -8,7 +8,7 @@ use super::scenario;
 use super::table::{FAR, INTERNAL, PLAIN, SIGNED, Style, Table, Want, in_styles};
 use crate::cluster::{Site, service_path};
 use crate::scenarios::Scenario;
-use crate::scenarios::l2::handles::NetworkUnavailable;
+use crate::scenarios::l2::handles::{self as l2, NetworkUnavailable};
 use crate::{host, objects};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -41,6 +41,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "configured-step-by-step",
         "B15: pools, advertisements and Services come one after the other; what was there before keeps address, routes and sessions",
         |site| in_styles(site, &[PLAIN], step_by_step),
+    ),
+    scenario(
+        "layer-2-beside-bgp",
+        "B24: an L2Advertisement for addresses that BGP announces comes and goes, and the routers' routes do not notice",
+        |site| in_styles(site, &[PLAIN], beside_layer2),
     ),
 ];
 
@@ -153,7 +158,7 @@ fn cannot_serve(site: &Site, style: Style) -> Result<String> {
     table.hear_all(&addresses, &others)?;
     drop(excluded);
     table.hear_all(&addresses, &Want::all())?;
-    ensure!(lives == table.lives()?, "a session went down meanwhile");
+    table.unbroken_since(&lives)?;
     Ok(addresses.join(" and "))
 }
 
@@ -254,9 +259,30 @@ fn step_by_step(site: &Site, style: Style) -> Result<String> {
             reached_from_routers(&table, address, 80)?;
         }
     }
-    ensure!(
-        lives == table.lives().context("after all steps")?,
-        "a session went down meanwhile"
-    );
+    table.unbroken_since(&lives)?;
     Ok(format!("{} addresses", all.len()))
+}
+
+fn beside_layer2(site: &Site, style: Style) -> Result<String> {
+    let table = Table::lay(site, style)?;
+    // On the segment, where neighbours ask for addresses.
+    l2::pool(site, "two-ways")?;
+    handles::advertise(site, "two-ways", "two-ways", &json!({}))?;
+    let addresses = handles::dual_service(site, "two-ways", "two-ways")?;
+    table.hear_all(&addresses, &Want::all())?;
+    let heard = updates(&table)?;
+    for address in &addresses {
+        l2::nobody_answers(site, address)?;
+    }
+    l2::advertise(site, "two-ways", "two-ways", &json!({}))?;
+    for address in &addresses {
+        l2::announcer(site, address)?;
+    }
+    l2::withdraw(site, "two-ways")?;
+    for address in &addresses {
+        l2::nobody_answers(site, address)?;
+    }
+    table.hear_all(&addresses, &Want::all())?;
+    ensure!(heard == updates(&table)?, "routes were announced again");
+    Ok(addresses.join(" and "))
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::attributes::withdrawals;
 use super::handles::{self, only};
 use super::scenario;
-use super::table::{PLAIN, Style, Table, Want, in_styles};
+use super::table::{Lives, PLAIN, Style, Table, Want, in_styles};
 use crate::cluster::{Site, service_path};
 use crate::objects;
 use crate::scenarios::Scenario;
@@ -61,10 +61,7 @@ fn unrelated(site: &Site, style: Style) -> Result<String> {
         lost == 0,
         "the route was withdrawn {lost} times, with seed {seed}"
     );
-    ensure!(
-        lives == table.lives()?,
-        "a session was reset, with seed {seed}"
-    );
+    table.unbroken_since(&lives)?;
     Ok(format!(
         "{CHANGES} changes ({kinds:?}): {} sessions, 0 resets, 0 routes lost",
         lives.len()
@@ -72,18 +69,12 @@ fn unrelated(site: &Site, style: Style) -> Result<String> {
 }
 
 /// A route that is made after the changes is heard: the speakers have seen all of them.
-fn check(
-    site: &Site,
-    table: &Table<'_>,
-    lives: &std::collections::BTreeMap<(String, std::net::IpAddr), String>,
-    others: &Others,
-) -> Result<()> {
+fn check(site: &Site, table: &Table<'_>, lives: &Lives, others: &Others) -> Result<()> {
     let name = format!("marker-{}", others.next);
     let marker = handles::dual_service(site, &name, "steady")?;
     table.hear_all(&marker, &Want::communities(&["64512:1"]))?;
     site.delete(&service_path(&name))?;
-    ensure!(*lives == table.lives()?, "a session was reset");
-    Ok(())
+    table.unbroken_since(lives)
 }
 
 /// One change that concerns neither the sessions nor the route that must stay.

@@ -129,6 +129,9 @@ pub struct Table<'a> {
     pub routers: Vec<Router>,
 }
 
+/// Router and neighbor, and what tells their session from a later one.
+pub type Lives = BTreeMap<(String, IpAddr), String>;
+
 /// The Secret with the password of every session that has one.
 pub const SECRET: &str = "lab-bgp";
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -257,8 +260,23 @@ impl<'a> Table<'a> {
         waited.with_context(|| format!("last seen: {last:?}\n{}", router.log_tail()))
     }
 
+    /// Fails unless every session is the one that it was.
+    pub fn unbroken_since(&self, before: &Lives) -> Result<()> {
+        let now = self.lives()?;
+        let others: Vec<_> = now
+            .iter()
+            .filter(|(of, life)| before.get(*of) != Some(*life))
+            .map(|(of, life)| format!("{of:?} was {:?} and is {life}", before.get(of)))
+            .collect();
+        ensure!(
+            others.is_empty() && now.len() == before.len(),
+            "sessions went down meanwhile: {others:#?}"
+        );
+        Ok(())
+    }
+
     /// What tells each session of all routers from a later one between the same two.
-    pub fn lives(&self) -> Result<BTreeMap<(String, IpAddr), String>> {
+    pub fn lives(&self) -> Result<Lives> {
         let mut lives = BTreeMap::new();
         for router in &self.routers {
             for session in router.sessions()? {
