@@ -31,7 +31,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Needs root for the lab: demo, e2e, bench, test, lab-down. Variables: KEEP=1 GROUP=name NAME=word LIST=1"
+	@echo "Needs root for the lab: demo, e2e, bench, test, lab-down. Variables: KEEP=1 GROUP=name NAME=word LIST=1 FULL=1"
 
 prerequisites: ## Install what is missing on a Debian machine, as root
 	@scripts/prerequisites.sh

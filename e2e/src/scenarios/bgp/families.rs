@@ -14,7 +14,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "families",
         "B26: over IPv4, over IPv6, over both: each session carries its own family, and both where dualStackAddressFamily says so",
-        |site| in_styles(site, &[PLAIN, INTERNAL], families),
+        |site| in_styles(site, &[INTERNAL], families),
     ),
     scenario(
         "extended-next-hop",

@@ -150,7 +150,7 @@ fn malformed(site: &Site) -> Result<String> {
         &json!({
             "apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer",
             "metadata": {"name": "broken", "namespace": SYSTEM, "labels": {objects::LABEL: "yes"}},
-            "spec": {"myASN": 64512, "peerASN": ASN, "peerAddress": CLIENT_L2.v4, "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "node-1"}}]},
+            "spec": {"myASN": 64512, "peerASN": ASN, "peerAddress": CLIENT_L2.v4, "connectTime": "1s", "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "node-1"}}]},
         })
         .to_string(),
     )?;

@@ -46,7 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "dynamic-as",
         "B25: dynamicASN internal and external each take routers of the right side and refuse those of the other",
-        |site| in_styles(site, &[PLAIN, INTERNAL], dynamic_asn),
+        |site| in_styles(site, &[INTERNAL], dynamic_asn),
     ),
     scenario(
         "peers-of-selected-nodes",
@@ -62,6 +62,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "four-octet-as",
         "AS 4200000000 on both sides, in OPEN and path (RFC 6793)",
         |site| in_styles(site, &[PLAIN], large_asn),
+    ),
+    scenario(
+        "routers-that-wait",
+        "routers that open no connection themselves, and offer to take several paths of a prefix (RFC 7911), hear all the same",
+        |site| in_styles(site, &[INTERNAL], waiting),
     ),
 ];
 
@@ -365,4 +370,19 @@ fn large_asn(site: &Site, style: Style) -> Result<String> {
     let addresses = handles::dual_service(site, "large", "large")?;
     table.hear_all(&addresses, &Want::all())?;
     Ok(format!("AS {OURS} and AS {theirs}"))
+}
+
+fn waiting(site: &Site, style: Style) -> Result<String> {
+    let mut laying = Laying::of(style);
+    laying.change = Box::new(|setup: &mut Setup| {
+        for neighbor in &mut setup.neighbors {
+            neighbor.passive = true;
+            neighbor.add_path = true;
+        }
+    });
+    let table = Table::lay_with(site, &laying)?;
+    handles::advertised_pool(site, "waiting", &json!({}))?;
+    let addresses = handles::dual_service(site, "waiting", "waiting")?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(addresses.join(" and "))
 }
