@@ -219,6 +219,11 @@ fn dynamic_asn(site: &Site, style: Style) -> Result<String> {
     } else {
         ("external", "internal")
     };
+    // A peer inside the AS is refused with ebgpMultiHop, and one outside is out of reach without it.
+    let asking = |side: &str| {
+        let hops = (style.far && side == "external").then_some(true);
+        json!({"dynamicASN": side, "ebgpMultiHop": hops})
+    };
     let mut laying = Laying::of(style);
     laying.peer = json!({"peerASN": null, "dynamicASN": right});
     let table = Table::lay_with(site, &laying)?;
@@ -228,11 +233,7 @@ fn dynamic_asn(site: &Site, style: Style) -> Result<String> {
     let since = handles::now()?;
     for router in &table.routers {
         for family in BOTH {
-            handles::change_peer(
-                site,
-                &peer_name(router, family),
-                &json!({"dynamicASN": wrong}),
-            )?;
+            handles::change_peer(site, &peer_name(router, family), &asking(wrong))?;
         }
     }
     for router in &table.routers {
@@ -250,8 +251,7 @@ fn dynamic_asn(site: &Site, style: Style) -> Result<String> {
     }
     for router in &table.routers {
         for family in BOTH {
-            let back = json!({"dynamicASN": right});
-            handles::change_peer(site, &peer_name(router, family), &back)?;
+            handles::change_peer(site, &peer_name(router, family), &asking(right))?;
         }
     }
     table.established()?;

@@ -74,8 +74,11 @@ fn no_session(site: &Site, router: &Router, since: &str, words: &[&str]) -> Resu
 fn wrong_as(site: &Site, style: Style) -> Result<String> {
     let table = Table::routers_alone(site, &Laying::of(style))?;
     let since = handles::now()?;
+    // Whoever is thought to be in another AS is out of reach without it, and a peer inside the AS is refused with it.
+    let hops = |internal: bool| (style.far && !internal).then_some(true);
     for router in &table.routers {
-        table.peer_with(router, &json!({"peerASN": 64999}))?;
+        let wrong = json!({"peerASN": 64999, "ebgpMultiHop": hops(false)});
+        table.peer_with(router, &wrong)?;
     }
     for router in &table.routers {
         let wanted = format!("is in AS {}, expected AS 64999", router.seat.setup.asn);
@@ -87,7 +90,8 @@ fn wrong_as(site: &Site, style: Style) -> Result<String> {
     }
     for router in &table.routers {
         for family in BOTH {
-            let right = json!({"peerASN": router.seat.setup.asn});
+            let right =
+                json!({"peerASN": router.seat.setup.asn, "ebgpMultiHop": hops(style.internal)});
             handles::change_peer(site, &peer_name(router, family), &right)?;
         }
     }
