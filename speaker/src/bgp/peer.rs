@@ -514,11 +514,14 @@ impl Peer {
 
     /// What the session cannot carry changes with the routes and with the session, not when something is sent.
     fn count_not_advertised(&mut self) {
-        let mut refused = self.rib.not_advertised();
-        self.status.prefixes_not_advertised = refused.len();
-        let first = refused
-            .next()
-            .map(|(prefix, reason)| format!("{prefix}: {reason}"));
+        // That a session has no part in the other family is how it is meant (reference 4.6).
+        let families = self.setting.spec.families;
+        let refused = self.rib.not_advertised();
+        let mut refused =
+            refused.filter(|(prefix, _)| families.contains(ferrolb_bgp::Family::of(prefix)));
+        let first = refused.next();
+        self.status.prefixes_not_advertised = usize::from(first.is_some()) + refused.count();
+        let first = first.map(|(prefix, reason)| format!("{prefix}: {reason}"));
         if first.is_some() && first != self.status.not_advertised_because {
             tracing::warn!(
                 peer = %self.name,
