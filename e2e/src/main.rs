@@ -107,7 +107,7 @@ enum Command {
     /// Measure latencies, memory and writes on a control plane of their own.
     Bench {
         #[command(flatten)]
-        options: bench::Options,
+        options: Box<bench::Options>,
         /// Leave the site up afterwards.
         #[arg(long)]
         keep: bool,

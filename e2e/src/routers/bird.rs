@@ -101,6 +101,9 @@ fn bgp(text: &mut String, at: &Seat, neighbor: &Neighbor) -> Result<()> {
         neighbor.address,
         neighbor.asn
     )?;
+    if neighbor.ttl_security {
+        writeln!(text, " ttl security on;")?;
+    }
     if neighbor.passive {
         writeln!(text, " passive on;")?;
     }

@@ -50,12 +50,13 @@ impl Implementation for Frr {
                 environment: Vec::new(),
             }
         };
-        let listen = [
-            "-l".to_owned(),
-            at.place.v4.to_string(),
-            "-l".to_owned(),
-            at.place.v6.to_string(),
-        ];
+        // One that is told its neighbors later may meet them at other addresses.
+        let own = [at.place.v4.to_string(), at.place.v6.to_string()];
+        let listen: Vec<String> = own
+            .into_iter()
+            .filter(|_| !at.setup.neighbors.is_empty())
+            .flat_map(|address| ["-l".to_owned(), address])
+            .collect();
         Ok(vec![
             program("zebra", "-zebra", &[]),
             program("bgpd", "", &listen),
@@ -116,6 +117,9 @@ fn configuration(at: &Seat) -> Result<String> {
         writeln!(text, " neighbor {name} remote-as {}", neighbor.asn)?;
         // Whoever is refused once is taken again soon.
         writeln!(text, " neighbor {name} timers connect 2")?;
+        if neighbor.ttl_security {
+            writeln!(text, " neighbor {name} ttl-security hops 1")?;
+        }
         if neighbor.passive {
             writeln!(text, " neighbor {name} passive")?;
         }
@@ -154,6 +158,14 @@ fn configuration(at: &Seat) -> Result<String> {
         )?;
     }
     Ok(text)
+}
+
+/// Changes the configuration by these lines, as somebody would at its command line.
+pub fn configure(at: &Seat, lines: &[&str]) -> Result<()> {
+    let directory = at.file("");
+    let mut words = vec!["--vty_socket", &directory, "-c", "configure terminal"];
+    words.extend(lines.iter().flat_map(|line| ["-c", line]));
+    host::run("vtysh", &words).map(drop)
 }
 
 fn vtysh(at: &Seat, command: &str) -> Result<String> {

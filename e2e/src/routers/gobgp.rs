@@ -130,6 +130,12 @@ fn write_neighbor(text: &mut String, at: &Seat, neighbor: &Neighbor) -> Result<(
             " [neighbors.ebgp-multihop.config]\n  enabled = true\n  multihop-ttl = {hops}"
         )?;
     }
+    if neighbor.ttl_security {
+        writeln!(
+            text,
+            " [neighbors.ttl-security.config]\n  enabled = true\n  ttl-min = 255"
+        )?;
+    }
     for family in &neighbor.families {
         writeln!(
             text,

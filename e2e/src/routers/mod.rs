@@ -25,7 +25,7 @@ use crate::run::Run;
 
 pub use bird::Bird;
 pub use exabgp::{ExaBgp, withdrawals};
-pub use frr::Frr;
+pub use frr::{Frr, configure as configure_frr};
 pub use gobgp::GoBgp;
 pub use place::{Distance, Place};
 pub use setup::{BOTH, Family, Neighbor, Setup};

@@ -28,6 +28,8 @@ pub struct Neighbor {
     pub password: Option<String>,
     /// How many hops away the neighbor may be, where it is in another AS: 1 is on the same link.
     pub hops: u8,
+    /// Only packets from the same link are taken, and sent so that the neighbor can tell (RFC 5082).
+    pub ttl_security: bool,
     /// The router opens no connection itself.
     pub passive: bool,
     /// Which families the session carries.
@@ -117,6 +119,7 @@ impl Neighbor {
             asn,
             password: None,
             hops: 1,
+            ttl_security: false,
             passive: false,
             families: BTreeSet::from([Family::of(address)]),
             extended_next_hop: false,

@@ -393,6 +393,7 @@ fn told_routes(site: &Site) -> Result<String> {
         Ok(routes == expected)
     });
     all.with_context(|| format!("it tells {last:?} and not {expected:?}"))?;
+    let own_path = SPEAKER_ASN.to_string();
     for route in &last {
         ensure!(
             route["asPath"] == json!([SPEAKER_ASN])
@@ -407,7 +408,7 @@ fn told_routes(site: &Site) -> Result<String> {
             let paths = seen["paths"].as_array().cloned().unwrap_or_default();
             Ok(paths.iter().any(|path| {
                 path["peer"]["peerId"] == node.v4
-                    && path["aspath"]["string"] == SPEAKER_ASN.to_string()
+                    && path["aspath"]["string"].as_str() == Some(own_path.as_str())
                     && path["community"]["string"] == "64512:77"
             }))
         })?;

@@ -67,11 +67,7 @@ pub fn all() -> Vec<Scenario> {
         certificates::SCENARIOS,
         webhook::SCENARIOS,
     ];
-    let last: [&[Scenario]; 3] = [
-        bgp_status::SCENARIOS,
-        traces::SCENARIOS,
-        faults::SCENARIOS,
-    ];
+    let last: [&[Scenario]; 3] = [bgp_status::SCENARIOS, traces::SCENARIOS, faults::SCENARIOS];
     first
         .into_iter()
         .chain(allocation::THEMES)

@@ -1,9 +1,10 @@
-//! BGP in full: each row of the acceptance list (reference 6.4) that a speaker without listener, BFD and graceful restart
-//! can do, against FRR, BIRD, GoBGP and ExaBGP at once, and what routers do to us besides.
+//! BGP in full: each row of the acceptance list (reference 6.4) that a speaker without BFD can do, against FRR, BIRD, GoBGP and ExaBGP at once, and what routers do to us besides.
 //!
 //! | Row | Scenario |
 //! |---|---|
 //! | B1 | `all-nodes-announce` |
+//! | B2, B10 | `graceful-restart` |
+//! | B3 | `no-graceful-restart` |
 //! | B4 | `node-cannot-serve` |
 //! | B5 | `local-traffic-policy` |
 //! | B7 | `shared-address-over-bgp` |
@@ -34,6 +35,7 @@
 //! | B42, B43 | `service-selectors-are-edited` |
 //! | B44 | `exact-and-aggregated` |
 //! | B45, B46 | `communities-by-service` |
+//! | B47 | `unnumbered` |
 //!
 //! Every node has a session with each router over IPv4 and another over IPv6. Each row is tried in some styles (eBGP or
 //! iBGP, on the same link or behind a router, with or without TCP-MD5), and with `--full` in all eight.
@@ -44,7 +46,9 @@ mod families;
 mod handles;
 mod incoming;
 mod one_router;
+mod outlasting;
 mod peers;
+mod reaching;
 mod refusals;
 mod selectors;
 mod services;
@@ -61,7 +65,7 @@ use crate::cluster::Site;
 pub use one_router::spread_over_all;
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 12] = [
+pub const THEMES: [&[Scenario]; 14] = [
     one_router::SCENARIOS,
     services::SCENARIOS,
     peers::SCENARIOS,
@@ -74,6 +78,8 @@ pub const THEMES: [&[Scenario]; 12] = [
     speakers::SCENARIOS,
     spreading::SCENARIOS,
     steady::SCENARIOS,
+    reaching::SCENARIOS,
+    outlasting::SCENARIOS,
 ];
 
 /// A scenario of this group. `doc` begins with the rows of the reference that it shows.

@@ -210,7 +210,8 @@ impl<'a> Table<'a> {
         handles::peer(self.site, name, &spec)
     }
 
-    fn peer_spec(&self, router: &Router, family: Family) -> Value {
+    /// What a BGPPeer for this router says.
+    pub fn peer_spec(&self, router: &Router, family: Family) -> Value {
         let setup = &router.seat.setup;
         let place = &router.seat.place;
         let address: IpAddr = match family {

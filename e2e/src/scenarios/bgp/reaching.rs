@@ -1,0 +1,316 @@
+//! Ways to have a session other than to call a router at its address: routers that call, a bound on hops, a link without
+//! addresses.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::handles::{self, LIMIT};
+use super::scenario;
+use super::table::{FAR, Laying, PLAIN, SIGNED, Style, Table, Want, in_styles, peer_name};
+use crate::cluster::{SYSTEM, Site};
+use crate::plan::{NODES, SPEAKER_ASN};
+use crate::routers::{BOTH, Bird, Distance, Frr, GoBgp, Router, Setup, configure_frr};
+use crate::scenarios::Scenario;
+use crate::{host, network, objects, prober};
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "routers-that-call",
+        "passive peers: the nodes listen, FRR, BIRD and GoBGP open the connections, with and without MD5",
+        |site| {
+            let _listening = Listening::on(site)?;
+            in_styles(site, &[PLAIN, SIGNED], called)
+        },
+    ),
+    scenario(
+        "both-sides-call",
+        "nodes and routers open connections at the same time: one session stays, whoever restarts (RFC 4271 section 6.8)",
+        |site| {
+            let _listening = Listening::on(site)?;
+            in_styles(site, &[PLAIN], both_call)
+        },
+    ),
+    scenario(
+        "ttl-security",
+        "ferrolb.io/ttl-security: a router on the link has its sessions, one behind another router has none (RFC 5082)",
+        bounded,
+    ),
+    scenario(
+        "unnumbered",
+        "B47: interface in the place of peerAddress: FRR and a node find each other over a link without addresses, routes of both families lead over link-local addresses",
+        unnumbered,
+    ),
+];
+
+const WORKLOAD: &str = "ferrolb-speaker";
+
+/// Speakers that listen on port 179, until this is dropped.
+struct Listening<'a>(&'a Site);
+
+impl<'a> Listening<'a> {
+    fn on(site: &'a Site) -> Result<Self> {
+        let this = Self(site);
+        this.set(
+            &json!([{"name": "FERROLB_BGP_LISTEN_PORT", "value": "179"}]),
+            &json!(["NET_RAW", "NET_BIND_SERVICE"]),
+        )?;
+        Ok(this)
+    }
+
+    fn set(&self, environment: &Value, capabilities: &Value) -> Result<()> {
+        let path = format!("/apis/apps/v1/namespaces/{SYSTEM}/daemonsets/{WORKLOAD}");
+        let object = self.0.get(&path)?.context("the speakers are installed")?;
+        let mut containers = object["spec"]["template"]["spec"]["containers"].clone();
+        let container = containers.get_mut(0).context("a speaker has a container")?;
+        let variables = container["env"].as_array().cloned().unwrap_or_default();
+        let kept = variables
+            .into_iter()
+            .filter(|variable| variable["name"] != "FERROLB_BGP_LISTEN_PORT");
+        let added = environment.as_array().cloned().unwrap_or_default();
+        container["env"] = kept.chain(added).collect();
+        container["securityContext"]["capabilities"]["add"] = capabilities.clone();
+        let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        self.0.patch(&path, &patch)?;
+        self.0.wait_for(
+            "the speakers are rolled out",
+            Duration::from_secs(120),
+            || self.0.is_rolled_out("daemonsets", WORKLOAD),
+        )
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.set(&json!([]), &json!(["NET_RAW"])) {
+            println!("the speakers go on listening: {error:#}");
+        }
+    }
+}
+
+fn annotate(site: &Site, peer: &str, annotations: &Value) -> Result<()> {
+    let patch = json!({"metadata": {"annotations": annotations}});
+    site.patch(&handles::peers_path(peer), &patch).map(drop)
+}
+
+/// Makes BGPPeers of a table's routers that have the annotations from the first: a router that was called without them may hold
+/// on to that connection.
+fn annotated_peers(table: &Table<'_>, more: &Value, annotations: &Value) -> Result<()> {
+    for router in &table.routers {
+        for family in BOTH {
+            let mut spec = table.peer_spec(router, family);
+            json_patch::merge(&mut spec, more);
+            let object = json!({
+                "apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer",
+                "metadata": {
+                    "name": peer_name(router, family), "namespace": SYSTEM,
+                    "labels": {objects::LABEL: "yes"}, "annotations": annotations,
+                },
+                "spec": spec,
+            });
+            table.site.create(&handles::peers_path(""), &object)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a router must hear before a scenario is content.
+fn served(site: &Site, table: &Table<'_>, name: &str) -> Result<Vec<String>> {
+    handles::advertised_pool(site, name, &json!({}))?;
+    let addresses = handles::dual_service(site, name, name)?;
+    table.hear_all(&addresses, &Want::all())?;
+    Ok(addresses)
+}
+
+fn called(site: &Site, style: Style) -> Result<String> {
+    let laying = Laying {
+        who: vec![&Frr, &Bird, &GoBgp],
+        ..Laying::of(style)
+    };
+    let table = Table::routers_alone(site, &laying)?;
+    // Nobody can be called on this port, so that a session is one that the router opened.
+    annotated_peers(
+        &table,
+        &json!({"peerPort": 1}),
+        &json!({"ferrolb.io/passive": "true"}),
+    )?;
+    table.established()?;
+    served(site, &table, "called")?;
+    Ok("every router has its sessions".to_owned())
+}
+
+fn both_call(site: &Site, style: Style) -> Result<String> {
+    let laying = Laying {
+        who: vec![&Frr, &Bird, &GoBgp],
+        ..Laying::of(style)
+    };
+    let mut table = Table::lay_with(site, &laying)?;
+    let addresses = served(site, &table, "both")?;
+    let mut notes = Vec::new();
+    for index in 0..table.routers.len() {
+        for _ in 0..3 {
+            table.routers[index].kill()?;
+            table.routers[index].start_again()?;
+            table.all_up(&table.routers[index])?;
+        }
+        let lives = table.lives()?;
+        table.hear_all(&addresses, &Want::all())?;
+        ensure!(
+            lives == table.lives()?,
+            "a session that was there did not stay"
+        );
+        notes.push(table.routers[index].name());
+    }
+    Ok(format!(
+        "after three starts of each of {}",
+        notes.join(", ")
+    ))
+}
+
+fn bounded(site: &Site) -> Result<String> {
+    let guarded = |setup: &mut Setup| {
+        for neighbor in &mut setup.neighbors {
+            neighbor.ttl_security = true;
+        }
+    };
+    let next = json!({"ferrolb.io/ttl-security": "1"});
+    let laying = Laying {
+        who: vec![&Frr, &Bird, &GoBgp],
+        change: Box::new(guarded),
+        ..Laying::of(PLAIN)
+    };
+    let table = Table::routers_alone(site, &laying)?;
+    annotated_peers(&table, &json!({}), &next)?;
+    table.established()?;
+    served(site, &table, "bounded")?;
+    drop(table);
+    let laying = Laying {
+        who: vec![&Bird],
+        change: Box::new(guarded),
+        ..Laying::of(FAR)
+    };
+    let since = handles::now()?;
+    let table = Table::routers_alone(site, &laying)?;
+    // The number of hops says how far it may be.
+    annotated_peers(&table, &json!({"ebgpMultiHop": null}), &next)?;
+    handles::speakers_say(site, &since, &["bird-v4", "no answer from the peer"])?;
+    let router = table.router("BIRD")?;
+    ensure!(
+        router.established()? == 0,
+        "a router two hops away has a session"
+    );
+    // It is the bound that keeps it out.
+    for family in BOTH {
+        let name = peer_name(router, family);
+        annotate(site, &name, &json!({"ferrolb.io/ttl-security": "2"}))?;
+    }
+    table.established()?;
+    Ok(
+        "1 hop: three routers on the link; not BIRD behind a router, which has sessions with 2"
+            .to_owned(),
+    )
+}
+
+/// The link between a node and a router's machine; both ends go when this is dropped.
+struct Link {
+    namespace: String,
+}
+
+/// Its name on both sides.
+const LINK: &str = "p2p0";
+
+impl Link {
+    fn make(site: &Site, node: &str, router: &str) -> Result<Self> {
+        let namespace = site.run.namespace(node);
+        network::batch(
+            &namespace,
+            &format!(
+                "link add {LINK} type veth peer name {LINK} netns {router}\nlink set {LINK} up\n"
+            ),
+        )?;
+        let link = Self { namespace };
+        network::batch(router, &format!("link set {LINK} up\n"))?;
+        Ok(link)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Err(error) = network::batch(&self.namespace, &format!("link delete {LINK}\n")) {
+            println!("a link stays: {error:#}");
+        }
+    }
+}
+
+fn unnumbered(site: &Site) -> Result<String> {
+    let who: &'static dyn crate::routers::Implementation = &Frr;
+    let place = who.machine(&site.run, Distance::SameLink)?;
+    let namespace = place.namespace();
+    let node = NODES.first().context("there is a node")?;
+    let _link = Link::make(site, node.name, &namespace)?;
+    let setup = Setup {
+        asn: who.asn(),
+        neighbors: Vec::new(),
+        originates: 0,
+    };
+    let router = Router::start(who, &site.run, place, setup)?;
+    let spec = json!({
+        "myASN": SPEAKER_ASN, "peerASN": who.asn(), "interface": LINK,
+        "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": node.name}}],
+    });
+    let since = handles::now()?;
+    handles::peer(site, "unnumbered", &spec)?;
+    // Until the router speaks there, the reason is told.
+    handles::speakers_say(
+        site,
+        &since,
+        &["unnumbered", "no router has advertised itself on p2p0"],
+    )?;
+    let began = Instant::now();
+    let asn = who.asn().to_string();
+    configure_frr(
+        &router.seat,
+        &[
+            &format!("router bgp {asn}"),
+            &format!("neighbor {LINK} interface remote-as {SPEAKER_ASN}"),
+            "address-family ipv4 unicast",
+            &format!("neighbor {LINK} activate"),
+            "exit-address-family",
+            "address-family ipv6 unicast",
+            &format!("neighbor {LINK} activate"),
+            "exit-address-family",
+        ],
+    )?;
+    handles::advertised_pool(site, "unnumbered", &json!({"peers": ["unnumbered"]}))?;
+    let addresses = handles::dual_service(site, "unnumbered", "unnumbered")?;
+    for address in &addresses {
+        let family = if address.contains(':') { "-6" } else { "-4" };
+        site.wait_for(
+            &format!("the router's kernel leads to {address} over {LINK}"),
+            Duration::from_secs(60),
+            || {
+                let routes = host::run_in(&namespace, "ip", &[family, "route", "show", address])?;
+                Ok(routes.contains(&format!("dev {LINK}")) && routes.contains("fe80::"))
+            },
+        )?;
+    }
+    let took = began.elapsed();
+    for address in &addresses {
+        site.wait(&format!("the router reaches {address}"), LIMIT, || {
+            prober::http(&site.run, &router.seat.place.name, address).map(Some)
+        })?;
+    }
+    handles::remove_peer(site, "unnumbered")?;
+    for address in &addresses {
+        let family = if address.contains(':') { "-6" } else { "-4" };
+        site.wait_for(&format!("the route to {address} is gone"), LIMIT, || {
+            let routes = host::run_in(&namespace, "ip", &[family, "route", "show", address])?;
+            Ok(!routes.contains(LINK))
+        })?;
+    }
+    Ok(format!(
+        "IPv4 and IPv6 over link-local addresses {:.1} s after the router was configured",
+        took.as_secs_f64()
+    ))
+}
