@@ -89,7 +89,7 @@ generate-check:
 	$(if $(BUILT),$(CARGO_TARGET_DIR)/debug/crd-gen,cargo run --locked -p crd-gen --) --check
 
 SECONDS_TO_FUZZ ?= 600
-fuzz: ## Fuzz TARGET (review: the webhook; datagrams: the membership; frames: ARP and NDP) for SECONDS_TO_FUZZ (600); no root
+fuzz: ## Fuzz TARGET (review: the webhook; datagrams: the membership; frames: ARP and NDP; message, open, update, session: BGP) for SECONDS_TO_FUZZ (600); no root
 	@scripts/fuzz.sh $(SECONDS_TO_FUZZ) $(or $(TARGET),review)
 
 deny: target/tools/bin/cargo-deny ## Licenses, sources and banned crates of all dependencies
