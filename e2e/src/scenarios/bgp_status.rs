@@ -35,6 +35,12 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         group: GROUP,
+        name: "bad-peers",
+        doc: "a node's own address, an interface that is not there and a Secret of the wrong type are told on the BGPPeer with what to do, and the other peer's sessions stay",
+        run: bad_peers,
+    },
+    Scenario {
+        group: GROUP,
         name: "told-routes-as-json",
         doc: "the speaker's adj-RIB-out in JSON, asked page by page, is what the router says that it received, attributes included",
         run: told_routes,
@@ -336,6 +342,68 @@ fn without_secret(site: &Site) -> Result<String> {
     says(site, NAME, "0/1", &[NAME, "missing"])?;
     says(site, "router", "3/3", &["True"])?;
     Ok("no Secret, with it, and without it again".into())
+}
+
+fn bad_peers(site: &Site) -> Result<String> {
+    const OWN: &str = "bad-own-address";
+    const INTERFACE: &str = "bad-interface";
+    const SECRET: &str = "bad-secret";
+    let lives = || -> Result<Vec<(String, u64)>> {
+        let sessions = router::sessions(&site.run)?;
+        Ok(sessions
+            .into_iter()
+            .map(|session| (session.peer, session.times_established))
+            .collect())
+    };
+    let before = lives()?;
+    let node = NODES[0];
+    let here = json!([only(node.name)]);
+    let own = json!({"peerAddress": node.v4, "nodeSelectors": here});
+    peer(site, OWN, &own)?;
+    let interface = json!({"peerAddress": null, "interface": "nothere0", "nodeSelectors": here});
+    peer(site, INTERFACE, &interface)?;
+    let secrets = format!("/api/v1/namespaces/{SYSTEM}/secrets");
+    site.create(
+        &secrets,
+        &json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": SECRET, "namespace": SYSTEM, "labels": {objects::LABEL: "yes"}},
+            "stringData": {"password": "sesame"},
+        }),
+    )?;
+    let secret = json!({"peerAddress": CLIENT_L2.v6, "passwordSecret": {"name": SECRET}, "nodeSelectors": here});
+    let made = peer(site, SECRET, &secret).and_then(|()| {
+        says(
+            site,
+            OWN,
+            "0/1",
+            &[
+                node.v4,
+                "is an address of this node itself",
+                "nodeSelectors",
+            ],
+        )?;
+        says(
+            site,
+            INTERFACE,
+            "0/1",
+            &["this node has no interface", "nothere0"],
+        )?;
+        says(
+            site,
+            SECRET,
+            "0/1",
+            &[SECRET, "is not of type kubernetes.io/basic-auth"],
+        )
+    });
+    site.delete(&format!("{secrets}/{SECRET}"))?;
+    made?;
+    says(site, "router", "3/3", &["True"])?;
+    ensure!(
+        lives()? == before,
+        "a session of the other peer did not stay"
+    );
+    Ok("each is told, and the sessions with the router stayed".into())
 }
 
 /// What a speaker answers beside its metrics.

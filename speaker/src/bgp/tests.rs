@@ -617,3 +617,22 @@ async fn ten_thousand_routes_reach_the_peer_and_one_more_is_one_update() {
         assert!(update.withdrawn.is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_vrf_that_this_node_does_not_have_is_named() {
+    let speaker = speaker();
+    let (_listener, mut spec) = listener().await;
+    spec.vrf = Some("vrf-nothere".to_owned());
+    speaker.set_peers(peers(&spec));
+    let status = speaker
+        .wait_for("error", |all| {
+            all.get("router")
+                .is_some_and(|status| status.last_error.is_some())
+        })
+        .await;
+    let error = status.last_error.unwrap();
+    assert!(
+        error.contains("this node has no VRF \"vrf-nothere\""),
+        "{error}"
+    );
+}
