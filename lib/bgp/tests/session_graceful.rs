@@ -5,7 +5,7 @@ mod octets;
 mod peer;
 
 use ferrolb_bgp::Config;
-use ferrolb_bgp::session::{ConnId, EndReason, Input, KeepsRoutes, Output, Session, State};
+use ferrolb_bgp::session::{ConnId, Input, KeepsRoutes, Output, Session, State};
 use ferrolb_bgp::wire::{
     Capability, Cease, Context, GracefulRestart, Message, Notification, Open, RestartFamily, code,
 };
@@ -249,31 +249,4 @@ fn hard_resets_inside_hard_resets_are_not_followed() {
     let empty = Notification::new(code::CEASE, 9, Vec::new());
     assert_eq!(empty.reason_of_hard_reset(), None);
     assert_eq!(empty.to_string(), "cease: hard reset (6/9)");
-}
-
-/// RFC 4724 section 4.2.
-#[test]
-fn a_peer_that_comes_back_on_a_new_connection_has_lost_the_old_one() {
-    let endpoint = endpoint();
-    let mut peer = established(asking(), &open_keeping(0));
-    let outputs = peer.session.handle(base(), Input::Accepted { endpoint });
-    let ended = |output: &Output| {
-        matches!(
-            output,
-            Output::Ended {
-                was_established: true,
-                reason: EndReason::PeerRestarted,
-                ..
-            }
-        )
-    };
-    assert!(outputs.iter().any(ended), "{outputs:?}");
-    let accepted = |output: &Output| matches!(output, Output::Accept { .. });
-    assert!(outputs.iter().any(accepted), "{outputs:?}");
-    assert_eq!(told(&outputs), None, "there is nobody to tell");
-    assert_eq!(peer.session.state(), State::OpenSent);
-    // One that keeps nothing has no business to open a second one (RFC 4271 section 6.8).
-    let mut peer = established(config(), &open_keeping(0));
-    let outputs = peer.session.handle(base(), Input::Accepted { endpoint });
-    assert_eq!(outputs, [Output::Refuse]);
 }

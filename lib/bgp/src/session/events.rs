@@ -186,9 +186,6 @@ pub enum EndReason {
     /// The peer sent a NOTIFICATION that cannot be read, which must not be answered.
     #[error("the peer ended the session with a malformed NOTIFICATION")]
     MalformedNotification,
-    /// The peer opened a new connection because it has lost the session (RFC 4724 section 4.2).
-    #[error("the peer restarted")]
-    PeerRestarted,
     /// Another connection to the same peer is used instead.
     #[error("another connection to the peer is used instead")]
     Collision,

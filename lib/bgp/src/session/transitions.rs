@@ -108,19 +108,6 @@ impl Session {
     }
 
     fn accepted(&mut self, now: Instant, endpoint: Endpoint, out: &mut Vec<Output>) {
-        // RFC 4724 section 4.2: a peer that has lost its end of the session and comes back. Nothing is said on the old
-        // connection, at whose end nobody is.
-        let lost = self
-            .slots()
-            .find(|slot| match &slot.phase {
-                Phase::Established { negotiated, .. } => negotiated.keeps_routes.is_some(),
-                _ => false,
-            })
-            .map(|slot| slot.conn);
-        if let Some(lost) = lost {
-            self.end(now, lost, EndReason::PeerRestarted, None, out);
-            self.damped = false;
-        }
         let idle = self.state() == State::Idle;
         if idle || self.passive.is_some() || self.state() == State::Established {
             out.push(Output::Refuse);
