@@ -249,6 +249,18 @@ pub(crate) fn parse(object: &BGPPeer) -> Result<Peer, Vec<Refusal>> {
             None
         }
     };
+    if passive {
+        for (field, value) in [("interface", &spec.interface), ("vrf", &spec.vrf)] {
+            if given(value).is_some() {
+                refuse(
+                    &in_annotations(PASSIVE),
+                    format!(
+                        "no router can connect to the nodes over spec.{field}; remove one of the two"
+                    ),
+                );
+            }
+        }
+    }
     // RFC 4271 section 4.2: a BGP identifier is written as an IPv4 address, and RFC 6286 says not zero.
     let router_id = given(&spec.router_id).and_then(|text| {
         let id = text

@@ -74,6 +74,8 @@ fn an_annotation_that_means_nothing_is_refused_with_the_remedy() {
     let leaving = "write a duration from 0s to 10m such as 5s, or remove the annotation";
     for (key, text, more, reason) in [
         ("passive", "yes", json!({}), "\"yes\" is neither true nor false; write one of them, or remove the annotation for false".to_owned()),
+        ("passive", "true", json!({"vrf": "red"}), "no router can connect to the nodes over spec.vrf; remove one of the two".to_owned()),
+        ("passive", "true", json!({"interface": "eth1", "peerAddress": null}), "no router can connect to the nodes over spec.interface; remove one of the two".to_owned()),
         ("ttl-security", "0", json!({}), hops("0")),
         ("ttl-security", "255", json!({}), hops("255")),
         ("ttl-security", "one", json!({}), hops("one")),

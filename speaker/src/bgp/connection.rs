@@ -36,7 +36,7 @@ pub(super) async fn open(
         .connect(peer)
         .await
         .map_err(|error| explain(error, peer.ip()))?;
-    let local = stream.local_addr()?.ip();
+    let local = stream.local_addr()?;
     let endpoint = local::endpoint(local, spec.router_id, node_name).await;
     Ok((stream, endpoint))
 }

@@ -99,16 +99,14 @@ impl Drop for Discovery {
 async fn search(interface: String, found: watch::Sender<Found>) {
     loop {
         let error = match socket::router_discovery(&interface) {
-            Ok(socket) => {
-                found.send_replace(Found::Nothing);
-                tracing::debug!(interface, "advertising this node to the router");
-                speak(&socket, &found).await
-            }
+            Ok(socket) => speak(&socket, &found).await,
             Err(error) => error,
         };
         let trouble = Found::Trouble(error.to_string());
-        if found.send_replace(trouble.clone()) != trouble {
+        // It stays until something could be sent: an interface that is down is told of once.
+        if *found.borrow() != trouble {
             tracing::warn!(interface, %error, "no router can be found on the interface");
+            found.send_replace(trouble);
         }
         tokio::time::sleep(REST).await;
     }
@@ -131,6 +129,13 @@ async fn speak(socket: &UdpSocket, found: &watch::Sender<Found>) -> io::Error {
                     return error;
                 }
                 sent = sent.saturating_add(1);
+                found.send_if_modified(|found| {
+                    let was_unusable = matches!(found, Found::Trouble(_));
+                    if was_unusable {
+                        *found = Found::Nothing;
+                    }
+                    was_unusable
+                });
                 let interval = if alone && sent < AT_FIRST { INTERVAL_AT_FIRST } else { INTERVAL };
                 last = Some(Instant::now());
                 next = Instant::now() + interval.mul_f64(rand::random_range(0.75..1.0));

@@ -123,14 +123,20 @@ impl Doors {
     }
 
     async fn admit(&self, stream: TcpStream, from: SocketAddr, node_name: &str) {
-        let Ok(local) = stream.local_addr().map(|local| local.ip()) else {
+        let Ok(local) = stream.local_addr() else {
             return;
         };
-        let Some((spec, incoming)) = self.door_of(from, local) else {
-            tracing::debug!(%from, "a BGP connection from an address that is no peer's");
+        let Some((spec, incoming)) = self.door_of(from.ip(), local.ip()) else {
+            tracing::debug!(%from, "a BGP connection from an address that is no peer's, or of several");
             return;
         };
-        if let Err(error) = socket::adopt(&stream, from.ip(), spec.hops()) {
+        // The key may have been put on the listening socket after this connection came about.
+        let safe = spec
+            .password
+            .as_ref()
+            .map_or(Ok(()), |password| socket::set_md5(&stream, from, password));
+        let adopted = safe.and_then(|()| socket::adopt(&stream, from.ip(), spec.hops()));
+        if let Err(error) = adopted {
             tracing::debug!(%from, %error, "a connection of a peer is of no use");
             return;
         }
@@ -143,37 +149,27 @@ impl Doors {
         }
     }
 
-    /// Whose a connection is.
+    /// Whose a connection is. Where several peers have one address, nobody can say.
     fn door_of(
         &self,
-        from: SocketAddr,
+        from: IpAddr,
         local: IpAddr,
     ) -> Option<(Arc<PeerSpec>, mpsc::Sender<Incoming>)> {
         let inner = self.lock();
-        let mut doors = inner.doors.values();
-        let door = doors.find(|Door { spec, guarded, .. }| {
+        let mut doors = inner.doors.values().filter(|Door { spec, .. }| {
             let is_ours = spec.source_address.is_none_or(|source| source == local);
-            // What comes in by a VRF is not for sockets outside of it, so this came by another way than that peer's.
-            *guarded && is_ours && spec.vrf.is_none() && is_from(from, &spec.target)
-        })?;
-        Some((Arc::clone(&door.spec), door.incoming.clone()))
+            // What comes in by a VRF is not for sockets outside of it, so this came by another way than that peer's. At the
+            // other end of an interface anybody may be; its router is called.
+            is_ours && spec.vrf.is_none() && spec.target == Target::Address(from)
+        });
+        let door = doors.next()?;
+        let is_certain = doors.next().is_none() && door.guarded;
+        is_certain.then(|| (Arc::clone(&door.spec), door.incoming.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while holding the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_from(from: SocketAddr, target: &Target) -> bool {
-    match (target, from) {
-        (Target::Address(address), from) => *address == from.ip(),
-        // Whoever has a link-local address of that link: by the interface alone the peer is known.
-        (Target::Interface(interface), SocketAddr::V6(from)) => {
-            from.ip().is_unicast_link_local()
-                && socket::index_of(interface).is_ok_and(|index| index == from.scope_id())
-        }
-        (Target::Interface(_), SocketAddr::V4(_)) => false,
     }
 }
 
@@ -184,7 +180,7 @@ impl Inner {
             return true;
         };
         let Target::Address(address) = spec.target else {
-            // The key would need an address, which is not known beforehand.
+            // Nobody is let in by an interface.
             return false;
         };
         let key = (address, spec.port).into();

@@ -8,7 +8,7 @@ use ferrolb_bgp::Endpoint;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// How long the kernel may take to list the addresses of the node; it takes microseconds.
@@ -25,7 +25,7 @@ struct InterfaceAddress {
 
 /// Our end of a connection from `local`.
 pub(super) async fn endpoint(
-    local: IpAddr,
+    local: SocketAddr,
     router_id: Option<Ipv4Addr>,
     node_name: &str,
 ) -> Endpoint {
@@ -37,7 +37,12 @@ pub(super) async fn endpoint(
         }
         Err(_) => Vec::new(),
     };
-    choose(local, router_id, node_name, &addresses)
+    // Several interfaces may have one link-local address.
+    let scope = match local {
+        SocketAddr::V6(local) => Some(local.scope_id()).filter(|scope| *scope != 0),
+        SocketAddr::V4(_) => None,
+    };
+    choose(local.ip(), scope, router_id, node_name, &addresses)
 }
 
 /// Whether this node has the address: the kernel then speaks to it from that address. Nothing is sent.
@@ -55,13 +60,14 @@ pub(super) fn is_own(address: IpAddr) -> bool {
 
 fn choose(
     local: IpAddr,
+    scope: Option<u32>,
     router_id: Option<Ipv4Addr>,
     node_name: &str,
     addresses: &[InterfaceAddress],
 ) -> Endpoint {
     let interface = addresses
         .iter()
-        .find(|entry| entry.address == local)
+        .find(|entry| entry.address == local && scope.is_none_or(|scope| entry.interface == scope))
         .map(|entry| entry.interface);
     let beside = || {
         addresses
@@ -180,7 +186,8 @@ mod tests {
     }
 
     fn of(local: &str) -> Endpoint {
-        choose(local.parse().expect("an address"), None, "node-1", &node())
+        let local = local.parse().expect("an address");
+        choose(local, None, None, "node-1", &node())
     }
 
     #[test]
@@ -206,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn one_link_local_address_of_several_interfaces_is_that_of_the_connection() {
+        let mut node = node();
+        node.push(entry(3, "fe80::1", true));
+        let of = |scope| choose("fe80::1".parse().unwrap(), Some(scope), None, "n", &node);
+        assert_eq!(of(2).next_hop_v4, Some(Ipv4Addr::new(192, 0, 2, 1)));
+        assert_eq!(of(3).next_hop_v4, Some(Ipv4Addr::new(198, 51, 100, 1)));
+    }
+
+    #[test]
     fn without_any_ipv4_address_the_name_of_the_node_makes_the_router_id() {
         // CRC-32 of "123456789" is the check value of the algorithm, cbf43926.
         assert_eq!(of_name("123456789"), Ipv4Addr::new(0x26, 0x39, 0xf4, 0xcb));
@@ -218,6 +234,7 @@ mod tests {
         let configured = Ipv4Addr::new(9, 9, 9, 9);
         let endpoint = choose(
             "192.0.2.1".parse().unwrap(),
+            None,
             Some(configured),
             "node-1",
             &node(),

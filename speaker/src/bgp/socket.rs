@@ -110,7 +110,7 @@ fn not_here(device: &str, what: &str) -> io::Error {
 }
 
 /// The number of the interface of this name.
-pub(super) fn index_of(interface: &str) -> io::Result<u32> {
+fn index_of(interface: &str) -> io::Result<u32> {
     let name = CString::new(interface)?;
     // SAFETY: the pointer is that of a string with an end, which lives until the call returns.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {

@@ -73,6 +73,22 @@ async fn a_connection_from_an_address_that_is_no_peers_is_closed() {
     assert_eq!(stranger.receive().await, None);
 }
 
+/// Nobody can say whose a connection is then, and the key of one would let in who has it as the other.
+#[tokio::test]
+async fn of_two_peers_with_one_address_none_is_let_in() {
+    let (speaker, ours, spec) = listening(|_| ()).await;
+    let mut two = peers(&spec);
+    let other = PeerSpec {
+        name: "other".to_owned(),
+        port: 1,
+        ..spec
+    };
+    two.insert(other.name.clone(), other);
+    speaker.set_peers(two);
+    let mut router = connect_from("127.0.0.1", ours).await;
+    assert_eq!(router.receive().await, None);
+}
+
 /// RFC 4271 section 6.8: the connection stays that the side with the greater identifier opened. The router's is 10.9.9.9.
 #[tokio::test]
 async fn of_two_connections_the_one_of_the_greater_identifier_stays() {
