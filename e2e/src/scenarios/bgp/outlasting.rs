@@ -64,8 +64,7 @@ impl Watch {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 interrupt::check()?;
-                let routes = host::run_in(&namespace, "ip", &["route", "show", &address])?;
-                let is_there = routes.split_whitespace().any(|word| word == hop);
+                let is_there = leads_over(&namespace, &address, hop)?;
                 misses.fetch_add(u32::from(!is_there), Ordering::Relaxed);
                 count.fetch_add(1, Ordering::Relaxed);
             }
@@ -90,6 +89,11 @@ impl Watch {
     }
 }
 
+fn leads_over(namespace: &str, address: &str, hop: &str) -> Result<bool> {
+    let routes = host::run_in(namespace, "ip", &["route", "show", address])?;
+    Ok(routes.split_whitespace().any(|word| word == hop))
+}
+
 fn outlasted(site: &Site, graceful: bool) -> Result<String> {
     let table = Table::routers_alone(site, &laying())?;
     for router in &table.routers {
@@ -105,6 +109,14 @@ fn outlasted(site: &Site, graceful: bool) -> Result<String> {
     let mut notes = Vec::new();
     for how in ["stopped", "killed"] {
         let lives = table.lives()?;
+        for router in &table.routers {
+            // What BGP has heard is in the kernel a little later.
+            let namespace = router.seat.place.namespace();
+            let what = format!("the kernel of {} leads over {}", router.name(), node.name);
+            site.wait_for(&what, Duration::from_secs(20), || {
+                leads_over(&namespace, address, node.v4)
+            })?;
+        }
         let watches: Vec<_> = table
             .routers
             .iter()
