@@ -41,7 +41,8 @@ pub(super) async fn open(
     Ok((stream, endpoint))
 }
 
-/// A peer that is this node itself is mostly a mistake, of an advertisement of peers that are also nodes.
+/// A peer that is this node itself is mostly a mistake: a BGPPeer for all nodes that gives the address of one. A router that
+/// runs on the node is another matter, and answers.
 fn explain(error: io::Error, peer: IpAddr) -> io::Error {
     if peer.is_loopback() || !local::is_own(peer) {
         return error;
