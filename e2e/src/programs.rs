@@ -150,8 +150,10 @@ pub fn small(name: &str) -> Result<PathBuf> {
     if binary.exists() && fs::read_to_string(&stamp).is_ok_and(|s| s == wanted) {
         return Ok(binary);
     }
-    fs::create_dir_all(cache())?;
-    let fresh = cache().join(format!("{name}.{}", std::process::id()));
+    // A folder of its own: rustc puts its object files beside the binary, and two labs may build at once.
+    let folder = cache().join(format!("{name}.{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let fresh = folder.join(name);
     let (source, output) = (source.display().to_string(), fresh.display().to_string());
     let options = [
         "--edition",
@@ -170,6 +172,7 @@ pub fn small(name: &str) -> Result<PathBuf> {
     arguments.extend([output.as_str(), source.as_str()]);
     host::run("rustc", &arguments)?;
     fs::rename(&fresh, &binary)?;
+    fs::remove_dir_all(folder)?;
     fs::write(stamp, wanted)?;
     Ok(binary)
 }
