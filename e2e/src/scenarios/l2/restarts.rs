@@ -7,9 +7,9 @@ use nix::sys::signal::Signal;
 
 use super::bare::Bare;
 use super::faults::{LOST, Stopped, fresh_speakers, speaker};
-use super::handles::{LIMIT, announced, keep_servers_away, settles_on};
+use super::handles::{LIMIT, all_nodes, announced, keep_servers_away, settles_on};
 use super::scenario;
-use super::watched::Watched;
+use super::watched::{Record, Watched};
 use crate::cluster::Site;
 use crate::control_plane;
 use crate::scenarios::{Scenario, workloads};
@@ -27,8 +27,13 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "all-speakers-at-once",
-        "all speakers are killed -9 at once: the same node answers again, no other in between, and no packet is lost",
+        "all speakers are killed -9 and started at once: the same node answers again, no other in between, and no packet is lost",
         all_at_once,
+    ),
+    scenario(
+        "all-speakers-by-the-kubelets",
+        "all speakers are killed -9 and their kubelets start them again, each in its time: the same node at last, and no packet is lost",
+        all_by_the_kubelets,
     ),
     scenario(
         "restart-without-api-server",
@@ -107,8 +112,59 @@ fn by_the_kubelet(site: &Site) -> Result<String> {
     ))
 }
 
+/// The kubelets stand still, and the speakers are started in their place, so that none is later than the others wait for it.
 fn all_at_once(site: &Site) -> Result<String> {
     let (address, node) = announced(site, "all-at-once")?;
+    let mut processes = Vec::new();
+    let mut bare = Vec::new();
+    for node in all_nodes() {
+        let process = speaker(site, node)?;
+        bare.push(Bare::like(site, node, process)?);
+        processes.push(process);
+    }
+    let mut kubelets = Vec::new();
+    for node in all_nodes() {
+        let kubelet = site.run.started_daemon(&format!("kubelet-{node}"))?;
+        let kubelet = kubelet.process.context("a kubelet does not run")?;
+        kubelets.push(Stopped::stop(kubelet));
+    }
+    let watched = Watched::start(site, &address)?;
+    for process in &processes {
+        process.signal(Signal::SIGKILL);
+    }
+    for process in &processes {
+        process.kill(); // until it is gone
+    }
+    let gone = SystemTime::now();
+    for speaker in &mut bare {
+        speaker.0.start()?;
+    }
+    let answered = site.wait("a new speaker answers", LIMIT, || {
+        let answers = watched.answers()?;
+        Ok(answers.iter().map(|(at, _)| *at).find(|at| *at > gone))
+    });
+    let logs = || {
+        let tails = bare.iter().map(|speaker| speaker.0.log_tail(10));
+        tails.collect::<Vec<_>>().join("\n")
+    };
+    answered.with_context(logs)?;
+    watched.settles_on(site, node, LIMIT)?;
+    let record = watched.finish()?;
+    drop(bare);
+    drop(kubelets);
+    fresh_speakers(site, &all_nodes())?;
+    settles_on(site, &address, node)?;
+    let others = record.others_than(&[node]);
+    ensure!(
+        others.is_empty(),
+        "{others:?} announced the address of {node} in between"
+    );
+    all_were_away(&record)?;
+    Ok(format!("{} killed; {}", processes.len(), record.told()))
+}
+
+fn all_by_the_kubelets(site: &Site) -> Result<String> {
+    let (address, node) = announced(site, "all-by-kubelets")?;
     let watched = Watched::start(site, &address)?;
     let before = workloads::restarts(site, "speaker")?;
     let processes = site.run.container_processes("/ferrolb-speaker", None);
@@ -121,27 +177,52 @@ fn all_at_once(site: &Site) -> Result<String> {
     })?;
     watched.settles_on(site, node, LIMIT)?;
     let record = watched.finish()?;
-    fresh_speakers(site, &super::handles::all_nodes())?;
+    let late = later_than_the_others(site, node)?;
+    fresh_speakers(site, &all_nodes())?;
     settles_on(site, &address, node)?;
     let others = record.others_than(&[node]);
     ensure!(
-        others.is_empty(),
-        "{others:?} announced the address of {node} in between"
+        others.is_empty() || late > WAITS,
+        "{others:?} announced the address of {node}, whose speaker was started {} ms after the first",
+        late.as_millis()
     );
+    all_were_away(&record)?;
+    Ok(format!(
+        "{count} killed, the one of {node} started {} ms after the first; others that announced: {others:?}; {}",
+        late.as_millis(),
+        record.told()
+    ))
+}
+
+/// So long a speaker that starts waits at least for those that it misses (docs/layer2.md: 3 s from when it has read all).
+const WAITS: Duration = Duration::from_millis(2900);
+
+/// How long after the first of all speakers the one of this node was started.
+fn later_than_the_others(site: &Site, node: &str) -> Result<Duration> {
+    let mut started = Vec::new();
+    for other in all_nodes() {
+        started.push(speaker(site, other)?.started);
+    }
+    let first = started.iter().min().context("there are no nodes")?;
+    let ticks = speaker(site, node)?.started - first;
+    Ok(Duration::from_millis(ticks * 10)) // a hundred per second, for every program (proc_pid_stat(5))
+}
+
+/// More than for one, as nobody is there to take over: the kubelets take a second or more to start them again, and one that
+/// starts waits for the others for up to 3 s (docs/layer2.md).
+fn all_were_away(record: &Record) -> Result<()> {
     ensure!(
         record.served.lost == 0,
         "the client lost {} of {}",
         record.served.lost,
         record.served.sent
     );
-    // More than for one, as nobody is there to take over: the kubelets take a second or more to start them again, and one
-    // that starts waits for the others for up to 3 s (docs/layer2.md).
     ensure!(
         record.unanswered() < Duration::from_secs(5),
         "nobody answered for {:?}",
         record.unanswered()
     );
-    Ok(format!("{count} killed; {}", record.told()))
+    Ok(())
 }
 
 fn restart_without_api_server(site: &Site) -> Result<String> {
