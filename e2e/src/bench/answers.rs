@@ -26,6 +26,8 @@ const FOREIGN: u32 = 100_000;
 /// How long answers are measured, and how often one is asked for.
 const TIME: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(2);
+/// One question of so many is for the node's own address, which its kernel answers: what the machine itself takes.
+const KERNELS: usize = 10;
 /// A question that is not answered within this time counts as never answered.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -107,8 +109,10 @@ fn on_a_busy_segment(
     ] {
         for (how, share, bound) in [("p50", 0.5, None), ("p99", 0.99, bound)] {
             let what = format!("ARP request to answer, {with}, {when}, {how}");
-            rows.percentile(&what, answers.iter().copied(), share, bound);
+            rows.percentile(&what, answers.speakers.iter().copied(), share, bound);
         }
+        let what = format!("the same by the kernel, for the node's own address, {when}, p99");
+        rows.percentile(&what, answers.kernels.iter().copied(), 0.99, None);
     }
     rows.add(
         "foreign frames sent, a busy segment",
@@ -129,10 +133,10 @@ fn on_a_busy_segment(
         None,
     );
     for (when, answers) in [("a quiet segment", &quiet), ("a busy segment", &loud)] {
-        let lost = answers.iter().filter(|answer| answer.is_none()).count();
+        let lost = answers.speakers.iter().filter(|a| a.is_none()).count();
         println!(
             "  {lost} of {} questions on {when} were not answered",
-            answers.len()
+            answers.speakers.len()
         );
         rows.add(
             &format!("ARP requests without an answer, {when}"),
@@ -168,13 +172,20 @@ fn on_a_busy_segment(
     Ok(())
 }
 
-/// Asks for one of the addresses after the other. The times are the kernel's at the client's interface, from the question
+/// How long answers took; none where there was none.
+struct Answers {
+    speakers: Vec<Option<Duration>>,
+    kernels: Vec<Option<Duration>>,
+}
+
+/// Asks for one of the addresses after the other, and now and then for the node's own. The times are the kernel's at the client's interface, from the question
 /// that leaves to the answer that comes in, so that what the client itself waits for the processor does not count.
-fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Vec<Option<Duration>>> {
+fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Answers> {
     let client = CLIENT_L2.mac;
     let expression = format!("arp and (ether src {client} or ether dst {client})");
     let capture = Capture::start(&site.run, CLIENT_L2.name, "eth0", &expression)?;
     let (mac, own): (_, Ipv4Addr) = (frames::mac(client)?, CLIENT_L2.v4.parse()?);
+    let node: Ipv4Addr = NODES[0].v4.parse()?;
     let mut addresses = addresses.to_vec();
     // Each in turn, so that none is asked for again while an answer may be under way.
     addresses.shuffle(&mut rand::rng());
@@ -182,11 +193,12 @@ fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Vec<Option<Duration>>> {
     prober::run_in(&site.run, CLIENT_L2.name, move || {
         let sender = raw::Sender::open("eth0")?;
         let (began, mut next) = (Instant::now(), Instant::now());
-        for address in addresses.iter().cycle() {
+        for (n, address) in addresses.iter().cycle().enumerate() {
             if began.elapsed() >= TIME {
                 break;
             }
-            sender.send(&Arp::request(mac, own, *address).bytes())?;
+            let address = if n % KERNELS == 0 { node } else { *address };
+            sender.send(&Arp::request(mac, own, address).bytes())?;
             next += PAUSE;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
@@ -196,7 +208,11 @@ fn ask(site: &Site, addresses: &[Ipv4Addr]) -> Result<Vec<Option<Duration>>> {
     host::wait_until("the last answers are there", PATIENCE * 2, || {
         Ok(Instant::now() > end)
     })?;
-    Ok(pair(&capture.finish()?, &asked_for))
+    let heard = capture.finish()?;
+    Ok(Answers {
+        speakers: pair(&heard, &asked_for),
+        kernels: pair(&heard, &HashSet::from([node])),
+    })
 }
 
 /// Each question with its answer. An address that is asked for again has not been answered for: that would have been
