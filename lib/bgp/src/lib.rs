@@ -14,7 +14,7 @@ pub mod session;
 pub mod wire;
 
 pub use family::{Families, Family};
-pub use rib::{AdjRibOut, Attributes, Batch, Export, NotAdvertised};
+pub use rib::{AdjRibOut, Attributes, Batch, Export, NotAdvertised, Told};
 pub use session::{
     Config, ConnId, EndReason, Endpoint, Input, KeepsRoutes, Negotiated, Output, PeerAs, Session,
     State,

@@ -16,6 +16,7 @@ pub struct BgpMetrics {
     updates: Family<Labels, Counter>,
     announced_prefixes: Family<Labels, Gauge>,
     pending_prefixes: Family<Labels, Gauge>,
+    malformed_updates: Family<Labels, Counter>,
 }
 
 impl BgpMetrics {
@@ -26,6 +27,7 @@ impl BgpMetrics {
             updates: Family::default(),
             announced_prefixes: Family::default(),
             pending_prefixes: Family::default(),
+            malformed_updates: Family::default(),
         };
         registry.register(
             "metallb_bgp_session_up",
@@ -48,6 +50,11 @@ impl BgpMetrics {
             "Number of prefixes that should be advertised on the BGP session",
             metrics.pending_prefixes.clone(),
         );
+        registry.register(
+            "ferrolb_bgp_malformed_updates",
+            "Number of malformed BGP UPDATE messages received that did not end the session (RFC 7606)",
+            metrics.malformed_updates.clone(),
+        );
         metrics
     }
 
@@ -59,6 +66,7 @@ impl BgpMetrics {
         };
         peer.session_up(false);
         peer.updates(0);
+        peer.malformed_updates(0);
         peer.prefixes(0, 0);
         peer
     }
@@ -86,6 +94,13 @@ impl PeerMetrics {
             .inc_by(count as u64);
     }
 
+    pub(super) fn malformed_updates(&self, count: u64) {
+        self.all
+            .malformed_updates
+            .get_or_create(&self.labels)
+            .inc_by(count);
+    }
+
     pub(super) fn prefixes(&self, announced: usize, pending: usize) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.all
@@ -104,5 +119,6 @@ impl PeerMetrics {
         self.all.updates.remove(&self.labels);
         self.all.announced_prefixes.remove(&self.labels);
         self.all.pending_prefixes.remove(&self.labels);
+        self.all.malformed_updates.remove(&self.labels);
     }
 }

@@ -3,6 +3,8 @@
 //! Memory is bounded: what arrives is read in portions and forgotten; what goes out is fetched from the adj-RIB-out only
 //! while little waits for the kernel.
 
+mod ended;
+
 use super::connection::{self, Connection};
 use super::discovery::Discovery;
 use super::inbox::Inbox;
@@ -12,9 +14,7 @@ use super::spec::{PeerSpec, Target};
 use super::status::{Board, PeerStatus, RoutesSent};
 use super::told::Question;
 use ferrolb_bgp::wire::Cease;
-use ferrolb_bgp::{
-    AdjRibOut, Attributes, ConnId, EndReason, Endpoint, Export, Input, Output, Session,
-};
+use ferrolb_bgp::{AdjRibOut, Attributes, ConnId, Endpoint, Export, Input, Output, Session};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -171,10 +171,7 @@ impl Peer {
                     }
                     self.count_not_advertised();
                 }
-                Wakeup::Asked(question) => {
-                    let negotiated = self.status.negotiated.as_ref();
-                    question.answer(self.setting.spec.my_asn, negotiated, &self.rib);
-                }
+                Wakeup::Asked(question) => question.answer(&self.rib),
                 Wakeup::Dialled(conn, result) => self.dialled(conn, result),
                 Wakeup::Incoming((stream, endpoint)) => {
                     self.at_the_door = Some(stream);
@@ -445,6 +442,7 @@ impl Peer {
                 self.rib.refresh(family);
             }
             Output::UpdateIgnored { fault: Some(fault) } => {
+                self.metrics.malformed_updates(1);
                 tracing::debug!(peer = %self.name, %fault, "the peer sent a malformed UPDATE");
             }
             Output::UpdateIgnored { fault: None } => {}
@@ -462,75 +460,6 @@ impl Peer {
                 self.status.since = SystemTime::now();
             }
         }
-    }
-
-    fn ended(&mut self, was_established: bool, reason: &EndReason) {
-        if was_established {
-            self.rib.down();
-            self.metrics.session_up(false);
-            self.status.negotiated = None;
-            self.count_not_advertised();
-        }
-        if *reason == EndReason::Collision {
-            tracing::debug!(peer = %self.name, "both sides had connected");
-            return;
-        }
-        let text = self.explain(was_established, reason);
-        // Said once, not at every attempt.
-        if self.status.last_error.as_deref() != Some(&text) && *reason != EndReason::Stopped {
-            tracing::warn!(peer = %self.name, address = %self.setting.spec.label(), was_established, reason = %text, "no BGP session");
-        } else {
-            tracing::debug!(peer = %self.name, was_established, reason = %text, "no BGP session");
-        }
-        self.status.last_error = Some(text);
-    }
-
-    fn explain(&mut self, was_established: bool, reason: &EndReason) -> String {
-        match (reason, &self.told) {
-            (EndReason::Received(_) | EndReason::Sent { .. }, _) => {
-                self.told = Some(reason.to_string());
-                reason.to_string()
-            }
-            // A router that has ended a session for a reason usually closes the next connections without a word.
-            (EndReason::ClosedByPeer | EndReason::Broken(_), Some(told)) if !was_established => {
-                format!("{told}; since then the peer closes every connection")
-            }
-            // The kernel drops segments with a wrong signature without a word, so silence is all that can be seen.
-            (EndReason::ConnectTimeout, _) if self.discovery.as_ref().is_some_and(Discovery::is_alone) => format!(
-                "no router has advertised itself on {}: is the link up, and does the router send router advertisements there?",
-                self.setting.spec.label()
-            ),
-            (EndReason::ConnectTimeout, _) if self.setting.spec.password.is_some() => {
-                "cannot connect: no answer from the peer: authentication (is the password right on both sides?) or \
-                 reachability"
-                    .to_owned()
-            }
-            (EndReason::ConnectTimeout, _) => {
-                "cannot connect: no answer from the peer: reachability, or the peer expects a password".to_owned()
-            }
-            _ => reason.to_string(),
-        }
-    }
-
-    /// What the session cannot carry changes with the routes and with the session, not when something is sent.
-    fn count_not_advertised(&mut self) {
-        // That a session has no part in the other family is how it is meant (reference 4.6).
-        let families = self.setting.spec.families;
-        let refused = self.rib.not_advertised();
-        let mut refused =
-            refused.filter(|(prefix, _)| families.contains(ferrolb_bgp::Family::of(prefix)));
-        let first = refused.next();
-        self.status.prefixes_not_advertised = usize::from(first.is_some()) + refused.count();
-        let first = first.map(|(prefix, reason)| format!("{prefix}: {reason}"));
-        if first.is_some() && first != self.status.not_advertised_because {
-            tracing::warn!(
-                peer = %self.name,
-                count = self.status.prefixes_not_advertised,
-                first,
-                "the BGP session cannot carry some routes",
-            );
-        }
-        self.status.not_advertised_because = first;
     }
 
     fn publish(&mut self) {

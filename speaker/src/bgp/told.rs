@@ -1,14 +1,11 @@
 //! What was a peer told? Asked of the peer's task, page by page, so that no answer grows with the number of routes.
 
-use ferrolb_bgp::wire::{Community, LargeCommunity, NextHop};
-use ferrolb_bgp::{AdjRibOut, Attributes, Export, Family, Negotiated};
+use ferrolb_bgp::wire::{AsSegment, Community, LargeCommunity, NextHop};
+use ferrolb_bgp::{AdjRibOut, Told};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use tokio::sync::oneshot;
-
-/// The LOCAL_PREF of routes that have none configured, as [`Export`] writes it.
-const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// One route as the peer has it from us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,50 +36,43 @@ pub(super) struct Question {
 
 impl Question {
     /// Answers; whoever asked may be gone.
-    pub(super) fn answer(self, local_as: u32, negotiated: Option<&Negotiated>, rib: &AdjRibOut) {
-        let routes = negotiated.map(|negotiated| {
-            let export = Export::new(local_as, negotiated);
-            let is_behind = |prefix: &IpNet| self.after.is_none_or(|after| *prefix > after);
-            rib.routes()
-                .filter(|(prefix, _)| is_behind(prefix))
-                .filter_map(|(prefix, attributes)| told(&export, prefix, attributes))
-                .take(self.limit)
-                .collect()
-        });
-        let _ = self.answer.send(routes.unwrap_or_default());
+    pub(super) fn answer(self, rib: &AdjRibOut) {
+        let routes = rib.told(self.after).take(self.limit);
+        let _ = self.answer.send(routes.map(ToldRoute::from).collect());
     }
 }
 
-fn told(export: &Export, prefix: IpNet, attributes: &Attributes) -> Option<ToldRoute> {
-    let next_hop = match Family::of(&prefix) {
-        Family::Ipv4Unicast => export.next_hop_v4?,
-        Family::Ipv6Unicast => export.next_hop_v6?,
-    };
-    let (next_hop, link_local) = match next_hop {
-        NextHop::Body(address) => (address.into(), None),
-        NextHop::Multiprotocol { global, link_local } => (global.into(), link_local),
-    };
-    let internal = export.context.internal;
-    Some(ToldRoute {
-        prefix,
-        next_hop,
-        link_local,
-        as_path: if internal {
-            Vec::new()
-        } else {
-            vec![export.local_as]
-        },
-        local_pref: internal.then(|| attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
-        communities: attributes.communities.clone(),
-        large_communities: attributes.large_communities.clone(),
-    })
+impl From<Told> for ToldRoute {
+    fn from(told: Told) -> Self {
+        let (next_hop, link_local) = match told.next_hop {
+            NextHop::Body(address) => (address.into(), None),
+            NextHop::Multiprotocol { global, link_local } => (global.into(), link_local),
+        };
+        let attributes = told.attributes;
+        let segments = attributes.as_path.map(|path| path.0).unwrap_or_default();
+        let as_path = segments.into_iter().flat_map(|segment| match segment {
+            AsSegment::Sequence(path)
+            | AsSegment::Set(path)
+            | AsSegment::ConfederationSequence(path)
+            | AsSegment::ConfederationSet(path) => path,
+        });
+        ToldRoute {
+            prefix: told.prefix,
+            next_hop,
+            link_local,
+            as_path: as_path.collect(),
+            local_pref: attributes.local_pref,
+            communities: attributes.communities.into_iter().collect(),
+            large_communities: attributes.large_communities.into_iter().collect(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ferrolb_bgp::wire::{AsSegment, Message, frame_length};
-    use ferrolb_bgp::{Endpoint, Families};
+    use ferrolb_bgp::wire::{Message, frame_length};
+    use ferrolb_bgp::{Attributes, Endpoint, Export, Families, Negotiated};
     use std::time::Duration;
 
     fn negotiated(internal: bool) -> Negotiated {
@@ -108,19 +98,14 @@ mod tests {
         }
     }
 
-    fn ask(
-        negotiated: Option<&Negotiated>,
-        rib: &AdjRibOut,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Vec<ToldRoute> {
+    fn ask(rib: &AdjRibOut, after: Option<&str>, limit: usize) -> Vec<ToldRoute> {
         let (sender, mut answer) = oneshot::channel();
         let question = Question {
             after: after.map(|after| after.parse().unwrap()),
             limit,
             answer: sender,
         };
-        question.answer(64512, negotiated, rib);
+        question.answer(rib);
         answer.try_recv().unwrap()
     }
 
@@ -163,6 +148,10 @@ mod tests {
         routes
     }
 
+    fn leaves(route: &ToldRoute) -> bool {
+        route.communities.contains(&Community::GRACEFUL_SHUTDOWN)
+    }
+
     #[test]
     fn what_is_told_is_what_went_over_the_wire_and_no_more() {
         for internal in [false, true] {
@@ -178,20 +167,25 @@ mod tests {
             rib.set(prefix("10.0.0.2/32"), Some(&preferred));
             rib.set(prefix("2001:db8:1::1/128"), Some(&preferred));
             rib.established(Export::new(64512, &negotiated));
-            assert!(ask(Some(&negotiated), &rib, None, 10).is_empty());
+            assert!(ask(&rib, None, 10).is_empty());
             let batch = rib.next_batch(100_000).unwrap();
             // Desired, and not sent.
             rib.set(prefix("10.0.0.3/32"), Some(&preferred));
             rib.set(prefix("10.0.0.1/32"), Some(&preferred));
-            let told = ask(Some(&negotiated), &rib, None, 10);
+            let told = ask(&rib, None, 10);
             assert_eq!(told, on_the_wire(&batch.bytes, &negotiated));
             assert_eq!(told.len(), 3);
-            assert_eq!(ask(Some(&negotiated), &rib, None, 2), told[..2]);
-            assert_eq!(
-                ask(Some(&negotiated), &rib, Some("10.0.0.2/32"), 2),
-                told[2..]
-            );
-            assert!(ask(None, &rib, None, 10).is_empty());
+            assert_eq!(ask(&rib, None, 2), told[..2]);
+            assert_eq!(ask(&rib, Some("10.0.0.2/32"), 2), told[2..]);
+            // That it is about to go away is told once it was told to the peer.
+            rib.shut_down_gracefully();
+            assert!(!ask(&rib, None, 10).iter().any(leaves));
+            let batch = rib.next_batch(100_000).unwrap();
+            let told = ask(&rib, None, 10);
+            assert_eq!(told, on_the_wire(&batch.bytes, &negotiated));
+            assert!(told.len() == 4 && told.iter().all(leaves));
+            rib.down();
+            assert!(ask(&rib, None, 10).is_empty());
         }
     }
 }

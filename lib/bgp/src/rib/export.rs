@@ -113,7 +113,7 @@ impl Export {
             .ok_or(NotAdvertised::NoNextHop(family))?;
         Template::new(
             family,
-            &self.path_attributes(attributes),
+            &self.path_attributes(attributes, self.graceful_shutdown),
             next_hop,
             &self.context,
         )
@@ -127,11 +127,11 @@ impl Export {
         }
     }
 
-    fn path_attributes(&self, attributes: &Attributes) -> PathAttributes {
+    /// `leaving`: the route says that it is about to go away.
+    pub(super) fn path_attributes(&self, attributes: &Attributes, leaving: bool) -> PathAttributes {
         let internal = self.context.internal;
         // The community says it to whoever knows it. Inside the AS the lowest preference says it to all; it is what RFC 8326
         // has a router make of the community.
-        let leaving = self.graceful_shutdown;
         let local_pref = if leaving {
             0
         } else {

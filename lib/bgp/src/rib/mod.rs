@@ -14,11 +14,15 @@ pub use attributes::Attributes;
 pub use export::{Export, NotAdvertised};
 
 use crate::family::{Families, Family};
-use crate::wire::{Context, Message, Refresh, RouteRefresh, pack_withdrawals, push_end_of_rib};
+use crate::wire::{
+    Context, Message, NextHop, PathAttributes, Refresh, RouteRefresh, pack_withdrawals,
+    push_end_of_rib,
+};
 use ipnet::IpNet;
 use pending::{Lack, OfFamily, Pending};
 use sets::Sets;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// One portion of UPDATEs.
@@ -62,6 +66,17 @@ impl Route {
             (Some(desired), _) => Lack::Announcement(Arc::clone(desired)),
         }
     }
+}
+
+/// A route as a peer was told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What it leads to.
+    pub prefix: IpNet,
+    /// Where the peer sends the traffic.
+    pub next_hop: NextHop,
+    /// Everything else in the UPDATE.
+    pub attributes: PathAttributes,
 }
 
 /// The routes of one peer.
@@ -267,11 +282,22 @@ impl AdjRibOut {
             .map(|(prefix, reason)| (*prefix, *reason))
     }
 
-    /// What the peer was told, in the order of prefixes.
-    pub fn routes(&self) -> impl Iterator<Item = (IpNet, &Attributes)> {
-        self.routes
-            .iter()
-            .filter_map(|(prefix, route)| Some((*prefix, route.sent.as_deref()?)))
+    /// What the peer was told of prefixes behind this one, in their order, as it went over the wire. Empty without a session.
+    pub fn told(&self, after: Option<IpNet>) -> impl Iterator<Item = Told> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let session = self.session.as_ref();
+        let routes = self.routes.range((behind, Bound::Unbounded));
+        routes.filter_map(move |(prefix, route)| {
+            let export = &session?.export;
+            let attributes = route.sent.as_deref()?;
+            // What is to be sent again was sent before.
+            let leaving = export.graceful_shutdown && !route.again;
+            Some(Told {
+                prefix: *prefix,
+                next_hop: export.next_hop(Family::of(prefix))?,
+                attributes: export.path_attributes(attributes, leaving),
+            })
+        })
     }
 
     /// The next UPDATEs, whole messages until they are at least `octets` long together or nothing is left. They count as

@@ -1,0 +1,76 @@
+//! Why there is no session, or a route is not in it, in words for whoever looks at the peer.
+
+use ferrolb_bgp::{EndReason, Family};
+
+use super::super::discovery::Discovery;
+use super::Peer;
+
+impl Peer {
+    pub(super) fn ended(&mut self, was_established: bool, reason: &EndReason) {
+        if was_established {
+            self.rib.down();
+            self.metrics.session_up(false);
+            self.status.negotiated = None;
+            self.count_not_advertised();
+        }
+        if *reason == EndReason::Collision {
+            tracing::debug!(peer = %self.name, "both sides had connected");
+            return;
+        }
+        let text = self.explain(was_established, reason);
+        // Said once, not at every attempt.
+        if self.status.last_error.as_deref() != Some(&text) && *reason != EndReason::Stopped {
+            tracing::warn!(peer = %self.name, address = %self.setting.spec.label(), was_established, reason = %text, "no BGP session");
+        } else {
+            tracing::debug!(peer = %self.name, was_established, reason = %text, "no BGP session");
+        }
+        self.status.last_error = Some(text);
+    }
+
+    fn explain(&mut self, was_established: bool, reason: &EndReason) -> String {
+        match (reason, &self.told) {
+            (EndReason::Received(_) | EndReason::Sent { .. }, _) => {
+                self.told = Some(reason.to_string());
+                reason.to_string()
+            }
+            // A router that has ended a session for a reason usually closes the next connections without a word.
+            (EndReason::ClosedByPeer | EndReason::Broken(_), Some(told)) if !was_established => {
+                format!("{told}; since then the peer closes every connection")
+            }
+            // The kernel drops segments with a wrong signature without a word, so silence is all that can be seen.
+            (EndReason::ConnectTimeout, _) if self.discovery.as_ref().is_some_and(Discovery::is_alone) => format!(
+                "no router has advertised itself on {}: is the link up, and does the router send router advertisements there?",
+                self.setting.spec.label()
+            ),
+            (EndReason::ConnectTimeout, _) if self.setting.spec.password.is_some() => {
+                "cannot connect: no answer from the peer: authentication (is the password right on both sides?) or \
+                 reachability"
+                    .to_owned()
+            }
+            (EndReason::ConnectTimeout, _) => {
+                "cannot connect: no answer from the peer: reachability, or the peer expects a password".to_owned()
+            }
+            _ => reason.to_string(),
+        }
+    }
+
+    /// What the session cannot carry changes with the routes and with the session, not when something is sent.
+    pub(super) fn count_not_advertised(&mut self) {
+        // That a session has no part in the other family is how it is meant (reference 4.6).
+        let families = self.setting.spec.families;
+        let refused = self.rib.not_advertised();
+        let mut refused = refused.filter(|(prefix, _)| families.contains(Family::of(prefix)));
+        let first = refused.next();
+        self.status.prefixes_not_advertised = usize::from(first.is_some()) + refused.count();
+        let first = first.map(|(prefix, reason)| format!("{prefix}: {reason}"));
+        if first.is_some() && first != self.status.not_advertised_because {
+            tracing::warn!(
+                peer = %self.name,
+                count = self.status.prefixes_not_advertised,
+                first,
+                "the BGP session cannot carry some routes",
+            );
+        }
+        self.status.not_advertised_because = first;
+    }
+}
