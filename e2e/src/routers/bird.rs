@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
 use super::{BOTH, Family, Implementation, Neighbor, Program, Route, Seat, Session};
@@ -130,6 +130,14 @@ fn bgp(text: &mut String, at: &Seat, neighbor: &Neighbor) -> Result<()> {
         writeln!(text, " {} {{ {options} }};", family.ip())?;
     }
     writeln!(text, "}}")?;
+    Ok(())
+}
+
+/// Adds these lines to the configuration and lets it be read again, as somebody would with an editor.
+pub fn configure(at: &Seat, lines: &str) -> Result<()> {
+    fs::write(at.file("bird.conf"), configuration(at)? + lines)?;
+    let answer = birdc(at, "configure")?;
+    ensure!(answer.contains("Reconfigured"), "BIRD says: {answer}");
     Ok(())
 }
 

@@ -117,8 +117,8 @@ impl Implementation for ExaBgp {
     }
 }
 
-/// Has ExaBGP do something.
-fn tell(at: &Seat, command: &str) -> Result<()> {
+/// Has ExaBGP do something, as its API has it.
+pub fn tell(at: &Seat, command: &str) -> Result<()> {
     let mut file = OpenOptions::new().append(true).open(at.file(COMMANDS))?;
     writeln!(file, "{command}").context("write to ExaBGP")
 }

@@ -23,8 +23,8 @@ use nix::sys::signal::Signal;
 use crate::host::{self, Daemon};
 use crate::run::Run;
 
-pub use bird::Bird;
-pub use exabgp::{ExaBgp, withdrawals};
+pub use bird::{Bird, configure as configure_bird};
+pub use exabgp::{ExaBgp, tell as tell_exabgp, withdrawals};
 pub use frr::{Frr, configure as configure_frr};
 pub use gobgp::GoBgp;
 pub use place::{Distance, Place};

@@ -10,9 +10,10 @@ use super::scenario;
 use super::table::{INTERNAL, Laying, PLAIN, Style, Table, Want, in_styles};
 use crate::cluster::Site;
 use crate::host;
-use crate::plan::NODES;
-use crate::routers::{Bird, Frr, GoBgp, Implementation, Setup};
+use crate::plan::{Machine, NODES};
+use crate::routers::{Bird, ExaBgp, Frr, GoBgp, Implementation, Setup, tell_exabgp};
 use crate::scenarios::Scenario;
+use crate::scenarios::l2::handles::Metrics;
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -24,6 +25,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "a-hundred-thousand-routes",
         "a router announces 100,000 routes to every node: they are ignored, memory stays bounded, other sessions stay up",
         |site| in_styles(site, &[PLAIN], many),
+    ),
+    scenario(
+        "malformed-attributes",
+        "ExaBGP announces routes with attributes that it was given octet by octet and are wrong: each is counted, and no session ends (RFC 7606)",
+        |site| in_styles(site, &[PLAIN, INTERNAL], malformed),
     ),
     scenario(
         "route-refresh",
@@ -142,6 +148,73 @@ fn many(site: &Site, style: Style) -> Result<String> {
     Ok(format!(
         "speakers had {before:?} KiB and have {after:?} KiB"
     ))
+}
+
+/// Attributes by code, flags and content, each of which withdraws the route that it is sent with (RFC 7606 section 7).
+const WRONG: [(&str, &str); 6] = [
+    ("MULTI_EXIT_DISC of two octets", "0x04 0x80 0x0001"),
+    ("MULTI_EXIT_DISC that is transitive", "0x04 0xc0 0x00000001"),
+    ("COMMUNITIES of three octets", "0x08 0xc0 0x000001"),
+    (
+        "EXTENDED COMMUNITIES of five octets",
+        "0x10 0xc0 0x0000000001",
+    ),
+    ("LARGE_COMMUNITY of five octets", "0x20 0xc0 0x0000000001"),
+    (
+        "LARGE_COMMUNITY that is well-known",
+        "0x20 0x40 0x000000010000000200000003",
+    ),
+];
+
+/// An ATOMIC_AGGREGATE with content and an AGGREGATOR of three octets: they are thrown away, and the route is not touched
+/// (sections 7.6 and 7.7).
+const WITHOUT_MEANING: [&str; 2] = ["0x06 0x40 0x01", "0x07 0xc0 0x000001"];
+
+fn malformed(site: &Site, style: Style) -> Result<String> {
+    let laying = Laying {
+        who: vec![&ExaBgp, &Bird],
+        ..Laying::of(style)
+    };
+    let table = Table::lay_with(site, &laying)?;
+    handles::advertised_pool(site, "malformed", &json!({}))?;
+    let addresses = handles::dual_service(site, "malformed", "malformed")?;
+    table.hear_all(&addresses, &Want::all())?;
+    let lives = table.lives()?;
+    let exabgp = table.router("ExaBGP")?;
+    let own = format!("peer=\"{}:179\"", exabgp.seat.place.v4);
+    let counted = |node: &str| {
+        let metrics = Metrics::of(site, node)?;
+        let count = metrics.sum("ferrolb_bgp_malformed_updates_total", &[&own]);
+        anyhow::Ok(count)
+    };
+    let announce = |node: &Machine, number: usize, octets: &str| {
+        let command = format!(
+            "neighbor {} announce route 11.1.{number}.0/24 next-hop self attribute [ {octets} ]",
+            node.v4
+        );
+        tell_exabgp(&exabgp.seat, &command)
+    };
+    for (number, octets) in WITHOUT_MEANING.iter().enumerate() {
+        for node in &NODES {
+            announce(node, 100 + number, octets)?;
+        }
+    }
+    for (number, (what, octets)) in WRONG.iter().enumerate() {
+        for node in &NODES {
+            let before = counted(node.name)?;
+            announce(node, number, octets)?;
+            site.wait_for(
+                &format!("{} counts an UPDATE with {what}", node.name),
+                LIMIT,
+                || Ok(counted(node.name)? > before),
+            )?;
+        }
+    }
+    // Ours go on in both directions.
+    let later = handles::dual_service(site, "after-malformed", "malformed")?;
+    table.hear_all(&later, &Want::all())?;
+    table.unbroken_since(&lives)?;
+    Ok(format!("{} kinds, counted by every node", WRONG.len()))
 }
 
 fn refresh(site: &Site, style: Style) -> Result<String> {

@@ -11,7 +11,10 @@ use super::scenario;
 use super::table::{FAR, Laying, PLAIN, SIGNED, Style, Table, Want, in_styles, peer_name};
 use crate::cluster::{SYSTEM, Site};
 use crate::plan::{NODES, SPEAKER_ASN};
-use crate::routers::{BOTH, Bird, Distance, Frr, GoBgp, Router, Setup, configure_frr};
+use crate::routers::{
+    BOTH, Bird, Distance, Frr, GoBgp, Implementation, Router, Seat, Setup, configure_bird,
+    configure_frr,
+};
 use crate::scenarios::Scenario;
 use crate::{host, network, objects, prober};
 
@@ -39,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "unnumbered",
-        "B47: interface in the place of peerAddress: FRR and a node find each other over a link without addresses, routes of both families lead over link-local addresses",
+        "B47: interface in the place of peerAddress: FRR or BIRD and a node find each other over a link without addresses, routes of both families lead over link-local addresses",
         unnumbered,
     ),
 ];
@@ -244,7 +247,39 @@ impl Drop for Link {
 }
 
 fn unnumbered(site: &Site) -> Result<String> {
-    let who: &'static dyn crate::routers::Implementation = &Frr;
+    let with_frr = unnumbered_with(site, &Frr, |seat, asn| {
+        let lines = [
+            &format!("router bgp {asn}"),
+            &format!("neighbor {LINK} interface remote-as {SPEAKER_ASN}"),
+            "address-family ipv4 unicast",
+            &format!("neighbor {LINK} activate"),
+            "exit-address-family",
+            "address-family ipv6 unicast",
+            &format!("neighbor {LINK} activate"),
+            "exit-address-family",
+        ];
+        configure_frr(seat, &lines)
+    })?;
+    // It lets a neighbor with any link-local address in, and opens no connection itself.
+    let with_bird = unnumbered_with(site, &Bird, |seat, asn| {
+        let lines = format!(
+            "protocol radv {{ interface \"{LINK}\" {{ min ra interval 3; max ra interval 4; }}; }}\n\
+             protocol bgp unnumbered {{\n local as {asn};\n neighbor range fe80::/10 as {SPEAKER_ASN};\n \
+             interface \"{LINK}\";\n dynamic name \"found\";\n \
+             ipv4 {{ import all; export none; extended next hop on; }};\n \
+             ipv6 {{ import all; export none; }};\n}}\n"
+        );
+        configure_bird(seat, &lines)
+    })?;
+    Ok(format!("{with_frr}; {with_bird}"))
+}
+
+/// `configure` makes the router, of this AS, advertise itself on the link and let the node in there.
+fn unnumbered_with(
+    site: &Site,
+    who: &'static dyn Implementation,
+    configure: impl Fn(&Seat, u32) -> Result<()>,
+) -> Result<String> {
     let place = who.machine(&site.run, Distance::SameLink)?;
     let namespace = place.namespace();
     let node = NODES.first().context("there is a node")?;
@@ -259,58 +294,51 @@ fn unnumbered(site: &Site) -> Result<String> {
         "myASN": SPEAKER_ASN, "peerASN": who.asn(), "interface": LINK,
         "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": node.name}}],
     });
+    let name = format!("unnumbered-{}", who.word());
     let since = handles::now()?;
-    handles::peer(site, "unnumbered", &spec)?;
+    handles::peer(site, &name, &spec)?;
     // Until the router speaks there, the reason is told.
     handles::speakers_say(
         site,
         &since,
-        &["unnumbered", "no router has advertised itself on p2p0"],
+        &[&name, "no router has advertised itself on p2p0"],
     )?;
     let began = Instant::now();
-    let asn = who.asn().to_string();
-    configure_frr(
-        &router.seat,
-        &[
-            &format!("router bgp {asn}"),
-            &format!("neighbor {LINK} interface remote-as {SPEAKER_ASN}"),
-            "address-family ipv4 unicast",
-            &format!("neighbor {LINK} activate"),
-            "exit-address-family",
-            "address-family ipv6 unicast",
-            &format!("neighbor {LINK} activate"),
-            "exit-address-family",
-        ],
-    )?;
-    handles::advertised_pool(site, "unnumbered", &json!({"peers": ["unnumbered"]}))?;
-    let addresses = handles::dual_service(site, "unnumbered", "unnumbered")?;
+    configure(&router.seat, who.asn())?;
+    handles::advertised_pool(site, &name, &json!({"peers": [name]}))?;
+    let addresses = handles::dual_service(site, &name, &name)?;
     for address in &addresses {
-        let family = if address.contains(':') { "-6" } else { "-4" };
         site.wait_for(
-            &format!("the router's kernel leads to {address} over {LINK}"),
+            &format!("{}'s kernel leads to {address} over {LINK}", who.name()),
             Duration::from_secs(60),
             || {
-                let routes = host::run_in(&namespace, "ip", &[family, "route", "show", address])?;
-                Ok(routes.contains(&format!("dev {LINK}")) && routes.contains("fe80::"))
+                let route = kernel_route(&namespace, address)?;
+                Ok(route.contains(&format!("dev {LINK}")) && route.contains("fe80::"))
             },
-        )?;
+        )
+        .with_context(|| router.log_tail())?;
     }
     let took = began.elapsed();
     for address in &addresses {
-        site.wait(&format!("the router reaches {address}"), LIMIT, || {
+        let what = format!("{}'s machine reaches {address}", who.name());
+        site.wait(&what, LIMIT, || {
             prober::http(&site.run, &router.seat.place.name, address).map(Some)
         })?;
     }
-    handles::remove_peer(site, "unnumbered")?;
+    handles::remove_peer(site, &name)?;
     for address in &addresses {
-        let family = if address.contains(':') { "-6" } else { "-4" };
         site.wait_for(&format!("the route to {address} is gone"), LIMIT, || {
-            let routes = host::run_in(&namespace, "ip", &[family, "route", "show", address])?;
-            Ok(!routes.contains(LINK))
+            Ok(!kernel_route(&namespace, address)?.contains(LINK))
         })?;
     }
     Ok(format!(
-        "IPv4 and IPv6 over link-local addresses {:.1} s after the router was configured",
+        "{}: IPv4 and IPv6 over link-local addresses {:.1} s after the router was configured",
+        who.name(),
         took.as_secs_f64()
     ))
+}
+
+fn kernel_route(namespace: &str, address: &str) -> Result<String> {
+    let family = if address.contains(':') { "-6" } else { "-4" };
+    host::run_in(namespace, "ip", &[family, "route", "show", address])
 }
