@@ -69,8 +69,6 @@ pub mod reason {
     pub const PARTLY_ESTABLISHED: &str = "PartlyEstablished";
     /// With `Programmed=False` on a BGPPeer: no node has the labels that it asks for.
     pub const NO_NODE_SELECTED: &str = "NoNodeSelected";
-    /// With `Programmed=False`: not in force on every node yet.
-    pub const PENDING: &str = "Pending";
     /// With `Exhausted=True`: a family of the pool has no address left.
     pub const NO_ADDRESS_LEFT: &str = "NoAddressLeft";
     /// With `Exhausted=False`: every family of the pool has addresses left.
