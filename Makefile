@@ -13,6 +13,7 @@ export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 KEEP ?=
 GROUP ?=
+BUT ?=
 NAME ?=
 LIST ?=
 FULL ?=
@@ -31,7 +32,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Needs root for the lab: demo, e2e, bench, test, lab-down. Variables: KEEP=1 GROUP=name NAME=word LIST=1 FULL=1"
+	@echo "Needs root for the lab: demo, e2e, bench, test, lab-down. Variables: KEEP=1 GROUP=name BUT=name NAME=word LIST=1 FULL=1"
 
 prerequisites: ## Install what is missing on a Debian machine, as root
 	@scripts/prerequisites.sh
@@ -42,8 +43,8 @@ demo: prerequisites build lab ## Show one Service from kubectl apply to a packet
 test: prerequisites ## Everything: format, lints, dependencies, unit tests, generated files, bundle, e2e; ends with a summary
 	@scripts/test.sh
 
-e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: GROUP=name NAME=word LIST=1 KEEP=1 FULL=1 WEBHOOK=no
-	@$(LAB) $(if $(LIST),list,test $(if $(KEEP),--keep) $(if $(FULL),--full) $(if $(filter no,$(WEBHOOK)),--without-webhook)) $(if $(GROUP),--group $(GROUP)) $(if $(LIST),,$(NAME))
+e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: GROUP=name NAME=word BUT=group LIST=1 KEEP=1 FULL=1 WEBHOOK=no
+	@$(LAB) $(if $(LIST),list,test $(if $(KEEP),--keep) $(if $(FULL),--full) $(if $(filter no,$(WEBHOOK)),--without-webhook)) $(addprefix --group ,$(GROUP)) $(addprefix --but ,$(BUT)) $(NAME)
 
 bench: prerequisites build lab $(if $(CONTROLLER),,bench-decision) ## Measure; prints a table and writes target/bench/results.json. CONTROLLER= SPEAKER= compare others
 	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER),--decisions $(CARGO_TARGET_DIR)/criterion) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)

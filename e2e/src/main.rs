@@ -80,9 +80,8 @@ enum Command {
     },
     /// Run the scenarios on a site of their own.
     Test {
-        /// Only the scenarios of this group.
-        #[arg(long)]
-        group: Option<String>,
+        #[command(flatten)]
+        choice: scenarios::Choice,
         /// On this site, which is up and has FerroLB in it; it stays up.
         #[arg(long)]
         run: Option<String>,
@@ -95,14 +94,11 @@ enum Command {
         /// Try scenarios with variants in all of them: eBGP and iBGP, one hop and two, with and without MD5.
         #[arg(long)]
         full: bool,
-        /// Only scenarios whose name contains this.
-        name: Option<String>,
     },
     /// List the scenarios by group.
     List {
-        /// Only the scenarios of this group.
-        #[arg(long)]
-        group: Option<String>,
+        #[command(flatten)]
+        choice: scenarios::Choice,
     },
     /// Measure latencies, memory and writes on a control plane of their own.
     Bench {
@@ -164,15 +160,14 @@ fn carry_out(command: Command) -> Result<ExitCode> {
         }
         Command::Demo { keep } => show(keep),
         Command::Test {
-            group,
+            choice,
             run,
             without_webhook,
             keep,
             full,
-            name,
         } => {
             scenarios::set_full(full);
-            let mut scenarios = scenarios::select(group.as_deref(), name.as_deref())?;
+            let mut scenarios = choice.select()?;
             let mut folder = install::EVERYTHING;
             if without_webhook {
                 folder = install::WITHOUT_WEBHOOK;
@@ -183,8 +178,8 @@ fn carry_out(command: Command) -> Result<ExitCode> {
             }
             test(&scenarios, folder, run.as_deref(), keep)
         }
-        Command::List { group } => {
-            scenarios::list(&scenarios::select(group.as_deref(), None)?);
+        Command::List { choice } => {
+            scenarios::list(&choice.select()?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { options, keep } => measure(&options, keep),

@@ -79,16 +79,41 @@ pub fn all() -> Vec<Scenario> {
         .collect()
 }
 
-/// Those of a group, or whose name contains a word.
-pub fn select(group: Option<&str>, name: Option<&str>) -> Result<Vec<Scenario>> {
-    let chosen: Vec<_> = all()
-        .into_iter()
-        .filter(|s| group.is_none_or(|g| s.group == g) && name.is_none_or(|n| s.name.contains(n)))
-        .collect();
-    if chosen.is_empty() {
-        bail!("no scenario fits; `lab list` names them all");
+/// Which scenarios are to run.
+#[derive(clap::Args, Default)]
+pub struct Choice {
+    /// Only the scenarios of this group; given several times, of these.
+    #[arg(long)]
+    group: Vec<String>,
+    /// None of the scenarios of this group; given several times, of none of these.
+    #[arg(long)]
+    but: Vec<String>,
+    /// Only scenarios whose name contains this.
+    name: Option<String>,
+}
+
+impl Choice {
+    /// Those that fit. An error if there are none, or if a group does not exist.
+    pub fn select(&self) -> Result<Vec<Scenario>> {
+        let all = all();
+        for group in self.group.iter().chain(&self.but) {
+            if !all.iter().any(|scenario| scenario.group == group) {
+                bail!("no scenario is of the group {group:?}; `lab list` names them all");
+            }
+        }
+        let fits = |scenario: &Scenario| {
+            let is_of = |groups: &[String]| groups.iter().any(|group| scenario.group == group);
+            let name = self.name.as_deref();
+            (self.group.is_empty() || is_of(&self.group))
+                && !is_of(&self.but)
+                && name.is_none_or(|name| scenario.name.contains(name))
+        };
+        let chosen: Vec<_> = all.into_iter().filter(fits).collect();
+        if chosen.is_empty() {
+            bail!("no scenario fits; `lab list` names them all");
+        }
+        Ok(chosen)
     }
-    Ok(chosen)
 }
 
 /// Prints the table.
