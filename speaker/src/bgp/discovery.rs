@@ -24,8 +24,10 @@ const AT_FIRST: u32 = 5;
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// … but not more often than this.
 const BETWEEN_ANSWERS: Duration = Duration::from_secs(3);
-/// A router that is silent for three of its intervals makes room for another.
+/// A router that is silent for so long, as those are that advertise themselves every ten minutes, is asked (RFC 4861 section 6.3.7).
 const SILENT: Duration = Duration::from_secs(30);
+/// One that did not answer several times makes room for another.
+const GONE: Duration = Duration::from_secs(60);
 /// Between two attempts to use an interface that is not there.
 const REST: Duration = Duration::from_secs(1);
 
@@ -124,7 +126,7 @@ async fn speak(socket: &UdpSocket, found: &watch::Sender<Found>) -> io::Error {
                 if let Err(error) = socket.send_to(&advertisement, (ALL_NODES, 0)).await {
                     return error;
                 }
-                let alone = heard_at.is_none();
+                let alone = heard_at.is_none_or(|at: Instant| at.elapsed() >= SILENT);
                 if alone && let Err(error) = socket.send_to(&solicitation, (ALL_ROUTERS, 0)).await {
                     return error;
                 }
@@ -167,9 +169,9 @@ fn heard(from: &SocketAddrV6, heard_at: &mut Option<Instant>, found: &watch::Sen
         interface: from.scope_id(),
     };
     let is_known = *found.borrow() == Found::Router(router);
-    let is_silent = heard_at.is_none_or(|at| at.elapsed() >= SILENT);
+    let is_gone = heard_at.is_none_or(|at| at.elapsed() >= GONE);
     if !is_known {
-        if !is_silent {
+        if !is_gone {
             // The link has two routers, and the one that was first is still there.
             return;
         }
