@@ -45,14 +45,26 @@ impl Backoff {
         }
     }
 
-    /// The next wait, without jitter: 0, 1, 2, 4 … seconds as MetalLB does (reference 4.7), or the configured time.
+    /// The wait after an attempt to connect that failed, without jitter: 0, 1, 2, 4 … seconds as MetalLB does (reference 4.7),
+    /// or the configured time (ConnectRetryTime of RFC 4271).
     pub(super) fn next(&mut self) -> Duration {
+        let growing = self.growing();
+        self.fixed.unwrap_or(growing)
+    }
+
+    /// The wait after a session or its beginning ended by an error, in which the peer is refused too (IdleHoldTime of RFC 4271
+    /// section 8.1.1): it grows, and is no longer than the configured time between attempts.
+    pub(super) fn next_idle(&mut self) -> Duration {
+        let growing = self.growing();
+        self.fixed.map_or(growing, |fixed| growing.min(fixed))
+    }
+
+    fn growing(&mut self) -> Duration {
         let failures = self.failures;
         self.failures = failures.saturating_add(1);
-        match (self.fixed, failures) {
-            (Some(fixed), _) => fixed,
-            (None, 0) => Duration::ZERO,
-            (None, _) => Duration::from_secs(1 << (failures - 1).min(6)).min(LONGEST_WAIT),
+        match failures {
+            0 => Duration::ZERO,
+            _ => Duration::from_secs(1 << (failures - 1).min(6)).min(LONGEST_WAIT),
         }
     }
 
@@ -117,6 +129,15 @@ mod tests {
             (Duration::from_secs(5), Duration::from_secs(5))
         );
         assert_eq!(backoff.connect_timeout(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_lost_session_is_not_rested_for_as_long_as_a_router_that_is_away() {
+        let mut backoff = Backoff::new(Some(Duration::from_secs(5)));
+        let waits: Vec<u64> = (0..6).map(|_| backoff.next_idle().as_secs()).collect();
+        assert_eq!(waits, [0, 1, 2, 4, 5, 5]);
+        backoff.ended_after(Duration::from_secs(60));
+        assert_eq!(backoff.next_idle(), Duration::ZERO);
     }
 
     #[test]

@@ -442,7 +442,11 @@ impl Session {
             self.damped = !active;
             // A passive session that is Active waits for nothing but the peer.
             if self.damped || !self.config.passive {
-                let wait = self.backoff.next();
+                let wait = if self.damped {
+                    self.backoff.next_idle()
+                } else {
+                    self.backoff.next()
+                };
                 self.retry_at = Some(now + self.jitter.spread(wait));
             }
         }
