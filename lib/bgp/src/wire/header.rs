@@ -71,11 +71,7 @@ impl MessageType {
 /// # Errors
 /// Those of RFC 4271 section 6.1.
 pub fn frame_length(stream: &[u8]) -> Result<Option<usize>, DecodeError> {
-    if stream
-        .iter()
-        .zip(MARKER)
-        .any(|(got, expected)| *got != expected)
-    {
+    if !MARKER.starts_with(stream.get(..MARKER.len()).unwrap_or(stream)) {
         return Err(DecodeError::NotSynchronised);
     }
     let mut reader = Reader::new(stream);

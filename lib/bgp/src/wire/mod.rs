@@ -33,6 +33,9 @@ pub use update::Update;
 
 use crate::family::Families;
 
+/// The room that a message is given at first, in octets: enough for all but some UPDATEs.
+const USUAL_LENGTH: usize = 128;
+
 /// What both sides agreed on that changes the meaning of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
@@ -123,7 +126,7 @@ impl Message {
     /// # Errors
     /// If the content does not fit into a message or into one of its fields.
     pub fn encode(&self, context: &Context) -> Result<Vec<u8>, EncodeError> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_LENGTH);
         let longest = context.longest_message();
         let message = header::Started::begin(&mut out, self.message_type(), longest);
         match self {

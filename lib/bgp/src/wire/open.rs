@@ -152,31 +152,35 @@ impl Open {
         out.extend_from_slice(&self.as_field.to_be_bytes());
         out.extend_from_slice(&self.hold_time.to_be_bytes());
         out.extend_from_slice(&self.router_id.octets());
-        let mut capabilities = Vec::new();
+        // Room for the short form of the lengths, which nearly always does.
+        let lengths = out.len();
+        out.extend_from_slice(&[0; 3]);
+        let content = out.len();
         for capability in &self.capabilities {
-            capability.encode(&mut capabilities)?;
+            capability.encode(out)?;
         }
-        match (
-            u8::try_from(capabilities.len() + 2),
-            u8::try_from(capabilities.len()),
-        ) {
-            _ if capabilities.is_empty() => out.push(0),
+        let octets = out.len() - content;
+        match (u8::try_from(octets + 2), u8::try_from(octets)) {
+            _ if octets == 0 => {
+                out.truncate(lengths);
+                out.push(0);
+            }
             (Ok(parameters), Ok(parameter)) if parameters != EXTENDED => {
-                out.extend_from_slice(&[parameters, CAPABILITIES, parameter]);
+                out.splice(lengths..content, [parameters, CAPABILITIES, parameter]);
             }
             _ => {
-                let parameter = u16::try_from(capabilities.len())
+                let parameter = u16::try_from(octets)
                     .map_err(|_| EncodeError::FieldTooLong("the capabilities of the OPEN"))?;
                 let parameters = parameter.checked_add(3).ok_or(EncodeError::FieldTooLong(
                     "the optional parameters of the OPEN",
                 ))?;
-                out.extend_from_slice(&[EXTENDED, EXTENDED]);
-                out.extend_from_slice(&parameters.to_be_bytes());
-                out.push(CAPABILITIES);
-                out.extend_from_slice(&parameter.to_be_bytes());
+                let ([p, q], [r, s]) = (parameters.to_be_bytes(), parameter.to_be_bytes());
+                out.splice(
+                    lengths..content,
+                    [EXTENDED, EXTENDED, p, q, CAPABILITIES, r, s],
+                );
             }
         }
-        out.extend_from_slice(&capabilities);
         Ok(())
     }
 }
@@ -195,7 +199,8 @@ fn decode_parameters(reader: &mut Reader<'_>) -> Result<Vec<Capability>, DecodeE
     if length != reader.remaining() {
         return Err(WRONG_LENGTH);
     }
-    let mut capabilities = Vec::new();
+    // What routers send; as many as there are octets for, if that is less.
+    let mut capabilities = Vec::with_capacity(reader.remaining().div_ceil(2).min(12));
     while !reader.is_empty() {
         let kind = reader.u8().ok_or(WRONG_LENGTH)?;
         let octets = if extended {
