@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::bgp::{Bgp, Negotiated, PeerStatus, ToldRoute};
+use crate::bgp::{Bgp, Families, Negotiated, PeerStatus, ToldRoute};
 
 /// Routes in one answer.
 const ROUTES_AT_MOST: usize = 1000;
@@ -117,11 +117,11 @@ fn session(peer: &str, status: &PeerStatus) -> Value {
 }
 
 fn negotiated(negotiated: &Negotiated) -> Value {
-    let families: Vec<String> = negotiated
-        .families
-        .iter()
-        .map(|family| family.to_string())
-        .collect();
+    let texts = |families: Families| -> Vec<String> {
+        families.iter().map(|family| family.to_string()).collect()
+    };
+    let families = texts(negotiated.families);
+    let paths = texts(negotiated.path_identifiers);
     json!({
         "peerAS": negotiated.peer_as,
         "internal": negotiated.internal,
@@ -133,6 +133,7 @@ fn negotiated(negotiated: &Negotiated) -> Value {
         "fourOctetAS": negotiated.four_octet_as,
         "ipv4OverIPv6": negotiated.ipv4_over_ipv6,
         "extendedMessages": negotiated.extended_messages,
+        "pathIdentifiers": paths,
         "enhancedRouteRefresh": negotiated.enhanced_refresh,
         "keepsRoutesOverRestart": negotiated.keeps_routes.is_some(),
     })

@@ -44,13 +44,17 @@ pub(super) async fn open(
 /// A peer that is this node itself is mostly a mistake: a BGPPeer for all nodes that gives the address of one. A router that
 /// runs on the node is another matter, and answers.
 fn explain(error: io::Error, peer: IpAddr) -> io::Error {
-    if peer.is_loopback() || !local::is_own(peer) {
-        return error;
+    match about_own(peer) {
+        Some(hint) => io::Error::new(error.kind(), format!("{error}; {hint}")),
+        None => error,
     }
-    let hint = format!(
-        "{error}; {peer} is an address of this node itself: give the router's, or leave this node out by spec.nodeSelectors"
-    );
-    io::Error::new(error.kind(), hint)
+}
+
+/// What to say of a peer that is this node itself, and not only of it by loopback.
+pub(super) fn about_own(peer: IpAddr) -> Option<String> {
+    (!peer.is_loopback() && local::is_own(peer)).then(|| {
+        format!("{peer} is an address of this node itself: give the router's, or leave this node out by spec.nodeSelectors")
+    })
 }
 
 /// An open connection with what waits to be written.

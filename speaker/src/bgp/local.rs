@@ -5,18 +5,31 @@
 //! and different between nodes.
 
 use ferrolb_bgp::Endpoint;
-use futures::TryStreamExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How long the kernel may take to list the addresses of the node; it takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What changes within this time is looked at together.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// Pause before a broken connection to the kernel is made anew.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// All addresses of this node; none until they are known.
+pub(super) type Addresses = Arc<[InterfaceAddress]>;
+
 /// One address of one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct InterfaceAddress {
+pub(super) struct InterfaceAddress {
     interface: u32,
     address: IpAddr,
     /// Assigned, unique on the link and not phased out.
@@ -37,12 +50,58 @@ pub(super) async fn endpoint(
         }
         Err(_) => Vec::new(),
     };
+    endpoint_among(&addresses, local, router_id, node_name)
+}
+
+/// The same where the addresses of this node are known.
+pub(super) fn endpoint_among(
+    addresses: &[InterfaceAddress],
+    local: SocketAddr,
+    router_id: Option<Ipv4Addr>,
+    node_name: &str,
+) -> Endpoint {
     // Several interfaces may have one link-local address.
     let scope = match local {
         SocketAddr::V6(local) => Some(local.scope_id()).filter(|scope| *scope != 0),
         SocketAddr::V4(_) => None,
     };
-    choose(local.ip(), scope, router_id, node_name, &addresses)
+    choose(local.ip(), scope, router_id, node_name, addresses)
+}
+
+/// Follows the addresses of this node in a task of its own until `shutdown`.
+pub(super) fn follow(shutdown: CancellationToken) -> watch::Receiver<Addresses> {
+    let (sender, receiver) = watch::channel(Addresses::default());
+    tokio::spawn(shutdown.run_until_cancelled_owned(async move {
+        loop {
+            if let Err(error) = follow_kernel(&sender).await {
+                tracing::warn!(%error, "lost the connection to the kernel's addresses");
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }));
+    receiver
+}
+
+async fn follow_kernel(sender: &watch::Sender<Addresses>) -> Result<(), rtnetlink::Error> {
+    let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let (connection, handle, mut events) = new_multicast_connection(&groups)
+        .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
+    tokio::spawn(connection);
+    loop {
+        let addresses = list(&handle).await?;
+        sender.send_if_modified(|known| {
+            let changed = **known != *addresses;
+            if changed {
+                *known = addresses.into();
+            }
+            changed
+        });
+        if events.next().await.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(TOGETHER).await;
+        while let Some(Some(_)) = events.next().now_or_never() {}
+    }
 }
 
 /// Whether this node has the address: the kernel then speaks to it from that address. Nothing is sent.
@@ -100,10 +159,14 @@ async fn addresses() -> Result<Vec<InterfaceAddress>, rtnetlink::Error> {
     let (connection, handle, _) = rtnetlink::new_connection()
         .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
     let connection = tokio::spawn(connection);
-    let messages: Result<Vec<AddressMessage>, _> =
-        handle.address().get().execute().try_collect().await;
+    let addresses = list(&handle).await;
     connection.abort();
-    Ok(messages?.iter().filter_map(interface_address).collect())
+    addresses
+}
+
+async fn list(handle: &Handle) -> Result<Vec<InterfaceAddress>, rtnetlink::Error> {
+    let messages: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
+    Ok(messages.iter().filter_map(interface_address).collect())
 }
 
 fn interface_address(message: &AddressMessage) -> Option<InterfaceAddress> {

@@ -17,6 +17,7 @@ pub struct BgpMetrics {
     announced_prefixes: Family<Labels, Gauge>,
     pending_prefixes: Family<Labels, Gauge>,
     malformed_updates: Family<Labels, Counter>,
+    collisions: Family<Labels, Counter>,
 }
 
 impl BgpMetrics {
@@ -28,6 +29,7 @@ impl BgpMetrics {
             announced_prefixes: Family::default(),
             pending_prefixes: Family::default(),
             malformed_updates: Family::default(),
+            collisions: Family::default(),
         };
         registry.register(
             "metallb_bgp_session_up",
@@ -55,6 +57,11 @@ impl BgpMetrics {
             "Number of malformed BGP UPDATE messages received that did not end the session (RFC 7606)",
             metrics.malformed_updates.clone(),
         );
+        registry.register(
+            "ferrolb_bgp_collisions",
+            "Number of times both sides had opened a connection and one was closed (RFC 4271 section 6.8)",
+            metrics.collisions.clone(),
+        );
         metrics
     }
 
@@ -67,6 +74,7 @@ impl BgpMetrics {
         peer.session_up(false);
         peer.updates(0);
         peer.malformed_updates(0);
+        peer.collisions(0);
         peer.prefixes(0, 0);
         peer
     }
@@ -101,6 +109,13 @@ impl PeerMetrics {
             .inc_by(count);
     }
 
+    pub(super) fn collisions(&self, count: u64) {
+        self.all
+            .collisions
+            .get_or_create(&self.labels)
+            .inc_by(count);
+    }
+
     pub(super) fn prefixes(&self, announced: usize, pending: usize) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.all
@@ -120,5 +135,6 @@ impl PeerMetrics {
         self.all.announced_prefixes.remove(&self.labels);
         self.all.pending_prefixes.remove(&self.labels);
         self.all.malformed_updates.remove(&self.labels);
+        self.all.collisions.remove(&self.labels);
     }
 }

@@ -53,6 +53,7 @@ pub struct Bgp {
     board: Board,
     tasks: TaskTracker,
     doors: Doors,
+    addresses: watch::Receiver<local::Addresses>,
     inner: Mutex<Inner>,
 }
 
@@ -71,6 +72,8 @@ struct Running {
     spec: Arc<PeerSpec>,
     inbox: Arc<Inbox>,
     stop: watch::Sender<Option<StopReason>>,
+    /// [`PeerSpec::graceful_shutdown`] of now.
+    leaves: watch::Sender<Option<Duration>>,
     questions: mpsc::Sender<told::Question>,
     /// Cancelled when the task has ended.
     ended: CancellationToken,
@@ -86,6 +89,7 @@ impl Bgp {
     ) -> (Bgp, mpsc::Receiver<RoutesSent>) {
         let (events, receiver) = mpsc::channel(EVENTS);
         let bgp = Bgp {
+            addresses: local::follow(shutdown.clone()),
             node_name: node_name.into(),
             metrics: metrics.clone(),
             shutdown,
@@ -109,8 +113,8 @@ impl Bgp {
         Ok(())
     }
 
-    /// Replaces the set of peers, by name. A peer that is gone, or whose specification changed, is told so and its session
-    /// ends. One that is new or changed starts with all that `routes` says of its name; one that stays is not asked for.
+    /// Replaces the set of peers, by name. A peer that is gone, or of which something changed that is part of the session
+    /// ([`PeerSpec::differences`]), is told so and its session ends; the status of the next one says what changed. One that is new or changed starts with all that `routes` says of its name; one that stays is not asked for.
     pub fn set_peers(
         &self,
         peers: BTreeMap<String, PeerSpec>,
@@ -125,10 +129,20 @@ impl Bgp {
             leaving,
             began: _,
         } = &mut *inner;
+        let mut changes: BTreeMap<String, String> = BTreeMap::new();
         running.retain(|name, running| {
             let reason = match peers.get(name) {
-                Some(spec) if *running.spec == *spec => return true,
-                Some(_) => StopReason::Changed,
+                Some(spec) => {
+                    let differences = running.spec.differences(spec);
+                    if differences.is_empty() {
+                        running.leaves.send_replace(spec.graceful_shutdown);
+                        return true;
+                    }
+                    if self.board.is_established(name) {
+                        changes.insert(name.clone(), differences.join(", "));
+                    }
+                    StopReason::Changed
+                }
                 None => StopReason::Removed,
             };
             running.stop.send_replace(Some(reason));
@@ -149,7 +163,8 @@ impl Bgp {
                 })
                 .map(|(_, ended)| ended.clone())
                 .collect();
-            let peer = self.spawn(spec, routes(&name), before, returned);
+            let changed = changes.remove(&name);
+            let peer = self.spawn(spec, routes(&name), before, returned, changed);
             running.insert(name, peer);
         }
     }
@@ -205,10 +220,12 @@ impl Bgp {
         routes: BTreeMap<IpNet, Attributes>,
         before: Vec<CancellationToken>,
         returned: bool,
+        changed: Option<String>,
     ) -> Running {
         let spec = Arc::new(spec);
         let inbox = Arc::new(Inbox::default());
         let (stop_sender, stop) = watch::channel(None);
+        let (leaves, graceful_shutdown) = watch::channel(spec.graceful_shutdown);
         let (questions, asked) = mpsc::channel(1);
         let ended = CancellationToken::new();
         let (metrics, guard) = (self.metrics.clone(), ended.clone().drop_guard());
@@ -221,6 +238,9 @@ impl Bgp {
             incoming: self.doors.open(&spec),
             listening: !self.doors.addresses().is_empty(),
             returned: spec.graceful_restart && returned,
+            addresses: self.addresses.clone(),
+            changed,
+            graceful_shutdown,
             stop,
             asked,
             shutdown: self.shutdown.clone(),
@@ -237,6 +257,7 @@ impl Bgp {
             spec,
             inbox,
             stop: stop_sender,
+            leaves,
             questions,
             ended,
         }

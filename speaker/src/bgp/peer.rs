@@ -4,11 +4,13 @@
 //! while little waits for the kernel.
 
 mod ended;
+mod next_hops;
 
 use super::connection::{self, Connection};
 use super::discovery::Discovery;
 use super::inbox::Inbox;
 use super::listener::Incoming;
+use super::local::Addresses;
 use super::metrics::PeerMetrics;
 use super::spec::{PeerSpec, Target};
 use super::status::{Board, PeerStatus, RoutesSent};
@@ -22,7 +24,7 @@ use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,9 @@ const PORTION: usize = 16 * 1024;
 
 /// How much is read at a time.
 const READ: usize = 16 * 1024;
+
+/// How long a peer that shall call may take to do it before it is told of.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is wrong with a passive peer of a speaker that does not listen.
 const NOT_LISTENING: &str = "the peer is passive (ferrolb.io/passive), and this speaker takes no connections: start it with \
@@ -63,6 +68,12 @@ pub(super) struct Setting {
     pub(super) listening: bool,
     /// Another process had the session before, and its routes were forwarded all the while.
     pub(super) returned: bool,
+    /// What of the BGPPeer changed, if that ended an established session.
+    pub(super) changed: Option<String>,
+    /// How long the peer may look for other routes at the end, of now (RFC 8326).
+    pub(super) graceful_shutdown: watch::Receiver<Option<Duration>>,
+    /// The addresses of this node, from which next hops follow.
+    pub(super) addresses: watch::Receiver<Addresses>,
     pub(super) stop: watch::Receiver<Option<StopReason>>,
     pub(super) asked: mpsc::Receiver<Question>,
     pub(super) shutdown: CancellationToken,
@@ -89,6 +100,8 @@ pub(super) struct Peer {
     established: Option<ConnId>,
     /// Until when the peer may look for other routes before the session ends.
     leaving_until: Option<Instant>,
+    /// Until when nothing is said of a peer that shall call and does not.
+    patient_until: Option<Instant>,
     /// What the session is being asked about: a connection that the peer opened.
     at_the_door: Option<TcpStream>,
     /// Connections that are being closed.
@@ -102,6 +115,8 @@ enum Wakeup {
     RoutesChanged,
     Asked(Question),
     Dialled(ConnId, io::Result<(TcpStream, Endpoint)>),
+    AddressesChanged,
+    NobodyCalls,
     Incoming(Incoming),
     Deadline,
     Ready(ConnId, io::Result<()>),
@@ -112,6 +127,10 @@ impl Peer {
         let name: Arc<str> = setting.spec.name.as_str().into();
         let session = Session::new(setting.spec.session_config(), rand::random());
         let mut status = PeerStatus::new();
+        if let Some(changed) = &setting.changed {
+            tracing::info!(peer = %name, changed, "the BGP session is begun anew, because its BGPPeer changed");
+            status.last_error = Some(format!("ended because the BGPPeer changed: {changed}"));
+        }
         if setting.spec.passive && !setting.listening {
             status.last_error = Some(NOT_LISTENING.to_owned());
         }
@@ -133,6 +152,8 @@ impl Peer {
             connections: Vec::new(),
             established: None,
             leaving_until: None,
+            patient_until: (setting.spec.passive && setting.listening)
+                .then(|| Instant::now() + PATIENCE),
             at_the_door: None,
             farewells: TaskTracker::new(),
             name,
@@ -172,8 +193,11 @@ impl Peer {
                     self.count_not_advertised();
                 }
                 Wakeup::Asked(question) => question.answer(&self.rib),
+                Wakeup::AddressesChanged => self.take_next_hops(),
+                Wakeup::NobodyCalls => self.nobody_calls(),
                 Wakeup::Dialled(conn, result) => self.dialled(conn, result),
                 Wakeup::Incoming((stream, endpoint)) => {
+                    self.patient_until = None;
                     self.at_the_door = Some(stream);
                     self.input(Input::Accepted { endpoint });
                 }
@@ -196,7 +220,7 @@ impl Peer {
 
     /// Has the peer move to other routes before ours go (RFC 8326). False if it was given that time, or none is wanted.
     fn begins_to_leave(&mut self) -> bool {
-        let Some(time) = self.setting.spec.graceful_shutdown else {
+        let Some(time) = *self.setting.graceful_shutdown.borrow() else {
             return false;
         };
         if self.leaving_until.is_some() || self.established.is_none() {
@@ -238,6 +262,12 @@ impl Peer {
                 tokio::time::sleep_until(until.into()).await;
             }
         };
+        let nobody_calls = async {
+            match self.patient_until {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => pending().await,
+            }
+        };
         // In this order, so that a peer that never stops sending delays neither the end nor the timers.
         tokio::select! {
             biased;
@@ -250,6 +280,8 @@ impl Peer {
             () = timer => Wakeup::Deadline,
             Some(question) = self.setting.asked.recv() => Wakeup::Asked(question),
             (conn, result) = dialling => Wakeup::Dialled(conn, result),
+            Ok(()) = self.setting.addresses.changed() => Wakeup::AddressesChanged,
+            () = nobody_calls => Wakeup::NobodyCalls,
             Some(incoming) = self.setting.incoming.recv() => Wakeup::Incoming(incoming),
             (conn, result) = ready => Wakeup::Ready(conn, result),
         }

@@ -52,7 +52,7 @@ pub(super) enum Hops {
     AtMost(u8),
 }
 
-/// Everything about a BGPPeer that its session depends on. A session is restarted exactly when this changes.
+/// Everything about a BGPPeer that concerns its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerSpec {
     /// Name of the BGPPeer.
@@ -94,6 +94,63 @@ pub struct PeerSpec {
 }
 
 impl PeerSpec {
+    /// What differs and is part of the session, in the words of the BGPPeer. A session is begun anew exactly when this is not
+    /// empty: how long it may take to end changes nothing about it.
+    pub(super) fn differences(&self, other: &PeerSpec) -> Vec<&'static str> {
+        // Whoever adds a field must say here what becomes of it.
+        let PeerSpec {
+            name: _,
+            target,
+            port,
+            my_asn,
+            peer_asn,
+            hold_time,
+            keepalive_time,
+            connect_time,
+            router_id,
+            source_address,
+            vrf,
+            password,
+            ebgp_multihop,
+            ttl_security,
+            passive,
+            graceful_restart,
+            graceful_shutdown: _,
+            families,
+        } = self;
+        let of_target = match (target, &other.target) {
+            (Target::Address(_), Target::Address(_)) => "peerAddress",
+            (Target::Interface(_), Target::Interface(_)) => "interface",
+            _ => "peerAddress and interface",
+        };
+        let fields = [
+            (*target != other.target, of_target),
+            (*port != other.port, "peerPort"),
+            (*my_asn != other.my_asn, "myASN or localASN"),
+            (*peer_asn != other.peer_asn, "peerASN or dynamicASN"),
+            (*hold_time != other.hold_time, "holdTime"),
+            (*keepalive_time != other.keepalive_time, "keepaliveTime"),
+            (*connect_time != other.connect_time, "connectTime"),
+            (*router_id != other.router_id, "routerID"),
+            (*source_address != other.source_address, "sourceAddress"),
+            (*vrf != other.vrf, "vrf"),
+            (*password != other.password, "the password"),
+            (*ebgp_multihop != other.ebgp_multihop, "ebgpMultiHop"),
+            (
+                *ttl_security != other.ttl_security,
+                "ferrolb.io/ttl-security",
+            ),
+            (*passive != other.passive, "ferrolb.io/passive"),
+            (
+                *graceful_restart != other.graceful_restart,
+                "enableGracefulRestart",
+            ),
+            (*families != other.families, "dualStackAddressFamily"),
+        ];
+        let differ = fields.into_iter().filter(|(differs, _)| *differs);
+        differ.map(|(_, field)| field).collect()
+    }
+
     /// How the peer is called in figures and in the log: `address:port`, with IPv6 addresses in brackets, or
     /// `interface:port`.
     pub(super) fn label(&self) -> String {

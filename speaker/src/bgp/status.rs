@@ -86,6 +86,12 @@ impl Board {
         });
     }
 
+    pub(super) fn is_established(&self, name: &str) -> bool {
+        let all = self.sender.borrow();
+        all.get(name)
+            .is_some_and(|status| status.state == State::Established)
+    }
+
     pub(super) fn erase(&self, name: &str) {
         self.sender
             .send_if_modified(|all| all.remove(name).is_some());

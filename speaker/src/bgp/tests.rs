@@ -516,6 +516,18 @@ async fn ten_thousand_routes_reach_the_peer_and_one_more_is_one_update() {
 }
 
 #[tokio::test]
+async fn a_connection_goes_through_the_device_of_its_vrf() {
+    let speaker = speaker();
+    let (listener, mut spec) = listener().await;
+    // No VRF, but a device as one; by another than this the listener cannot be reached.
+    spec.vrf = Some("lo".to_owned());
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_peers(peers(&spec));
+    let (mut router, _) = Router::established(&listener).await;
+    assert_eq!(router.initial_routes().await, [net("198.51.100.1/32")]);
+}
+
+#[tokio::test]
 async fn a_vrf_that_this_node_does_not_have_is_named() {
     let speaker = speaker();
     let (_listener, mut spec) = listener().await;

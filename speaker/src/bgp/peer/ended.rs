@@ -2,7 +2,9 @@
 
 use ferrolb_bgp::{EndReason, Family};
 
+use super::super::connection;
 use super::super::discovery::Discovery;
+use super::super::spec::Target;
 use super::Peer;
 
 impl Peer {
@@ -15,9 +17,18 @@ impl Peer {
         }
         if *reason == EndReason::Collision {
             tracing::debug!(peer = %self.name, "both sides had connected");
+            self.metrics.collisions(1);
             return;
         }
-        let text = self.explain(was_established, reason);
+        let mut text = self.explain(was_established, reason);
+        // Where this node listens, it may have called itself.
+        if let (false, Target::Address(peer)) = (was_established, &self.setting.spec.target)
+            && self.setting.listening
+            && let Some(hint) = connection::about_own(*peer)
+            && !text.contains(&hint)
+        {
+            text = format!("{text}; {hint}");
+        }
         // Said once, not at every attempt.
         if self.status.last_error.as_deref() != Some(&text) && *reason != EndReason::Stopped {
             tracing::warn!(peer = %self.name, address = %self.setting.spec.label(), was_established, reason = %text, "no BGP session");
@@ -25,6 +36,19 @@ impl Peer {
             tracing::debug!(peer = %self.name, was_established, reason = %text, "no BGP session");
         }
         self.status.last_error = Some(text);
+    }
+
+    /// A passive peer has not connected for a while: the kernel drops what has a wrong signature without a word.
+    pub(super) fn nobody_calls(&mut self) {
+        self.patient_until = None;
+        let text = if self.setting.spec.password.is_some() {
+            "the peer is passive (ferrolb.io/passive) and has not connected: authentication (is the password right on both \
+             sides?) or reachability"
+        } else {
+            "the peer is passive (ferrolb.io/passive) and has not connected: reachability, or it uses a password"
+        };
+        tracing::warn!(peer = %self.name, address = %self.setting.spec.label(), reason = text, "no BGP session");
+        self.status.last_error = Some(text.to_owned());
     }
 
     fn explain(&mut self, was_established: bool, reason: &EndReason) -> String {
@@ -36,6 +60,10 @@ impl Peer {
             // A router that has ended a session for a reason usually closes the next connections without a word.
             (EndReason::ClosedByPeer | EndReason::Broken(_), Some(told)) if !was_established => {
                 format!("{told}; since then the peer closes every connection")
+            }
+            // Or listens no more, for any of its peers.
+            (EndReason::ConnectFailed(_), Some(told)) if !was_established => {
+                format!("{told}; since then {reason}")
             }
             // The kernel drops segments with a wrong signature without a word, so silence is all that can be seen.
             (EndReason::ConnectTimeout, _) if self.discovery.as_ref().is_some_and(Discovery::is_alone) => format!(

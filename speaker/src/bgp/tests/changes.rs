@@ -23,6 +23,31 @@ async fn a_changed_specification_restarts_the_session_with_its_routes() {
     let (mut router, open) = Router::established(&listener).await;
     assert_eq!(open.hold_time, 30);
     assert_eq!(router.initial_routes().await, [net("198.51.100.1/32")]);
+    let why = "ended because the BGPPeer changed: holdTime";
+    speaker
+        .wait_for("why it was begun anew", |all| {
+            all.get("router").is_some_and(|peer| {
+                peer.state == State::Established && peer.last_error.as_deref() == Some(why)
+            })
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn how_long_a_session_takes_to_end_may_change_while_it_is_up() {
+    let speaker = speaker();
+    let (listener, mut spec) = listener().await;
+    speaker.set_routes(routes(&["198.51.100.1/32"]));
+    speaker.set_peers(peers(&spec));
+    let (mut router, _) = Router::established(&listener).await;
+    router.initial_routes().await;
+    spec.graceful_shutdown = Some(Duration::from_millis(100));
+    speaker.set_peers(peers(&spec));
+    speaker.shutdown.cancel();
+    let marked = router.update().await;
+    let communities = &marked.attributes.communities;
+    assert!(communities.contains(&Community::GRACEFUL_SHUTDOWN));
+    speaker.bgp.closed().await;
 }
 
 #[tokio::test]

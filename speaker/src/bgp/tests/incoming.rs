@@ -208,3 +208,25 @@ async fn a_peer_whose_packets_may_come_from_afar_is_not_heard_under_ttl_security
     let error = status.last_error.unwrap();
     assert!(error.contains("silent for the hold time of 3 s"), "{error}");
 }
+
+#[tokio::test]
+async fn of_a_passive_peer_that_does_not_call_its_password_is_a_suspect() {
+    let (speaker, _ours, _spec) = listening(|spec| {
+        spec.passive = true;
+        spec.password = Some(Secret::new("a key"));
+    })
+    .await;
+    let waits = |all: &BTreeMap<String, PeerStatus>| {
+        all.get("router")
+            .is_some_and(|peer| peer.state == State::Active)
+    };
+    let status = speaker.wait_for("waiting", waits).await;
+    assert_eq!(status.last_error, None);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let told = |all: &BTreeMap<String, PeerStatus>| all["router"].last_error.is_some();
+    let status = speaker.wait_for("what is wrong", told).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("authentication"), "{error}");
+}
