@@ -94,13 +94,10 @@ stage generated make --no-print-directory generate-check
 stage deny make --no-print-directory deny
 stage bundle make --no-print-directory bundle-verify
 stage kubernetes make --no-print-directory kubernetes
-# A site leaves one of two processors idle. Layer 2 looks at the clock, and has the machine to itself.
-ahead e2e-bgp make --no-print-directory e2e GROUP=bgp
+# It is over before those begin that look at the clock.
 ahead e2e-no-webhook make --no-print-directory e2e WEBHOOK=no GROUP=allocation
-stage e2e make --no-print-directory e2e BUT="bgp l2"
+stage e2e make --no-print-directory e2e
 joined e2e-no-webhook
-joined e2e-bgp
-stage e2e-l2 make --no-print-directory e2e GROUP=l2
 
 echo
 printf '%s\n' "${summary[@]}"

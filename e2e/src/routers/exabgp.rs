@@ -172,9 +172,14 @@ fn write_neighbor(text: &mut String, at: &Seat, neighbor: &Neighbor) -> Result<(
     } else {
         "disable"
     };
+    let large = if neighbor.two_octet_as {
+        "disable"
+    } else {
+        "enable"
+    };
     writeln!(
         text,
-        " capability {{ asn4 enable; route-refresh enable; nexthop {hop}; add-path {path}; }}\n family {{"
+        " capability {{ asn4 {large}; route-refresh enable; nexthop {hop}; add-path {path}; }}\n family {{"
     )?;
     for family in &neighbor.families {
         writeln!(text, "  {} unicast;", family.ip())?;

@@ -36,6 +36,8 @@ pub struct Neighbor {
     pub families: BTreeSet<Family>,
     /// IPv4 routes with an IPv6 next hop are taken (RFC 8950).
     pub extended_next_hop: bool,
+    /// The router says nothing of four-octet AS numbers, as if it knew none (RFC 6793); only ExaBGP can be told.
+    pub two_octet_as: bool,
     /// Several paths for a prefix are taken from this one neighbor (RFC 7911).
     pub add_path: bool,
     /// A neighbor that announces more prefixes of a family than this loses its session.
@@ -123,6 +125,7 @@ impl Neighbor {
             passive: false,
             families: BTreeSet::from([Family::of(address)]),
             extended_next_hop: false,
+            two_octet_as: false,
             add_path: false,
             most_prefixes: None,
             timers: None,

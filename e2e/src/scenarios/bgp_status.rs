@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Scenario;
 use super::l2::handles::{dual_service, only, path, pool, service};
 use crate::cluster::{SYSTEM, Site, condition, service_path};
-use crate::plan::{CLIENT_L2, NODES, ROUTER, ROUTER_ASN, SPEAKER_ASN};
+use crate::plan::{CLIENT_L2, Machine, NODES, ROUTER, ROUTER_ASN, SPEAKER_ASN};
 use crate::run::Run;
 use crate::{host, objects, router};
 
@@ -26,6 +26,12 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "peer-status",
         doc: "a BGPPeer says 3/3; one node is refused for its AS, and it says 2/3 with the router's reason, by condition and event; mended, 3/3 again; nothing is written at rest",
         run: peer_status,
+    },
+    Scenario {
+        group: GROUP,
+        name: "peer-changed",
+        doc: "an edit of ferrolb.io/graceful-shutdown leaves the sessions as they are, one of holdTime begins them anew, once, and status and events say what changed",
+        run: peer_changed,
     },
     Scenario {
         group: GROUP,
@@ -48,6 +54,8 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Prefixes are told after a minute, where nothing else changes.
+const PREFIXES: Duration = Duration::from_secs(90);
 /// The AS that the router expects of a node that it shall refuse.
 const ANOTHER_ASN: u32 = 64599;
 
@@ -242,6 +250,11 @@ impl Drop for Neighbours<'_> {
     }
 }
 
+/// Since when a session is up is told, and that one prefix was sent.
+fn is_counted(session: &Value) -> bool {
+    session["prefixesSent"] == 1 && session["since"].is_string()
+}
+
 fn peer_status(site: &Site) -> Result<String> {
     const NAME: &str = "status-over-v6";
     let neighbours = Neighbours::configure(&site.run)?;
@@ -254,6 +267,24 @@ fn peer_status(site: &Site) -> Result<String> {
         .map(|session| session["node"].clone())
         .collect();
     ensure!(nodes == NODES.map(|node| node.name), "it lists {nodes:?}");
+    // How long it has been up, and how much the router was told.
+    pool(site, NAME)?;
+    site.apply(
+        &json!({
+            "apiVersion": "metallb.io/v1beta1", "kind": "BGPAdvertisement",
+            "metadata": {"name": NAME, "namespace": SYSTEM, "labels": {objects::LABEL: "yes"}},
+            "spec": {"ipAddressPools": [NAME], "peers": [NAME]},
+        })
+        .to_string(),
+    )?;
+    dual_service(site, NAME, NAME)?;
+    let mut last = Value::Null;
+    let counted = site.wait_for("each session has its time and its prefix", PREFIXES, || {
+        last = site.get(&peer_path(NAME))?.unwrap_or_default();
+        let sessions = last["status"]["sessions"].as_array();
+        Ok(sessions.is_some_and(|all| all.len() == NODES.len() && all.iter().all(is_counted)))
+    });
+    counted.with_context(|| format!("its status is {}", last["status"]))?;
     let printed = site.kubectl(&["get", "bgppeers", NAME, "-n", SYSTEM])?;
     ensure!(printed.contains("3/3"), "kubectl prints {printed}");
 
@@ -312,6 +343,59 @@ fn settles(mut version: impl FnMut() -> Result<Value>) -> Result<String> {
         Ok(since.elapsed() > REST)
     })?;
     Ok(format!("at rest after {changes} more writes"))
+}
+
+fn peer_changed(site: &Site) -> Result<String> {
+    const NAME: &str = "changed";
+    let neighbours = Neighbours::configure(&site.run)?;
+    peer(
+        site,
+        NAME,
+        &json!({"peerAddress": ROUTER.v6, "holdTime": "90s"}),
+    )?;
+    says(site, NAME, "3/3", &["True"])?;
+    let established = || -> Result<Vec<u64>> {
+        let sessions = router::ask(&site.run, "show bgp neighbors")?;
+        let times = |node: &Machine| sessions[node.v6]["connectionsEstablished"].as_u64();
+        let times: Option<Vec<u64>> = NODES.iter().map(times).collect();
+        times.context("the router does not count its sessions")
+    };
+    let before = established()?;
+    let annotation = json!({"metadata": {"annotations": {"ferrolb.io/graceful-shutdown": "1s"}}});
+    site.patch(&peer_path(NAME), &annotation)?;
+    patch_peer(site, NAME, &json!({"holdTime": "30s"}))?;
+    let why = "ended because the BGPPeer changed: holdTime";
+    let told_by = |object: &Value| {
+        let sessions = object["status"]["sessions"].as_array();
+        let tells =
+            |session: &&Value| session["state"] == "Established" && session["lastError"] == why;
+        sessions.is_some_and(|all| all.iter().filter(tells).count() == NODES.len())
+    };
+    let mut last = Value::Null;
+    let told = site.wait_for(
+        "each node says why its session was begun anew",
+        LIMIT,
+        || {
+            last = site.get(&peer_path(NAME))?.unwrap_or_default();
+            Ok(told_by(&last))
+        },
+    );
+    told.with_context(|| format!("its status is {}", last["status"]))?;
+    for (node, (before, after)) in NODES.iter().zip(before.iter().zip(established()?)) {
+        ensure!(
+            after == before + 1,
+            "{} had its session begun {} times by two edits of which one concerns it",
+            node.name,
+            after - before
+        );
+    }
+    site.wait_for("an event says why", LIMIT, || {
+        let events = site.events(SYSTEM, "BGPPeer", NAME)?;
+        let fits = |event: &String| event.starts_with("BGPSessionDown") && event.contains(why);
+        Ok(events.iter().any(fits))
+    })?;
+    drop(neighbours);
+    Ok(why.to_owned())
 }
 
 fn without_secret(site: &Site) -> Result<String> {

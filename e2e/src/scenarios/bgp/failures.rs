@@ -17,7 +17,7 @@ use crate::scenarios::Scenario;
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "router-restarted",
-        "a router is stopped and started again: its reason is told, and all routes come back",
+        "a router is stopped and started again: that its sessions ended is told with the reason, and all routes come back",
         |site| in_styles(site, &[PLAIN], restarted),
     ),
     scenario(
@@ -27,7 +27,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "router-frozen",
-        "a router stands still: the speaker's hold timer expires, the router is told, and all routes come back when it goes on",
+        "a router stands still: the speaker's hold timer expires, which is told, and all routes come back when it goes on",
         |site| in_styles(site, &[INTERNAL], frozen),
     ),
     scenario(

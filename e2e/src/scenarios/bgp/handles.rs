@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::cluster::{SYSTEM, Site};
-use crate::objects;
+use crate::{host, objects};
 
 pub use crate::scenarios::l2::handles::{Label, all_nodes, created, labelled, only};
 
@@ -214,4 +214,16 @@ pub fn speakers_say(site: &Site, since: &str, words: &[&str]) -> Result<String> 
         let lines: Vec<_> = log.lines().filter(|l| l.contains("BGP")).collect();
         format!("said:\n{}", lines.join("\n"))
     })
+}
+
+/// What the speaker of a node says that it agreed on with this peer.
+pub fn negotiated(site: &Site, node: &str, peer: &str) -> Result<Value> {
+    let url = "http://127.0.0.1:9120/bgp/sessions";
+    let arguments = ["-sS", "--max-time", "5", url];
+    let text = host::run_in(&site.run.namespace(node), "curl", &arguments)?;
+    let all: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+    let sessions = all["sessions"].as_array();
+    let session = sessions.and_then(|all| all.iter().find(|session| session["peer"] == peer));
+    let session = session.with_context(|| format!("{node} knows no peer {peer}: {text}"))?;
+    Ok(session["negotiated"].clone())
 }

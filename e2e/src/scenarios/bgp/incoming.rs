@@ -194,6 +194,13 @@ fn malformed(site: &Site, style: Style) -> Result<String> {
         );
         tell_exabgp(&exabgp.seat, &command)
     };
+    let all = || {
+        NODES
+            .iter()
+            .map(|node| counted(node.name))
+            .sum::<Result<f64>>()
+    };
+    let at_first = all()?;
     for (number, octets) in WITHOUT_MEANING.iter().enumerate() {
         for node in &NODES {
             announce(node, 100 + number, octets)?;
@@ -210,6 +217,13 @@ fn malformed(site: &Site, style: Style) -> Result<String> {
             )?;
         }
     }
+    // What was thrown away before those is none of them.
+    let wrong = WRONG.len() * NODES.len();
+    let more = all()? - at_first;
+    ensure!(
+        (more - f64::from(u32::try_from(wrong)?)).abs() < 0.5,
+        "{wrong} were malformed, and {more} counted"
+    );
     // Ours go on in both directions.
     let later = handles::dual_service(site, "after-malformed", "malformed")?;
     table.hear_all(&later, &Want::all())?;

@@ -12,6 +12,7 @@
 //! | B9 | `router-ids` |
 //! | B11 | `another-local-as` |
 //! | B12 | `passwords-from-secrets` |
+//! | B13 | `bgp-status-per-node` |
 //! | B15 | `configured-step-by-step` |
 //! | B16 | `peers-one-at-a-time` |
 //! | B17 | `attributes` |

@@ -185,6 +185,7 @@ fn outlasted(site: &Site, graceful: bool) -> Result<String> {
 
 fn marked(site: &Site) -> Result<String> {
     let table = Table::lay_with(site, &laying())?;
+    let lives = table.lives()?;
     for router in &table.routers {
         for family in BOTH {
             let annotations =
@@ -197,9 +198,9 @@ fn marked(site: &Site) -> Result<String> {
     }
     handles::advertised_pool(site, "marked", &json!({}))?;
     let addresses = handles::dual_service(site, "marked", "marked")?;
-    // The annotation is part of the session: the sessions are new ones.
-    table.established()?;
     table.hear_all(&addresses, &Want::all())?;
+    // How a session ends is no part of it.
+    table.unbroken_since(&lives)?;
     let address = handles::whole(addresses.first().context("it has an address")?)?;
     let node = NODES.get(NODE).context("there is such a node")?;
     let selector = format!("spec.nodeName={}", node.name);

@@ -13,8 +13,9 @@ use super::table::{
     FAR, INTERNAL, Laying, PLAIN, SECRET, SIGNED, Style, Table, Want, in_styles, peer_name,
 };
 use crate::cluster::Site;
+use crate::network;
 use crate::plan::{NODES, SPEAKER_ASN};
-use crate::routers::{BOTH, Neighbor, Router, Setup};
+use crate::routers::{BOTH, ExaBgp, Family, Neighbor, Router, Setup};
 use crate::scenarios::Scenario;
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -62,6 +63,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "four-octet-as",
         "AS 4200000000 on both sides, in OPEN and path (RFC 6793)",
         |site| in_styles(site, &[PLAIN], large_asn),
+    ),
+    scenario(
+        "two-octet-as",
+        "ExaBGP without four-octet AS numbers knows a node in AS 4200000000 as AS_TRANS, and hears its routes (RFC 6793)",
+        |site| in_styles(site, &[PLAIN], small_asn),
+    ),
+    scenario(
+        "source-address",
+        "with sourceAddress sessions come from that address of the node, which the router knows alone",
+        |site| in_styles(site, &[PLAIN], source_address),
     ),
     scenario(
         "routers-that-wait",
@@ -372,6 +383,97 @@ fn large_asn(site: &Site, style: Style) -> Result<String> {
     Ok(format!("AS {OURS} and AS {theirs}"))
 }
 
+fn small_asn(site: &Site, style: Style) -> Result<String> {
+    const OURS: u32 = 4_200_000_000;
+    const AS_TRANS: u32 = 23456;
+    if style.internal {
+        return Ok("is about eBGP".into());
+    }
+    let mut laying = Laying::of(style);
+    laying.who = vec![&ExaBgp];
+    laying.peer = json!({"myASN": OURS});
+    laying.change = Box::new(move |setup: &mut Setup| {
+        for neighbor in &mut setup.neighbors {
+            neighbor.asn = AS_TRANS;
+            neighbor.two_octet_as = true;
+        }
+    });
+    let table = Table::lay_with(site, &laying)?;
+    handles::advertised_pool(site, "small", &json!({}))?;
+    let addresses = handles::dual_service(site, "small", "small")?;
+    let router = table.router("ExaBGP")?;
+    let mut paths = BTreeSet::new();
+    for address in &addresses {
+        let prefix = handles::whole(address)?;
+        let what = format!("ExaBGP hears {prefix} of every node");
+        let routes = site.wait(&what, handles::LIMIT, || {
+            let routes = router.routes(prefix)?;
+            Ok((routes.len() == NODES.len()).then_some(routes))
+        })?;
+        paths.extend(routes.into_iter().map(|route| route.as_path));
+    }
+    // With AS4_PATH merged into the path or not.
+    ensure!(
+        paths == BTreeSet::from([vec![AS_TRANS]]) || paths == BTreeSet::from([vec![OURS]]),
+        "the paths are {paths:?}"
+    );
+    Ok(format!("{paths:?}"))
+}
+
+/// An address of the first node besides its own, until this is dropped.
+struct SecondAddress<'a>(&'a Site);
+
+const SECOND: &str = "10.10.0.211";
+
+impl<'a> SecondAddress<'a> {
+    fn add(site: &'a Site) -> Result<Self> {
+        let this = Self(site);
+        this.change("add")?;
+        Ok(this)
+    }
+
+    fn change(&self, verb: &str) -> Result<()> {
+        let namespace = self.0.run.namespace(NODES[0].name);
+        network::batch(
+            &namespace,
+            &format!("address {verb} {SECOND}/16 dev eth0\n"),
+        )
+    }
+}
+
+impl Drop for SecondAddress<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.change("delete") {
+            println!("{SECOND} stays: {error:#}");
+        }
+    }
+}
+
+fn source_address(site: &Site, style: Style) -> Result<String> {
+    let _second = SecondAddress::add(site)?;
+    let mut laying = Laying::of(style);
+    laying.change = Box::new(move |setup: &mut Setup| {
+        let mut neighbor = setup.neighbors[0].clone();
+        neighbor.address = Ipv4Addr::new(10, 10, 0, 211).into();
+        setup.neighbors = vec![neighbor];
+    });
+    let table = Table::routers_alone(site, &laying)?;
+    let more = json!({
+        "sourceAddress": SECOND,
+        "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": NODES[0].name}}],
+    });
+    for router in &table.routers {
+        let mut spec = table.peer_spec(router, Family::V4);
+        json_patch::merge(&mut spec, &more);
+        handles::peer(site, &peer_name(router, Family::V4), &spec)?;
+    }
+    for router in &table.routers {
+        let what = format!("{} has a session with {SECOND}", router.name());
+        site.wait_for(&what, handles::LIMIT, || Ok(router.established()? == 1))?;
+    }
+    Ok(format!("{} routers with {SECOND}", table.routers.len()))
+}
+
 fn waiting(site: &Site, style: Style) -> Result<String> {
     let mut laying = Laying::of(style);
     laying.change = Box::new(|setup: &mut Setup| {
@@ -384,5 +486,20 @@ fn waiting(site: &Site, style: Style) -> Result<String> {
     handles::advertised_pool(site, "waiting", &json!({}))?;
     let addresses = handles::dual_service(site, "waiting", "waiting")?;
     table.hear_all(&addresses, &Want::all())?;
+    // BIRD and ExaBGP ask for several paths of a prefix, so theirs have identifiers.
+    for name in ["BIRD", "ExaBGP"] {
+        let router = table.router(name)?;
+        for node in &NODES {
+            for family in BOTH {
+                let peer = peer_name(router, family);
+                let paths = handles::negotiated(site, node.name, &peer)?["pathIdentifiers"].clone();
+                ensure!(
+                    paths.as_array().is_some_and(|paths| paths.len() == 1),
+                    "{} has agreed with {peer} on path identifiers of {paths}",
+                    node.name
+                );
+            }
+        }
+    }
     Ok(addresses.join(" and "))
 }

@@ -3,19 +3,21 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::handles::{self, LIMIT};
 use super::scenario;
 use super::table::{FAR, Laying, PLAIN, SIGNED, Style, Table, Want, in_styles, peer_name};
 use crate::cluster::{SYSTEM, Site};
-use crate::plan::{NODES, SPEAKER_ASN};
+use crate::network::{OneWayCut, Way};
+use crate::plan::{Machine, NODES, SPEAKER_ASN};
 use crate::routers::{
     BOTH, Bird, Distance, Frr, GoBgp, Implementation, Router, Seat, Setup, configure_bird,
     configure_frr,
 };
 use crate::scenarios::Scenario;
+use crate::scenarios::l2::handles::Metrics;
 use crate::{host, network, objects, prober};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -29,7 +31,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "both-sides-call",
-        "nodes and routers open connections at the same time: one session stays, whoever restarts (RFC 4271 section 6.8)",
+        "nodes and routers have each opened a connection to the other: one stays, and all routes come (RFC 4271 section 6.8)",
         |site| {
             let _listening = Listening::on(site)?;
             in_styles(site, &[PLAIN], both_call)
@@ -39,6 +41,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "ttl-security",
         "ferrolb.io/ttl-security: a router on the link has its sessions, one behind another router has none (RFC 5082)",
         bounded,
+    ),
+    scenario(
+        "next-hops-follow-addresses",
+        "a session over IPv4 carries IPv6 routes from when its interface has an IPv6 address, and their next hop changes with it; it stays up",
+        next_hops,
     ),
     scenario(
         "unnumbered",
@@ -150,25 +157,72 @@ fn both_call(site: &Site, style: Style) -> Result<String> {
     };
     let mut table = Table::lay_with(site, &laying)?;
     let addresses = served(site, &table, "both")?;
+    // After a session that was shorter a node rests, and refuses who calls meanwhile (IdleHoldTime of RFC 4271).
+    let stable = Duration::from_secs(11);
+    let began = Instant::now();
+    site.wait_for("the sessions have lasted for a while", stable * 2, || {
+        Ok(began.elapsed() > stable)
+    })?;
     let mut notes = Vec::new();
     for index in 0..table.routers.len() {
-        for _ in 0..3 {
-            table.routers[index].kill()?;
-            table.routers[index].start_again()?;
-            table.all_up(&table.routers[index])?;
-        }
+        let before = collisions(site, &table.routers[index])?;
+        meet(site, &mut table.routers[index])?;
+        table.all_up(&table.routers[index])?;
         let lives = table.lives()?;
         table.hear_all(&addresses, &Want::all())?;
         ensure!(
             lives == table.lives()?,
             "a session that was there did not stay"
         );
-        notes.push(table.routers[index].name());
+        let name = table.routers[index].name();
+        let collided = collisions(site, &table.routers[index])? - before;
+        ensure!(collided > 0.5, "{name} and the nodes never collided");
+        notes.push(format!("{collided} with {name}"));
     }
-    Ok(format!(
-        "after three starts of each of {}",
-        notes.join(", ")
-    ))
+    Ok(format!("collisions: {}", notes.join(", ")))
+}
+
+/// How often both had opened a connection, as the speakers count.
+fn collisions(site: &Site, router: &Router) -> Result<f64> {
+    let place = &router.seat.place;
+    let of_node = |node: &Machine| -> Result<f64> {
+        let metrics = Metrics::of(site, node.name)?;
+        let of = |label: String| metrics.sum("ferrolb_bgp_collisions_total", &[&label]);
+        let v6 = of(format!("peer=\"[{}]:179\"", place.v6));
+        Ok(of(format!("peer=\"{}:179\"", place.v4)) + v6)
+    };
+    NODES.iter().map(of_node).sum()
+}
+
+/// Starts a router so that it and the nodes have each opened a connection to the other before it reads from any.
+fn meet(site: &Site, router: &mut Router) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(20);
+    let connections = |router: &Router, state: &str| -> Result<usize> {
+        let words = ["-Htn", "state", state, "( sport = :179 or dport = :179 )"];
+        Ok(router.seat.ask("ss", &words)?.lines().count())
+    };
+    let name = router.name();
+    router.kill()?;
+    // It hears nothing, so that what it opens does not come about yet.
+    let cut = OneWayCut::make(&site.run, &router.seat.place.name, Way::ToMachine)?;
+    router.start_again()?;
+    site.wait_for(&format!("{name} calls the nodes"), LONG, || {
+        Ok(connections(router, "syn-sent")? > 0)
+    })?;
+    router.freeze();
+    drop(cut);
+    let both = 2 * NODES.len();
+    // With more connections than sessions, some session has two.
+    let met = site.wait_for(
+        &format!("{name} and a node have called each other"),
+        LONG,
+        || Ok(connections(router, "established")? > both),
+    );
+    let seen = router
+        .seat
+        .ask("ss", &["-Htan", "( sport = :179 or dport = :179 )"]);
+    router.thaw();
+    met.with_context(|| format!("its connections:\n{}", seen.unwrap_or_default()))
 }
 
 fn bounded(site: &Site) -> Result<String> {
@@ -336,6 +390,90 @@ fn unnumbered_with(
         who.name(),
         took.as_secs_f64()
     ))
+}
+
+fn next_hops(site: &Site) -> Result<String> {
+    const NAME: &str = "next-hops";
+    let who: &'static dyn Implementation = &Frr;
+    let place = who.machine(&site.run, Distance::SameLink)?;
+    let namespace = place.namespace();
+    let node = NODES.first().context("there is a node")?;
+    let _link = Link::make(site, node.name, &namespace)?;
+    let setup = Setup {
+        asn: who.asn(),
+        neighbors: Vec::new(),
+        originates: 0,
+    };
+    network::batch(
+        &namespace,
+        &format!(
+            "address add 10.99.0.2/24 dev {LINK}\naddress add fd00:99::2/64 dev {LINK} nodad\n"
+        ),
+    )?;
+    let address = |verb: &str, address: &str| {
+        let nodad = if verb == "add" { " nodad" } else { "" };
+        let command = format!("address {verb} {address} dev {LINK}{nodad}\n");
+        network::batch(&site.run.namespace(node.name), &command)
+    };
+    address("add", "10.99.0.1/24")?;
+    let router = Router::start(who, &site.run, place, setup)?;
+    let asn = who.asn();
+    configure_frr(
+        &router.seat,
+        &[
+            &format!("router bgp {asn}"),
+            &format!("neighbor 10.99.0.1 remote-as {SPEAKER_ASN}"),
+            "address-family ipv4 unicast",
+            "neighbor 10.99.0.1 activate",
+            "exit-address-family",
+            "address-family ipv6 unicast",
+            "neighbor 10.99.0.1 activate",
+            "exit-address-family",
+        ],
+    )?;
+    let spec = json!({
+        "myASN": SPEAKER_ASN, "peerASN": asn, "peerAddress": "10.99.0.2", "connectTime": "1s",
+        "dualStackAddressFamily": true,
+        "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": node.name}}],
+    });
+    handles::peer(site, NAME, &spec)?;
+    handles::advertised_pool(site, NAME, &json!({"peers": [NAME]}))?;
+    let addresses = handles::dual_service(site, NAME, NAME)?;
+    let [v4, v6] = addresses.as_slice() else {
+        bail!("{addresses:?} is not one of each family");
+    };
+    let leads = |address: &str, hop: &str| {
+        let what = format!("the router's kernel leads to {address} by {hop:?}");
+        let told = site.wait_for(&what, LIMIT, || {
+            let route = kernel_route(&namespace, address)?;
+            Ok(if hop.is_empty() {
+                route.trim().is_empty()
+            } else {
+                route.contains(hop)
+            })
+        });
+        told.with_context(|| router.log_tail())
+    };
+    leads(v4, "via 10.99.0.1")?;
+    leads(v6, "")?;
+    let life = router_life(&router)?;
+    address("add", "fd00:99::1/64")?;
+    leads(v6, "via fd00:99::1 ")?;
+    address("add", "fd00:99::11/64")?;
+    address("delete", "fd00:99::1/64")?;
+    leads(v6, "via fd00:99::11 ")?;
+    address("delete", "fd00:99::11/64")?;
+    leads(v6, "")?;
+    leads(v4, "via 10.99.0.1")?;
+    ensure!(life == router_life(&router)?, "the session did not stay up");
+    Ok("none, fd00:99::1, fd00:99::11, none".to_owned())
+}
+
+/// What tells the only session of a router from a later one.
+fn router_life(router: &Router) -> Result<String> {
+    let sessions = router.sessions()?;
+    let session = sessions.first().context("the router has a neighbor")?;
+    Ok(format!("{} {}", session.established, session.life))
 }
 
 fn kernel_route(namespace: &str, address: &str) -> Result<String> {
