@@ -7,7 +7,7 @@ mod common;
 use bytes::Bytes;
 use common::message;
 use ferrolb_bgp::Families;
-use ferrolb_bgp::wire::{AsSegment, Context, Message, Update};
+use ferrolb_bgp::wire::{AsSegment, Capability, Context, Message, Update};
 use ipnet::IpNet;
 use netgauze_bgp_pkt::BgpMessage;
 use netgauze_bgp_pkt::path_attribute::{
@@ -338,7 +338,7 @@ proptest! {
             }
             // It has a minimum content for capabilities that we keep unread.
             (Message::Open(open), Err(_)) => {
-                prop_assert!(open.capabilities.iter().any(|c| matches!(c, ferrolb_bgp::wire::Capability::Other { .. } | ferrolb_bgp::wire::Capability::ExtendedNextHop(_))), "{open:?}");
+                prop_assert!(open.capabilities.iter().any(|c| matches!(c, Capability::Other { .. } | Capability::ExtendedNextHop(_))), "{open:?}");
             }
             (message, theirs) => prop_assert!(false, "{message:?} {theirs:?}"),
         }
@@ -353,6 +353,8 @@ proptest! {
         (context, message) in message(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
+        // FerroLB never offers to read path identifiers, and damage may move routes into a family that has them.
+        let context = Context { identifiers_read: Families::default(), identifiers_written: Families::default(), ..context };
         let Message::Update(update) = message else { return Ok(()) };
         let Ok(mut frame) = Message::Update(Box::new(as_we_send(*update))).encode(&context) else { return Ok(()) };
         for (at, octet) in changes {
@@ -366,6 +368,41 @@ proptest! {
         let routes = |meaning: Meaning| (meaning.announced, meaning.withdrawn);
         if let Some(theirs) = rustbgpd_meaning(&frame, &context) {
             prop_assert_eq!(routes(theirs), routes(ours(&read)));
+        }
+        // It leaves out what is no unicast address.
+        let usual = as_we_send((*read).clone()) == *read;
+        if let Some(theirs) = netgauze_meaning(&frame, &context).filter(|_| usual) {
+            prop_assert_eq!(routes(theirs), routes(ours(&read)));
+        }
+    }
+
+    /// The same of OPENs: who the sender is and what hold time it wants.
+    #[test]
+    fn damaged_opens_that_all_accept_mean_the_same_to_all(
+        (context, message) in message(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let Message::Open(open) = message else { return Ok(()) };
+        let mut frame = Message::Open(open).encode(&context).unwrap();
+        for (at, octet) in changes {
+            let at = 19 + at.index(frame.len() - 19);
+            frame[at] = octet;
+        }
+        let Ok(Message::Open(read)) = Message::decode(&frame, &context) else { return Ok(()) };
+        let numbers = read.capabilities.iter().filter(|c| matches!(c, Capability::FourOctetAs(_)));
+        // No RFC says which of several counts.
+        if numbers.count() > 1 {
+            return Ok(());
+        }
+        let own = (read.as_field, read.hold_time, read.router_id, read.asn());
+        let theirs = rustbgpd_wire::decode_message(&mut Bytes::copy_from_slice(&frame), 4096);
+        if let Ok(rustbgpd_wire::Message::Open(theirs)) = theirs {
+            let said = (theirs.my_as, theirs.hold_time, theirs.bgp_identifier, theirs.four_byte_as());
+            prop_assert_eq!(said, own);
+        }
+        if let Some(BgpMessage::Open(theirs)) = netgauze(&frame, &context) {
+            let said = (theirs.my_as(), theirs.hold_time(), theirs.bgp_id(), theirs.my_asn4());
+            prop_assert_eq!(said, own);
         }
     }
 }
