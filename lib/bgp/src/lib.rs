@@ -16,6 +16,6 @@ pub mod wire;
 pub use family::{Families, Family};
 pub use rib::{AdjRibOut, Attributes, Batch, Export, NotAdvertised, Told};
 pub use session::{
-    Config, ConnId, EndReason, Endpoint, Input, KeepsRoutes, Negotiated, Output, PeerAs, Session,
-    State,
+    Config, ConnId, EndReason, Endpoint, Input, KeepsRoutes, MessageCounts, Negotiated, Output,
+    PeerAs, Session, State,
 };

@@ -1,6 +1,7 @@
 //! Figures under MetalLB's names (reference 5.1), so that dashboards and alerts go on working.
 
 use super::spec::PeerSpec;
+use ferrolb_bgp::MessageCounts;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -8,6 +9,43 @@ use prometheus_client::registry::Registry;
 
 /// `peer` as [`PeerSpec::label`] has it.
 type Labels = [(&'static str, String); 1];
+
+/// What went over a session, in both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Messages {
+    pub(super) sent: MessageCounts,
+    pub(super) received: MessageCounts,
+}
+
+/// Names, meanings and values of the figures about messages. They are counters by nature and gauges by type, because the
+/// registry would append `_total` to the names of counters.
+type AboutMessages = (&'static str, &'static str, fn(&Messages) -> u64);
+
+const MESSAGES: [AboutMessages; 9] = [
+    ("opens_sent", "OPEN messages sent", |m| m.sent.opens),
+    ("opens_received", "OPEN messages received", |m| {
+        m.received.opens
+    }),
+    ("notifications_sent", "NOTIFICATION messages sent", |m| {
+        m.sent.notifications
+    }),
+    ("updates_total_received", "UPDATE messages received", |m| {
+        m.received.updates
+    }),
+    ("keepalives_sent", "KEEPALIVE messages sent", |m| {
+        m.sent.keepalives
+    }),
+    ("keepalives_received", "KEEPALIVE messages received", |m| {
+        m.received.keepalives
+    }),
+    ("route_refresh_sent", "ROUTE-REFRESH messages sent", |m| {
+        m.sent.route_refreshes
+    }),
+    ("total_sent", "messages sent", |m| m.sent.total()),
+    ("total_received", "messages received", |m| {
+        m.received.total()
+    }),
+];
 
 /// The figures of all peers.
 #[derive(Debug, Clone)]
@@ -18,6 +56,7 @@ pub struct BgpMetrics {
     pending_prefixes: Family<Labels, Gauge>,
     malformed_updates: Family<Labels, Counter>,
     collisions: Family<Labels, Counter>,
+    messages: [Family<Labels, Gauge>; MESSAGES.len()],
 }
 
 impl BgpMetrics {
@@ -30,6 +69,7 @@ impl BgpMetrics {
             pending_prefixes: Family::default(),
             malformed_updates: Family::default(),
             collisions: Family::default(),
+            messages: Default::default(),
         };
         registry.register(
             "metallb_bgp_session_up",
@@ -62,6 +102,13 @@ impl BgpMetrics {
             "Number of times both sides had opened a connection and one was closed (RFC 4271 section 6.8)",
             metrics.collisions.clone(),
         );
+        for ((name, help, _), family) in MESSAGES.iter().zip(&metrics.messages) {
+            let (name, help) = (
+                format!("metallb_bgp_{name}"),
+                format!("Number of BGP {help}"),
+            );
+            registry.register(name, help, family.clone());
+        }
         metrics
     }
 
@@ -76,6 +123,7 @@ impl BgpMetrics {
         peer.malformed_updates(0);
         peer.collisions(0);
         peer.prefixes(0, 0);
+        peer.messages(&Messages::default());
         peer
     }
 }
@@ -128,6 +176,13 @@ impl PeerMetrics {
             .set(gauge(pending));
     }
 
+    pub(super) fn messages(&self, messages: &Messages) {
+        for ((_, _, count), family) in MESSAGES.iter().zip(&self.all.messages) {
+            let count = i64::try_from(count(messages)).unwrap_or(i64::MAX);
+            family.get_or_create(&self.labels).set(count);
+        }
+    }
+
     /// Takes the peer out of all figures: a session that shall not be is not a session that is down.
     pub(super) fn remove(&self) {
         self.all.session_up.remove(&self.labels);
@@ -136,5 +191,8 @@ impl PeerMetrics {
         self.all.pending_prefixes.remove(&self.labels);
         self.all.malformed_updates.remove(&self.labels);
         self.all.collisions.remove(&self.labels);
+        for family in &self.all.messages {
+            family.remove(&self.labels);
+        }
     }
 }

@@ -11,11 +11,11 @@ use super::discovery::Discovery;
 use super::inbox::Inbox;
 use super::listener::Incoming;
 use super::local::Addresses;
-use super::metrics::PeerMetrics;
+use super::metrics::{Messages, PeerMetrics};
 use super::spec::{PeerSpec, Target};
 use super::status::{Board, PeerStatus, RoutesSent};
 use super::told::Question;
-use ferrolb_bgp::wire::Cease;
+use ferrolb_bgp::wire::{Cease, MessageType, message_type};
 use ferrolb_bgp::{AdjRibOut, Attributes, ConnId, Endpoint, Export, Input, Output, Session};
 use ipnet::IpNet;
 use smallvec::SmallVec;
@@ -94,6 +94,9 @@ pub(super) struct Peer {
     dialling: Option<(ConnId, Dialling)>,
     /// One that we opened and one that the peer opened at most, until it is clear which of them stays.
     connections: Vec<Connection>,
+    messages: Messages,
+    /// Of those, what the figures have.
+    counted: Messages,
     /// Finds the peer, if it is known by an interface alone.
     discovery: Option<Discovery>,
     /// Where routes are sent.
@@ -147,6 +150,8 @@ impl Peer {
             rib: AdjRibOut::new(),
             status,
             discovery,
+            messages: Messages::default(),
+            counted: Messages::default(),
             told: None,
             dialling: None,
             connections: Vec::new(),
@@ -361,6 +366,8 @@ impl Peer {
                 connection.push(&batch.bytes);
                 connection.mark(batch.announced);
                 self.metrics.updates(batch.messages);
+                let updates = u64::try_from(batch.messages).unwrap_or(u64::MAX);
+                self.messages.sent.add(MessageType::Update, updates);
                 queued = true;
             }
             let written = connection.write();
@@ -436,6 +443,9 @@ impl Peer {
                 self.dialling = Some((conn, Box::pin(dialling)));
             }
             Output::Send { conn, bytes } => {
+                if let Some(kind) = message_type(&bytes) {
+                    self.messages.sent.add(kind, 1);
+                }
                 if let Some(connection) = self.connection(conn) {
                     connection.push(&bytes);
                 }
@@ -500,5 +510,10 @@ impl Peer {
         self.metrics
             .prefixes(self.status.prefixes_sent, self.status.prefixes_pending);
         self.setting.board.write(&self.name, &self.status);
+        self.messages.received = self.session.received();
+        if self.messages != self.counted {
+            self.metrics.messages(&self.messages);
+            self.counted = self.messages;
+        }
     }
 }

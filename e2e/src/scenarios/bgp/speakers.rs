@@ -213,7 +213,16 @@ fn metrics(site: &Site, style: Style) -> Result<String> {
                             metrics.series(name, &[&label]).first().map(|(_, v)| *v) == Some(*value)
                         };
                         let updates = metrics.sum("metallb_bgp_updates_total", &[&label]);
-                        Ok(wanted.iter().all(fits) && updates >= 1.0)
+                        // Either side opened once and keeps the session; nobody asked us for anything.
+                        let counts =
+                            |name: &str| metrics.sum(&format!("metallb_bgp_{name}"), &[&label]);
+                        let messages = counts("opens_sent") >= 1.0
+                            && counts("opens_received") >= 1.0
+                            && counts("keepalives_sent") >= 1.0
+                            && counts("keepalives_received") >= 1.0
+                            && counts("total_sent") >= 3.0
+                            && counts("total_received") >= 2.0;
+                        Ok(wanted.iter().all(fits) && updates >= 1.0 && messages)
                     },
                 )?;
             }

@@ -5,8 +5,10 @@
 //! connection that the peer opens; each goes through the states by itself until RFC 4271 section 6.8 leaves one.
 //!
 //! The files: [`events`] (what goes in and out), `state` (what is remembered), `transitions` (what follows from what),
-//! `timers` (how long), [`negotiation`] (what two OPENs agree on), [`graceful`] (how routes outlive this process).
+//! `timers` (how long), [`negotiation`] (what two OPENs agree on), [`graceful`] (how routes outlive this process),
+//! `counts` (how many messages).
 
+mod counts;
 pub mod events;
 pub mod graceful;
 pub mod negotiation;
@@ -14,6 +16,7 @@ mod state;
 mod timers;
 mod transitions;
 
+pub use counts::MessageCounts;
 pub use events::{ConnId, EndReason, Endpoint, Input, Output, Side};
 pub use graceful::KeepsRoutes;
 pub use negotiation::{Negotiated, PeerAs};

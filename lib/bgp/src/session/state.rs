@@ -1,6 +1,7 @@
 //! What a session remembers.
 
 use super::Config;
+use super::counts::MessageCounts;
 use super::events::{ConnId, Endpoint, Side};
 use super::graceful::Memory;
 use super::negotiation::Negotiated;
@@ -134,6 +135,7 @@ pub struct Session {
     pub(super) jitter: Jitter,
     pub(super) next_number: u64,
     pub(super) memory: Memory,
+    pub(super) received: MessageCounts,
 }
 
 impl Session {
@@ -151,6 +153,7 @@ impl Session {
             jitter: Jitter::new(seed),
             next_number: 1,
             memory: Memory::default(),
+            received: MessageCounts::default(),
         }
     }
 
@@ -160,6 +163,11 @@ impl Session {
     pub fn returned(mut self) -> Session {
         self.memory.returned = true;
         self
+    }
+
+    /// The messages that came in since the beginning, whatever their content.
+    pub fn received(&self) -> MessageCounts {
+        self.received
     }
 
     /// The state of the connection that is furthest.

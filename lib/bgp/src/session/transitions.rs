@@ -210,8 +210,11 @@ impl Session {
                 Ok(Some(length)) => match rest.split_at_checked(length) {
                     Some((frame, after)) => {
                         rest = after;
-                        if let Some(kind) = message_type(frame).filter(|kind| !state.expects(*kind))
-                        {
+                        let kind = message_type(frame);
+                        if let Some(kind) = kind {
+                            self.received.add(kind, 1);
+                        }
+                        if let Some(kind) = kind.filter(|kind| !state.expects(*kind)) {
                             self.unexpected(now, conn, state, kind, out);
                             continue;
                         }
