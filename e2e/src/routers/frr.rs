@@ -23,7 +23,9 @@ impl Implementation for Frr {
     }
 
     fn prepare(&self, at: &Seat) -> Result<Vec<Program>> {
-        fs::write(at.file("zebra.conf"), "hostname frr\n")?;
+        // A neighbor behind the default route counts as one that can be called.
+        let zebra = "hostname frr\nip nht resolve-via-default\nipv6 nht resolve-via-default\n";
+        fs::write(at.file("zebra.conf"), zebra)?;
         fs::write(at.file("bgpd.conf"), configuration(at)?)?;
         // FRR insists on dropping to its own user, who must be able to make sockets here.
         host::run("chown", &["-R", "frr:frr", &at.file("")])?;

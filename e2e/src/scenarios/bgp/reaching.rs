@@ -151,6 +151,9 @@ fn called(site: &Site, style: Style) -> Result<String> {
 }
 
 fn both_call(site: &Site, style: Style) -> Result<String> {
+    if style.far {
+        return Ok("is cut on the segment".into());
+    }
     let laying = Laying {
         who: vec![&Frr, &Bird, &GoBgp],
         ..Laying::of(style)
