@@ -114,7 +114,8 @@ impl Bgp {
     }
 
     /// Replaces the set of peers, by name. A peer that is gone, or of which something changed that is part of the session
-    /// ([`PeerSpec::differences`]), is told so and its session ends; the status of the next one says what changed. One that is new or changed starts with all that `routes` says of its name; one that stays is not asked for.
+    /// ([`PeerSpec::differences`]), is told so and its session ends; the status of the next one says what changed. One
+    /// that is new or changed starts with all that `routes` says of its name; one that stays is not asked for.
     pub fn set_peers(
         &self,
         peers: BTreeMap<String, PeerSpec>,

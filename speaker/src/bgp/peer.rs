@@ -478,6 +478,8 @@ impl Peer {
                 self.told = None;
                 self.status.negotiated = Some(negotiated);
                 self.count_not_advertised();
+                // Our addresses may have changed since the connection came about.
+                self.take_next_hops();
             }
             Output::Refresh(family) => {
                 tracing::debug!(peer = %self.name, %family, "the peer asks for all routes again");
