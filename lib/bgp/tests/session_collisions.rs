@@ -89,6 +89,9 @@ impl Pair {
             }
         }
         assert_eq!(pair.peer.session.state(), active.max(passive));
+        // From the first moment with two connections, and whoever closes one of them.
+        let collided = u64::from(active >= State::OpenSent);
+        assert_eq!(pair.peer.session.collisions(), collided);
         pair
     }
 
@@ -209,6 +212,7 @@ fn of_two_connections_one_is_kept_in_every_pair_of_phases() {
         assert_eq!(got, "refuse", "{pair:?}");
         if pair.0 == State::Connect {
             assert_eq!(words(&both.connected()), "ours:OPEN", "{pair:?}");
+            assert_eq!(both.peer.session.collisions(), 1, "{pair:?}");
         }
         let outputs = both.peer.handle(Input::Stop {
             reason: Cease::PeerDeconfigured,

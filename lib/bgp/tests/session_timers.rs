@@ -207,6 +207,30 @@ fn a_configured_connect_time_is_the_time_between_attempts() {
     }
 }
 
+/// RFC 4271 section 8.2.2: ConnectRetryTimer runs from the start of an attempt.
+#[test]
+fn an_attempt_that_nobody_answers_is_part_of_the_time_between_attempts() {
+    for (connect_time, longest) in [(1, 1), (60, 60)] {
+        let config = Config {
+            connect_time: Some(seconds(connect_time)),
+            ..config()
+        };
+        let mut peer = Peer::in_state(config, State::Connect);
+        for _ in 0..5 {
+            let from = peer.now;
+            assert!(summary(&peer.tick()).starts_with("close ended"));
+            if peer.session.state() != State::Connect {
+                assert!(summary(&peer.tick()).starts_with("connect"));
+            }
+            let between = (peer.now - from).as_millis();
+            assert!(
+                (longest * 750..=longest * 1000).contains(&between),
+                "{between} ms"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_long_session_that_ends_is_tried_again_at_once() {
     let mut peer = established(config(), 0);

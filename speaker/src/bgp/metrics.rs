@@ -10,11 +10,12 @@ use prometheus_client::registry::Registry;
 /// `peer` as [`PeerSpec::label`] has it.
 type Labels = [(&'static str, String); 1];
 
-/// What went over a session, in both directions.
+/// What went over the connections with a peer, in both directions, and how often there were two of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Messages {
     pub(super) sent: MessageCounts,
     pub(super) received: MessageCounts,
+    pub(super) collisions: u64,
 }
 
 /// Names, meanings and values of the figures about messages. They are counters by nature and gauges by type, because the
@@ -99,7 +100,7 @@ impl BgpMetrics {
         );
         registry.register(
             "ferrolb_bgp_collisions",
-            "Number of times both sides had opened a connection and one was closed (RFC 4271 section 6.8)",
+            "Number of times both sides had opened a connection, of which one was then closed (RFC 4271 section 6.8)",
             metrics.collisions.clone(),
         );
         for ((name, help, _), family) in MESSAGES.iter().zip(&metrics.messages) {

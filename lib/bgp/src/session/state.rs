@@ -8,7 +8,7 @@ use super::negotiation::Negotiated;
 use super::timers::{Backoff, Jitter};
 use crate::wire::{Context, MessageType};
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The states of RFC 4271 section 8.2.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +63,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) conn: ConnId,
+    pub(super) began: Instant,
     pub(super) phase: Phase,
     /// Our end; set once connected.
     pub(super) endpoint: Option<Endpoint>,
@@ -75,13 +76,15 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(conn: ConnId, phase: Phase, give_up_at: Instant) -> Slot {
+    /// A connection that begins now, and is given up after `patience`.
+    pub(super) fn new(conn: ConnId, phase: Phase, now: Instant, patience: Duration) -> Slot {
         Slot {
             conn,
+            began: now,
             phase,
             endpoint: None,
             stream: Vec::new(),
-            give_up_at: Some(give_up_at),
+            give_up_at: Some(now + patience),
             keepalive_at: None,
             send_hold_at: None,
         }
@@ -136,6 +139,7 @@ pub struct Session {
     pub(super) next_number: u64,
     pub(super) memory: Memory,
     pub(super) received: MessageCounts,
+    pub(super) collisions: u64,
 }
 
 impl Session {
@@ -154,6 +158,7 @@ impl Session {
             next_number: 1,
             memory: Memory::default(),
             received: MessageCounts::default(),
+            collisions: 0,
         }
     }
 
@@ -168,6 +173,12 @@ impl Session {
     /// The messages that came in since the beginning, whatever their content.
     pub fn received(&self) -> MessageCounts {
         self.received
+    }
+
+    /// How often there were two connections since the beginning, one opened by each side (RFC 4271 section 6.8), whoever closed
+    /// one of them.
+    pub fn collisions(&self) -> u64 {
+        self.collisions
     }
 
     /// The state of the connection that is furthest.

@@ -45,7 +45,7 @@ impl Backoff {
         }
     }
 
-    /// The wait after an attempt to connect that failed, without jitter: 0, 1, 2, 4 … seconds as MetalLB does (reference 4.7),
+    /// The wait from the start of an attempt to connect that failed, without jitter: 0, 1, 2, 4 … seconds as MetalLB does (reference 4.7),
     /// or the configured time (ConnectRetryTime of RFC 4271).
     pub(super) fn next(&mut self) -> Duration {
         let growing = self.growing();

@@ -92,11 +92,8 @@ impl Session {
 
     fn connect(&mut self, now: Instant, out: &mut Vec<Output>) {
         let conn = self.name_connection(Side::Active);
-        self.active = Some(Slot::new(
-            conn,
-            Phase::Connecting,
-            now + self.backoff.connect_timeout(),
-        ));
+        let patience = self.backoff.connect_timeout();
+        self.active = Some(Slot::new(conn, Phase::Connecting, now, patience));
         out.push(Output::Connect { conn });
     }
 
@@ -115,7 +112,7 @@ impl Session {
         }
         self.retry_at = None;
         let conn = self.name_connection(Side::Passive);
-        self.passive = Some(Slot::new(conn, Phase::OpenSent, now + OPEN_WAIT));
+        self.passive = Some(Slot::new(conn, Phase::OpenSent, now, OPEN_WAIT));
         out.push(Output::Accept { conn });
         self.send_open(now, conn, endpoint, out);
     }
@@ -127,6 +124,9 @@ impl Session {
             slot.endpoint = Some(endpoint);
             slot.give_up_at = Some(now + OPEN_WAIT);
             send(conn, &Message::Open(open), out);
+        }
+        if self.slots().filter(|slot| slot.endpoint.is_some()).count() > 1 {
+            self.collisions += 1;
         }
     }
 
@@ -435,14 +435,20 @@ impl Session {
         );
         // RFC 4271 section 8.2.2: a connection that is lost before an OPEN came over it (event 18) is no error of the
         // session, which goes on to Active.
-        let active = match slot.phase {
+        let goes_on = match slot.phase {
             Phase::Connecting => true,
             Phase::OpenSent => lost,
             Phase::OpenConfirm(_) | Phase::Established { .. } => false,
         };
+        // ConnectRetryTime is counted from the attempt's start (RFC 4271 section 8.2.2), so that an attempt which nobody answers
+        // is not followed by the same time once more.
+        let from = match slot.phase {
+            Phase::Connecting => slot.began,
+            _ => now,
+        };
         hang_up(slot, reason, notification, out);
         if self.running && self.slots().next().is_none() {
-            self.damped = !active;
+            self.damped = !goes_on;
             // A passive session that is Active waits for nothing but the peer.
             if self.damped || !self.config.passive {
                 let wait = if self.damped {
@@ -450,7 +456,7 @@ impl Session {
                 } else {
                     self.backoff.next()
                 };
-                self.retry_at = Some(now + self.jitter.spread(wait));
+                self.retry_at = Some((from + self.jitter.spread(wait)).max(now));
             }
         }
     }

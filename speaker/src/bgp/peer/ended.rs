@@ -16,8 +16,7 @@ impl Peer {
             self.count_not_advertised();
         }
         if *reason == EndReason::Collision {
-            tracing::debug!(peer = %self.name, "both sides had connected");
-            self.metrics.collisions(1);
+            tracing::debug!(peer = %self.name, "a second connection with the peer is closed");
             return;
         }
         let mut text = self.explain(was_established, reason);
