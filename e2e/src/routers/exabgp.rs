@@ -132,6 +132,15 @@ pub fn withdrawals(at: &Seat, prefix: IpNet) -> Result<usize> {
         .sum())
 }
 
+/// How often a neighbor withdrew this prefix and left no other that covers it.
+pub fn left_without(at: &Seat, prefix: IpNet) -> Result<usize> {
+    Ok(Heard::read(at)?
+        .peers
+        .values()
+        .filter_map(|peer| peer.left_without.get(&prefix))
+        .sum())
+}
+
 fn configuration(at: &Seat) -> Result<String> {
     let mut text = format!(
         "process report {{\n run /bin/sh {};\n encoder json;\n}}\n",
@@ -211,6 +220,7 @@ struct Peer {
     id: Option<Ipv4Addr>,
     routes: BTreeMap<IpNet, Route>,
     withdrawals: BTreeMap<IpNet, usize>,
+    left_without: BTreeMap<IpNet, usize>,
 }
 
 impl Heard {
@@ -274,6 +284,9 @@ impl Peer {
             for prefix in prefixes(&update["withdraw"][&key])? {
                 self.routes.remove(&prefix);
                 *self.withdrawals.entry(prefix).or_default() += 1;
+                if !self.routes.keys().any(|other| other.contains(&prefix)) {
+                    *self.left_without.entry(prefix).or_default() += 1;
+                }
             }
             let hops = update["announce"][&key].as_object();
             for (hop, announced) in hops.into_iter().flatten() {

@@ -24,7 +24,7 @@ use crate::host::{self, Daemon};
 use crate::run::Run;
 
 pub use bird::{Bird, configure as configure_bird};
-pub use exabgp::{ExaBgp, tell as tell_exabgp, withdrawals};
+pub use exabgp::{ExaBgp, left_without, tell as tell_exabgp, withdrawals};
 pub use frr::{Frr, configure as configure_frr};
 pub use gobgp::GoBgp;
 pub use place::{Distance, Place};
@@ -55,6 +55,12 @@ pub trait Implementation: Sync {
 
     /// Asks a neighbor for all its routes again (RFC 2918). Says no where there is no command for it.
     fn refresh(&self, at: &Seat, peer: IpAddr) -> Result<bool>;
+
+    /// Ends the session with a neighbor for these words (RFC 9003) and keeps it down, or lets it come up again; false if it
+    /// cannot be told to.
+    fn shut_down(&self, _at: &Seat, _peer: IpAddr, _reason: Option<&str>) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Whether it puts the routes that it chooses into its machine's kernel.
     fn has_kernel(&self) -> bool {
@@ -342,6 +348,10 @@ impl Router {
 
     pub fn refresh(&self, peer: IpAddr) -> Result<bool> {
         self.implementation.refresh(&self.seat, peer)
+    }
+
+    pub fn shut_down(&self, peer: IpAddr, reason: Option<&str>) -> Result<bool> {
+        self.implementation.shut_down(&self.seat, peer, reason)
     }
 }
 

@@ -54,8 +54,36 @@ fn only_what_changed_is_sent() {
         (batch.withdrawn, batch.announced),
         (vec![net("10.0.0.2/32")], vec![net("10.0.0.3/32")])
     );
-    assert_eq!((batch.messages, batch.announced_again), (2, 0));
+    assert_eq!((batch.updates, batch.announced_again), (2, 0));
     assert_eq!(rib.next_batch(1), None);
+}
+
+/// As when an aggregation length changes: the peer has a way to each address at every moment.
+#[test]
+fn what_takes_the_place_of_other_prefixes_is_announced_before_those_go() {
+    let exact: Vec<String> = (0..2000u32)
+        .map(|number| format!("{}/32", Ipv4Addr::from(0x0a00_0000 + number)))
+        .collect();
+    let exact: Vec<_> = exact
+        .iter()
+        .map(|net| (net.as_str(), with_community(1)))
+        .collect();
+    let (mut rib, mut router) = up(export(), &exact);
+    for number in 0..8 {
+        rib.set(
+            net(&format!("10.0.{number}.0/24")),
+            Some(&with_community(1)),
+        );
+    }
+    for (prefix, _) in &exact {
+        rib.set(net(prefix), None);
+    }
+    router.said();
+    router.drain(&mut rib, &Context::default());
+    let said = router.said();
+    assert_eq!(said[0], "8 of ipv4-unicast");
+    assert_eq!(said.len(), 1 + exact.len());
+    assert_eq!(router.routes.len(), 8);
 }
 
 #[test]
@@ -66,7 +94,7 @@ fn changed_attributes_replace_the_route_in_place() {
     assert_eq!(
         (
             batches.len(),
-            batches[0].messages,
+            batches[0].updates,
             batches[0].announced_again
         ),
         (1, 1, 1)

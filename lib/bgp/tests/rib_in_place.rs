@@ -5,7 +5,7 @@
 mod router;
 
 use ferrolb_bgp::wire::{Community, Context, NextHop};
-use ferrolb_bgp::{AdjRibOut, Attributes, Export, Family, Negotiated, NotAdvertised};
+use ferrolb_bgp::{AdjRibOut, Attributes, Export, Family, Negotiated, NotAdvertised, Told};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use router::{Router, V4_HOP, V6_HOP, export, negotiated, net, up, with_community};
@@ -279,6 +279,26 @@ fn attributes(value: u32) -> Attributes {
     }
 }
 
+/// Prefixes with their next hops and communities, as we say that they were told.
+fn told(rib: &AdjRibOut) -> BTreeMap<IpNet, (IpAddr, Vec<Community>)> {
+    let route = |told: Told| {
+        let hop = match told.next_hop {
+            NextHop::Body(hop) => hop.into(),
+            NextHop::Multiprotocol { global, .. } => global.into(),
+        };
+        (told.prefix, (hop, told.attributes.communities))
+    };
+    rib.told(None).map(route).collect()
+}
+
+/// The same as the router has them.
+fn had(router: &Router) -> BTreeMap<IpNet, (IpAddr, Vec<Community>)> {
+    let routes = router.routes.iter();
+    routes
+        .map(|(net, (path, hop))| (*net, (*hop, path.communities.clone())))
+        .collect()
+}
+
 /// What a router shall have of a route: its community, its next hop, and whether it is about to go away.
 fn shall_have(
     wanted: &BTreeMap<IpNet, u32>,
@@ -299,7 +319,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// After any history the router has every route that can be carried, with the next hop and the mark of now, and what it
-    /// shall have was never withdrawn on the way.
+    /// shall have was never withdrawn on the way. At every moment it has what we say that it was told.
     #[test]
     fn the_router_ends_up_with_the_next_hops_and_marks_of_now(
         events in prop::collection::vec(event(), 1..80),
@@ -342,6 +362,7 @@ proptest! {
                     rib.established(with_hops(hops, enhanced));
                 }
             }
+            prop_assert_eq!(told(&rib), had(&router));
         }
         router.drain(&mut rib, &context);
         let have: BTreeMap<IpNet, (u32, IpAddr, bool)> = router.routes.iter().map(|(net, (path, hop))| {

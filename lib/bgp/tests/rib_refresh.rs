@@ -36,7 +36,7 @@ fn a_refresh_sends_all_of_one_family_again_without_withdrawing() {
         (
             batches.len(),
             batches[0].announced_again,
-            batches[0].messages
+            batches[0].updates
         ),
         (1, 1, 1)
     );
@@ -172,12 +172,34 @@ fn changes_during_a_repetition_are_part_of_it() {
         router.said(),
         [
             "begin ipv4-unicast",
-            "withdraw 10.0.0.1/32",
             "2 of ipv4-unicast",
+            "withdraw 10.0.0.1/32",
             "end ipv4-unicast"
         ]
     );
     assert_eq!(router.routes.len(), 3);
+}
+
+#[test]
+fn a_peer_that_asks_a_thousand_times_at_once_is_told_once() {
+    for export in [export(), enhanced()] {
+        let bounded = export.context.enhanced_refresh;
+        let (mut rib, mut router) = up(export, &three());
+        router.said();
+        (0..1000).for_each(|_| rib.refresh(Family::Ipv4Unicast));
+        router.drain(&mut rib, &Context::default());
+        let said = router.said();
+        let told = said.iter().filter(|line| line.contains(" of ")).count();
+        assert_eq!(
+            (told, said.len()),
+            (1, if bounded { 3 } else { 1 }),
+            "{said:?}"
+        );
+        // What it asks for after that is another round.
+        rib.refresh(Family::Ipv4Unicast);
+        router.drain(&mut rib, &Context::default());
+        assert_eq!(router.said(), said);
+    }
 }
 
 #[test]

@@ -358,17 +358,24 @@ impl Peer {
             let Some(connection) = connections.find(|connection| connection.conn == conn) else {
                 return;
             };
-            let mut queued = false;
+            let (mut queued, mut fetched) = (false, false);
             while established && connection.waiting() < ENOUGH_WAITING {
                 let Some(batch) = self.rib.next_batch(PORTION) else {
                     break;
                 };
                 connection.push(&batch.bytes);
                 connection.mark(batch.announced);
-                self.metrics.updates(batch.messages);
-                let updates = u64::try_from(batch.messages).unwrap_or(u64::MAX);
-                self.messages.sent.add(MessageType::Update, updates);
-                queued = true;
+                self.metrics.updates(batch.updates);
+                for (kind, count) in [
+                    (MessageType::Update, batch.updates),
+                    (MessageType::RouteRefresh, batch.refreshes),
+                ] {
+                    let count = u64::try_from(count).unwrap_or(u64::MAX);
+                    self.messages.sent.add(kind, count);
+                }
+                // Other messages do not begin the peer's hold time anew (RFC 4271 section 4.4).
+                queued |= batch.updates > 0;
+                fetched = true;
             }
             let written = connection.write();
             let waiting = connection.waiting();
@@ -388,7 +395,7 @@ impl Peer {
                     return self.broken(conn, &error);
                 }
             }
-            if waiting > 0 || !queued {
+            if waiting > 0 || !fetched {
                 return;
             }
         }
@@ -513,8 +520,11 @@ impl Peer {
             .prefixes(self.status.prefixes_sent, self.status.prefixes_pending);
         self.setting.board.write(&self.name, &self.status);
         self.messages.received = self.session.received();
+        self.messages.collisions = self.session.collisions();
         if self.messages != self.counted {
             self.metrics.messages(&self.messages);
+            let new = self.messages.collisions - self.counted.collisions;
+            self.metrics.collisions(new);
             self.counted = self.messages;
         }
     }

@@ -188,6 +188,14 @@ fn change(site: &Site, style: Style) -> Result<String> {
     table.hear(around(&addresses[0], 24)?, &third)?;
     table.hear(around(&addresses[1], 124)?, &third)?;
     table.hear_all(&addresses, &Want::from(&[]))?;
+    let exabgp = table.router("ExaBGP")?;
+    for address in &addresses {
+        let without = crate::routers::left_without(&exabgp.seat, handles::whole(address)?)?;
+        ensure!(
+            without == 0,
+            "{address} was withdrawn {without} times before the aggregate was there"
+        );
+    }
     table.unbroken_since(&lives)?;
     Ok(format!("{} at length 24 and 124", addresses.join(" and ")))
 }

@@ -9,6 +9,7 @@ mod attributes;
 mod export;
 mod pending;
 mod sets;
+mod ways;
 
 pub use attributes::Attributes;
 pub use export::{Export, NotAdvertised};
@@ -24,14 +25,17 @@ use sets::Sets;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use ways::Ways;
 
 /// One portion of UPDATEs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
     /// Whole messages.
     pub bytes: Vec<u8>,
-    /// How many.
-    pub messages: usize,
+    /// How many of them are UPDATEs.
+    pub updates: usize,
+    /// How many are ROUTE-REFRESHes, which tell where a repetition begins or ends (RFC 7313).
+    pub refreshes: usize,
     /// Prefixes that the peer did not have.
     pub announced: Vec<IpNet>,
     /// How many prefixes were sent again: for other attributes, for another next hop, or because the peer asked.
@@ -49,6 +53,8 @@ struct Route {
     desired: Option<Arc<Attributes>>,
     /// What it was told.
     sent: Option<Arc<Attributes>>,
+    /// How it was told so, by the number that it has in [`Ways`].
+    way: u32,
     /// To be sent again whatever it was told: it asked for that (RFC 2918), or the session carries the route in another way.
     again: bool,
 }
@@ -93,6 +99,7 @@ pub struct AdjRibOut {
 #[derive(Debug)]
 struct Established {
     export: Export,
+    ways: Ways,
     /// How many routes have `sent`.
     advertised: usize,
     pending: Pending,
@@ -101,6 +108,8 @@ struct Established {
     /// Families whose End-of-RIB marker is still to be sent.
     marker_due: Families,
     repetition: Repetition,
+    /// Families that the peer asked for again, of which nothing was sent since.
+    asked: Families,
 }
 
 /// Families that the peer asked to have again, where it is told of beginning and end (RFC 7313).
@@ -162,11 +171,13 @@ impl AdjRibOut {
         export.graceful_shutdown |= self.leaving;
         let mut session = Established {
             marker_due: export.families,
+            ways: Ways::new(&export),
             export,
             advertised: 0,
             pending: Pending::default(),
             refused: BTreeMap::new(),
             repetition: Repetition::default(),
+            asked: Families::default(),
         };
         for (prefix, route) in &self.routes {
             session.place(*prefix, route);
@@ -192,6 +203,10 @@ impl AdjRibOut {
         let Some(session) = &mut self.session else {
             return;
         };
+        // However often it asks: going through all routes once is enough.
+        if session.asked.contains(family) {
+            return;
+        }
         let repetition = &mut session.repetition;
         if session.export.context.enhanced_refresh && session.export.families.contains(family) {
             if session.marker_due.contains(family) {
@@ -201,6 +216,7 @@ impl AdjRibOut {
             repetition.begin_due = repetition.begin_due.with(family);
             repetition.end_due = repetition.end_due.with(family);
         }
+        session.asked = session.asked.with(family);
         for (prefix, route) in &mut self.routes {
             // Also if it waits to be withdrawn: it may be desired again before it is.
             if Family::of(prefix) == family && route.sent.is_some() {
@@ -220,6 +236,7 @@ impl AdjRibOut {
         let families = match &mut self.session {
             Some(session) if !session.export.graceful_shutdown => {
                 session.export.graceful_shutdown = true;
+                session.ways.go_on(&session.export);
                 session.export.families
             }
             _ => return,
@@ -236,6 +253,7 @@ impl AdjRibOut {
         let before = session.export.clone();
         session.export.next_hop_v4 = export.next_hop_v4;
         session.export.next_hop_v6 = export.next_hop_v6;
+        session.ways.go_on(&session.export);
         let changed = |family: &Family| before.next_hop(*family) != export.next_hop(*family);
         let families = Family::ALL.into_iter().filter(changed).collect();
         self.announce_again(families);
@@ -288,14 +306,14 @@ impl AdjRibOut {
         let session = self.session.as_ref();
         let routes = self.routes.range((behind, Bound::Unbounded));
         routes.filter_map(move |(prefix, route)| {
-            let export = &session?.export;
+            let session = session?;
             let attributes = route.sent.as_deref()?;
-            // What is to be sent again was sent before.
-            let leaving = export.graceful_shutdown && !route.again;
+            // What waits to be sent again may be in force with the peer in the way of before.
+            let way = session.ways.get(route.way)?;
             Some(Told {
                 prefix: *prefix,
-                next_hop: export.next_hop(Family::of(prefix))?,
-                attributes: export.path_attributes(attributes, leaving),
+                next_hop: way.next_hop(Family::of(prefix))?,
+                attributes: session.export.path_attributes(attributes, way.leaving),
             })
         })
     }
@@ -308,12 +326,13 @@ impl AdjRibOut {
         (!batch.bytes.is_empty()).then_some(batch)
     }
 
-    /// Appends one message; false if there is nothing to say.
+    /// Appends one message; false if there is nothing to say. Announcements go before withdrawals: a prefix that takes another's
+    /// place, as a shorter one does when the aggregation length changes, is there before that is gone.
     fn push_message(&mut self, batch: &mut Batch) -> bool {
         for family in Family::ALL {
-            if self.push_withdrawals(batch, family)
-                || self.push_begin(batch, family)
+            if self.push_begin(batch, family)
                 || self.push_announcements(batch, family)
+                || self.push_withdrawals(batch, family)
                 || self.push_marker(batch, family)
                 || self.push_end(batch, family)
             {
@@ -343,7 +362,7 @@ impl AdjRibOut {
                 self.routes.remove(&prefix);
             }
         }
-        batch.messages += usize::from(count > 0);
+        batch.updates += usize::from(count > 0);
         count > 0
     }
 
@@ -367,6 +386,7 @@ impl AdjRibOut {
                     continue;
                 };
                 route.again = false;
+                route.way = session.ways.current();
                 match route.sent.replace(Arc::clone(&attributes)) {
                     Some(former) => {
                         batch.announced_again += 1;
@@ -383,7 +403,8 @@ impl AdjRibOut {
                 entry.remove();
             }
             if count > 0 {
-                batch.messages += 1;
+                session.asked = session.asked.without(family);
+                batch.updates += 1;
                 return true;
             }
         }
@@ -397,7 +418,7 @@ impl AdjRibOut {
         let due = session.marker_due.contains(family);
         if due {
             push_end_of_rib(&mut batch.bytes, family);
-            batch.messages += 1;
+            batch.updates += 1;
             session.marker_due = session.marker_due.without(family);
             batch.end_of_rib = batch.end_of_rib.with(family);
             if session.repetition.later.contains(family) {
@@ -436,12 +457,13 @@ impl AdjRibOut {
             return false;
         }
         *due = due.without(family);
+        session.asked = session.asked.without(family);
         let message = Message::RouteRefresh(RouteRefresh::new(bound, family));
         // Four octets always fit.
         batch
             .bytes
             .extend(message.encode(&Context::default()).unwrap_or_default());
-        batch.messages += 1;
+        batch.refreshes += 1;
         true
     }
 }

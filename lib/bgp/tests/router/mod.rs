@@ -101,7 +101,7 @@ impl Router {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(self.messages - before, batch.messages);
+        assert_eq!(self.messages - before, batch.updates + batch.refreshes);
     }
 
     fn update(&mut self, update: &Update) {
