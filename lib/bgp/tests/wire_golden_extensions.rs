@@ -1,5 +1,5 @@
 //! Octet by octet, what came after RFC 4271: long messages (RFC 8654), path identifiers (RFC 7911), enhanced route refresh
-//! (RFC 7313), extended communities (RFC 4360), AS 0 (RFC 7607).
+//! (RFC 7313), extended communities (RFC 4360).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod octets;
@@ -405,37 +405,6 @@ fn a_link_bandwidth_is_a_float_of_octets_a_second_under_an_as_of_two_octets() {
     let written = Message::Update(Box::new(update.clone())).encode(&Context::default());
     assert_eq!(written.unwrap(), message(2, body));
     assert_eq!(read_update(body, &Context::default()).unwrap(), update);
-}
-
-#[test]
-fn as_0_in_a_path_makes_a_withdrawal_and_as_0_of_an_aggregator_is_left_out() {
-    let hop = "40 03 04 c0000201";
-    let read = |attributes: &str, context: &Context| {
-        let octets = hex(attributes).len();
-        read_update(
-            &format!("0000 {octets:04x} {attributes} 18 cb0071"),
-            context,
-        )
-        .unwrap()
-    };
-    let wide = Context::default();
-    let narrow = Context {
-        four_octet_as: false,
-        ..wide
-    };
-    let path = |update: Update| update.fault.map(|fault| fault.kind);
-    let attributes = format!("40 01 01 00  40 02 0a 02 02 0000fc00 00000000  {hop}");
-    assert_eq!(path(read(&attributes, &wide)), Some(2));
-    let attributes = format!("40 01 01 00  40 02 04 01 01 0000  {hop}");
-    assert_eq!(path(read(&attributes, &narrow)), Some(2));
-    let attributes = format!("40 01 01 00  40 02 00  {hop}  c0 07 08 00000000 c0000201");
-    let update = read(&attributes, &wide);
-    assert_eq!((update.attributes.aggregator, update.fault), (None, None));
-    // The path of four-octet numbers is left out, and that of two stays.
-    let attributes = format!("40 01 01 00  40 02 04 02 01 5ba0  {hop}  c0 11 06 02 01 00000000");
-    let update = read(&attributes, &narrow);
-    assert_eq!(update.attributes.as_path, Some(AsPath::of(23456)));
-    assert_eq!(update.fault, None);
 }
 
 #[test]

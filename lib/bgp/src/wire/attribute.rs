@@ -21,10 +21,13 @@ pub(super) mod kind {
     pub(crate) const ATOMIC_AGGREGATE: u8 = 6;
     pub(crate) const AGGREGATOR: u8 = 7;
     pub(crate) const COMMUNITIES: u8 = 8;
+    pub(crate) const ORIGINATOR_ID: u8 = 9;
+    pub(crate) const CLUSTER_LIST: u8 = 10;
     pub(crate) const MP_REACH_NLRI: u8 = 14;
     pub(crate) const MP_UNREACH_NLRI: u8 = 15;
     pub(crate) const EXTENDED_COMMUNITIES: u8 = 16;
     pub(crate) const AS4_PATH: u8 = 17;
+    pub(crate) const AS4_AGGREGATOR: u8 = 18;
     pub(crate) const LARGE_COMMUNITIES: u8 = 32;
 }
 
@@ -58,6 +61,16 @@ pub enum AsSegment {
     ConfederationSequence(Vec<u32>),
     /// RFC 5065.
     ConfederationSet(Vec<u32>),
+}
+
+impl AsSegment {
+    /// Such segments have no place in AS4_PATH (RFC 6793 section 4.2.2).
+    pub(super) fn is_of_confederation(&self) -> bool {
+        matches!(
+            self,
+            AsSegment::ConfederationSequence(_) | AsSegment::ConfederationSet(_)
+        )
+    }
 }
 
 /// The ASes that a route passed.
@@ -162,7 +175,7 @@ pub struct PathAttributes {
     pub local_pref: Option<u32>,
     /// ATOMIC_AGGREGATE.
     pub atomic_aggregate: bool,
-    /// AGGREGATOR.
+    /// AGGREGATOR, with AS4_AGGREGATOR in its place where the peer has two-octet AS numbers (RFC 6793 section 4.2.3).
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES (RFC 1997).
     pub communities: Vec<Community>,

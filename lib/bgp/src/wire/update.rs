@@ -73,6 +73,13 @@ impl Update {
         if !announced.is_empty() && decoded.attributes.next_hop.is_none() {
             decoded.note(kind::NEXT_HOP, "it is missing");
         }
+        // RFC 7606 section 5.2: attributes with nothing to describe, and wrong ones at that; who knows what else was misread.
+        let no_routes = announced.is_empty() && !reach && !decoded.reaches_elsewhere;
+        if decoded.fault.is_some() && decoded.describes && no_routes {
+            return Err(DecodeError::MalformedAttributeList(
+                "an attribute is malformed, and there is no route that it belongs to",
+            ));
+        }
         Ok(Update {
             withdrawn,
             attributes: decoded.attributes,

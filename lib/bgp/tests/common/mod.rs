@@ -102,11 +102,7 @@ fn segment(four_octet_as: bool) -> impl Strategy<Value = AsSegment> {
 
 pub fn path_attributes(context: Context) -> impl Strategy<Value = PathAttributes> {
     let wide = context.four_octet_as;
-    let asn = if wide {
-        (1..=u32::MAX).boxed()
-    } else {
-        (1..=u16::MAX).prop_map(u32::from).boxed()
-    };
+    let asn = 1..=u32::MAX;
     let first = (
         prop_oneof![
             Just(Origin::Igp),

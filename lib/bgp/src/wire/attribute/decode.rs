@@ -20,7 +20,12 @@ pub(crate) struct Decoded {
     pub(crate) mp_unreach: Option<MpUnreach>,
     /// The first fault that makes the UPDATE a withdrawal.
     pub(crate) fault: Option<AttributeFault>,
+    /// Some attribute is not MP_UNREACH_NLRI.
+    pub(crate) describes: bool,
+    /// There is an MP_REACH_NLRI for a family that we do not carry.
+    pub(crate) reaches_elsewhere: bool,
     as4_path: Option<AsPath>,
+    as4_aggregator: Option<Aggregator>,
 }
 
 /// What becomes of one attribute.
@@ -42,6 +47,7 @@ pub(crate) fn decode(field: &[u8], context: &Context) -> Result<Decoded, DecodeE
         let before = reader;
         let Some((flags, kind, value)) = next(&mut reader) else {
             decoded.note(0, "an attribute runs over the field");
+            decoded.describes = true;
             break;
         };
         let first = !seen.get(usize::from(kind)).copied().unwrap_or_default();
@@ -57,6 +63,7 @@ pub(crate) fn decode(field: &[u8], context: &Context) -> Result<Decoded, DecodeE
             }
             continue;
         }
+        decoded.describes |= kind != kind::MP_UNREACH_NLRI;
         let octets = before.remaining() - reader.remaining();
         let whole = || { before }.take(octets).unwrap_or_default().to_vec();
         match decode_one(&mut decoded, flags, kind, value, context, &whole)? {
@@ -64,15 +71,39 @@ pub(crate) fn decode(field: &[u8], context: &Context) -> Result<Decoded, DecodeE
             Outcome::Faulty(what) => decoded.note(kind, what),
         }
     }
-    if let (Some(short), Some(long)) = (&decoded.attributes.as_path, decoded.as4_path.take()) {
-        decoded.attributes.as_path = Some(merge_as4(short, long));
-    }
+    decoded.widen();
     Ok(decoded)
 }
 
 impl Decoded {
     pub(crate) fn note(&mut self, kind: u8, what: &'static str) {
         self.fault.get_or_insert(AttributeFault { kind, what });
+    }
+
+    /// Keeps an attribute that is not interpreted.
+    fn keep_raw(&mut self, flags: u8, kind: u8, value: &[u8]) -> Outcome {
+        self.attributes.other.push(RawAttribute {
+            flags: flags & !flag::EXTENDED_LENGTH,
+            kind,
+            value: value.to_vec(),
+        });
+        Outcome::Kept
+    }
+
+    /// Puts the four-octet AS numbers in the place of the two-octet ones (RFC 6793 section 4.2.3).
+    fn widen(&mut self) {
+        if let Some(aggregator) = &mut self.attributes.aggregator {
+            let four_octets = self.as4_aggregator.take();
+            if aggregator.asn == u32::from(AS_TRANS) {
+                *aggregator = four_octets.unwrap_or(*aggregator);
+            } else if four_octets.is_some() {
+                // Who aggregated last knew no four-octet AS numbers, and what came before is not what the path says.
+                self.as4_path = None;
+            }
+        }
+        if let (Some(short), Some(long)) = (&self.attributes.as_path, self.as4_path.take()) {
+            self.attributes.as_path = Some(merge_as4(short, long));
+        }
     }
 }
 
@@ -94,6 +125,10 @@ fn decode_one(
     context: &Context,
     whole: &dyn Fn() -> Vec<u8>,
 ) -> Result<Outcome, DecodeError> {
+    // RFC 7606 sections 7.9 and 7.10: of no meaning from another AS.
+    if matches!(kind, kind::ORIGINATOR_ID | kind::CLUSTER_LIST) && !context.internal {
+        return Ok(Outcome::Discarded);
+    }
     let class = flags & (flag::OPTIONAL | flag::TRANSITIVE);
     let expected = match kind {
         kind::ORIGIN
@@ -101,20 +136,20 @@ fn decode_one(
         | kind::NEXT_HOP
         | kind::LOCAL_PREF
         | kind::ATOMIC_AGGREGATE => flag::TRANSITIVE,
-        kind::MULTI_EXIT_DISC | kind::MP_REACH_NLRI | kind::MP_UNREACH_NLRI => flag::OPTIONAL,
+        kind::MULTI_EXIT_DISC
+        | kind::ORIGINATOR_ID
+        | kind::CLUSTER_LIST
+        | kind::MP_REACH_NLRI
+        | kind::MP_UNREACH_NLRI => flag::OPTIONAL,
         kind::AGGREGATOR
         | kind::COMMUNITIES
         | kind::EXTENDED_COMMUNITIES
         | kind::AS4_PATH
+        | kind::AS4_AGGREGATOR
         | kind::LARGE_COMMUNITIES => flag::OPTIONAL | flag::TRANSITIVE,
         _ if flags & flag::OPTIONAL == 0 => return Err(DecodeError::UnknownWellKnown(whole())),
         _ => {
-            decoded.attributes.other.push(RawAttribute {
-                flags: flags & !flag::EXTENDED_LENGTH,
-                kind,
-                value: value.to_vec(),
-            });
-            return Ok(Outcome::Kept);
+            return Ok(decoded.keep_raw(flags, kind, value));
         }
     };
     let multiprotocol = matches!(kind, kind::MP_REACH_NLRI | kind::MP_UNREACH_NLRI);
@@ -136,9 +171,23 @@ fn decode_one(
         },
         kind::AS4_PATH => match as_path(value, true) {
             // RFC 6793 sections 4.1 and 6: ignored between four-octet speakers, and discarded where malformed.
-            Some(path) if !context.four_octet_as => keep(&mut decoded.as4_path, path),
+            Some(mut path) if !context.four_octet_as => {
+                path.0.retain(|segment| !segment.is_of_confederation());
+                keep(&mut decoded.as4_path, path)
+            }
             _ => Outcome::Discarded,
         },
+        kind::AS4_AGGREGATOR => match aggregator(value, true) {
+            Some(aggregator) if !context.four_octet_as => {
+                keep(&mut decoded.as4_aggregator, aggregator)
+            }
+            _ => Outcome::Discarded,
+        },
+        kind::ORIGINATOR_ID if value.len() != 4 => Outcome::Faulty("it is not four octets long"),
+        kind::CLUSTER_LIST if value.is_empty() || !value.len().is_multiple_of(4) => {
+            Outcome::Faulty("it is not a list of cluster identifiers")
+        }
+        kind::ORIGINATOR_ID | kind::CLUSTER_LIST => decoded.keep_raw(flags, kind, value),
         kind::NEXT_HOP => match <[u8; 4]>::try_from(value) {
             Ok(octets) => keep(&mut attributes.next_hop, Ipv4Addr::from(octets)),
             Err(_) => Outcome::Faulty("it is not four octets long"),
@@ -195,6 +244,7 @@ fn decode_one(
             let error = |what| DecodeError::OptionalAttribute(what, whole());
             if kind == kind::MP_REACH_NLRI {
                 decoded.mp_reach = mp_reach(value, context.identifiers_read).map_err(error)?;
+                decoded.reaches_elsewhere = decoded.mp_reach.is_none();
             } else {
                 decoded.mp_unreach = mp_unreach(value, context.identifiers_read).map_err(error)?;
             }
@@ -276,20 +326,25 @@ fn merge_as4(short: &AsPath, long: AsPath) -> AsPath {
     };
     let mut segments = Vec::new();
     for segment in &short.0 {
-        if lead == 0 {
-            break;
-        }
         match segment {
+            // Those of a confederation count for nothing, and stay where what they are beside stays.
+            AsSegment::ConfederationSequence(_) | AsSegment::ConfederationSet(_) => {
+                segments.push(segment.clone());
+            }
+            _ if lead == 0 => break,
             AsSegment::Sequence(numbers) => {
                 let part: Vec<u32> = numbers.iter().copied().take(lead).collect();
                 lead -= part.len();
+                let whole = part.len() == numbers.len();
                 segments.push(AsSegment::Sequence(part));
+                if !whole {
+                    break;
+                }
             }
             AsSegment::Set(_) => {
                 lead -= 1;
                 segments.push(segment.clone());
             }
-            _ => segments.push(segment.clone()),
         }
     }
     segments.extend(long.0);

@@ -28,7 +28,9 @@ pub(crate) fn push_attributes(
             &segments(path, context.four_octet_as)?,
         )?;
         if !context.four_octet_as && has_large_number(path) {
-            as4_path = Some(segments(path, true)?);
+            let mut path = path.clone();
+            path.0.retain(|segment| !segment.is_of_confederation());
+            as4_path = Some(segments(&path, true)?);
         }
     }
     if let Some(next_hop) = attributes.next_hop {
@@ -73,6 +75,14 @@ pub(crate) fn push_attributes(
     }
     if let Some(path) = as4_path {
         push(out, OPTIONAL_TRANSITIVE, kind::AS4_PATH, &path)?;
+    }
+    if let Some(aggregator) = attributes.aggregator
+        && !context.four_octet_as
+        && aggregator.asn > u32::from(u16::MAX)
+    {
+        let mut value = aggregator.asn.to_be_bytes().to_vec();
+        value.extend_from_slice(&aggregator.router_id.octets());
+        push(out, OPTIONAL_TRANSITIVE, kind::AS4_AGGREGATOR, &value)?;
     }
     if !attributes.large_communities.is_empty() {
         let value: Vec<u8> = attributes
