@@ -32,7 +32,7 @@ pub(super) type Addresses = Arc<[InterfaceAddress]>;
 pub(super) struct InterfaceAddress {
     interface: u32,
     address: IpAddr,
-    /// Assigned, unique on the link and not phased out.
+    /// Assigned, unique on the link, not phased out and not one of those that change for privacy.
     usable: bool,
 }
 
@@ -60,12 +60,29 @@ pub(super) fn endpoint_among(
     router_id: Option<Ipv4Addr>,
     node_name: &str,
 ) -> Endpoint {
-    // Several interfaces may have one link-local address.
-    let scope = match local {
+    choose(local.ip(), scope(local), router_id, node_name, addresses)
+}
+
+/// Several interfaces may have one link-local address.
+fn scope(local: SocketAddr) -> Option<u32> {
+    match local {
         SocketAddr::V6(local) => Some(local.scope_id()).filter(|scope| *scope != 0),
         SocketAddr::V4(_) => None,
-    };
-    choose(local.ip(), scope, router_id, node_name, addresses)
+    }
+}
+
+/// The next hops of a connection from `local` that has had others: those stay as long as the interface has them.
+pub(super) fn next_hops(
+    addresses: &[InterfaceAddress],
+    local: SocketAddr,
+    former: &Endpoint,
+) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let now = endpoint_among(addresses, local, Some(former.router_id), "");
+    let usable = of_interface(addresses, local.ip(), scope(local));
+    let is_there = |address: IpAddr| usable.iter().any(|entry| entry.address == address);
+    let kept_v4 = former.next_hop_v4.filter(|hop| is_there((*hop).into()));
+    let kept_v6 = former.next_hop_v6.filter(|hop| is_there((*hop).into()));
+    (kept_v4.or(now.next_hop_v4), kept_v6.or(now.next_hop_v6))
 }
 
 /// Follows the addresses of this node in a task of its own until `shutdown`.
@@ -117,6 +134,22 @@ pub(super) fn is_own(address: IpAddr) -> bool {
     source.is_ok_and(|source| source.ip() == address)
 }
 
+/// The usable addresses of the interface that has this one.
+fn of_interface(
+    addresses: &[InterfaceAddress],
+    local: IpAddr,
+    scope: Option<u32>,
+) -> Vec<InterfaceAddress> {
+    let interface = addresses
+        .iter()
+        .find(|entry| entry.address == local && scope.is_none_or(|scope| entry.interface == scope))
+        .map(|entry| entry.interface);
+    let beside = addresses
+        .iter()
+        .filter(|entry| Some(entry.interface) == interface && entry.usable);
+    beside.copied().collect()
+}
+
 fn choose(
     local: IpAddr,
     scope: Option<u32>,
@@ -124,20 +157,13 @@ fn choose(
     node_name: &str,
     addresses: &[InterfaceAddress],
 ) -> Endpoint {
-    let interface = addresses
-        .iter()
-        .find(|entry| entry.address == local && scope.is_none_or(|scope| entry.interface == scope))
-        .map(|entry| entry.interface);
-    let beside = || {
-        addresses
-            .iter()
-            .filter(|entry| Some(entry.interface) == interface && entry.usable)
-    };
-    let next_hop_v4 = beside().find_map(|entry| match entry.address {
+    let beside = of_interface(addresses, local, scope);
+    let next_hop_v4 = beside.iter().find_map(|entry| match entry.address {
         IpAddr::V4(address) if !address.is_loopback() && !address.is_link_local() => Some(address),
         _ => None,
     });
-    let next_hop_v6 = beside().find_map(|entry| match entry.address {
+    // The kernel lists IPv6 addresses with the newest first. The oldest is the one that is there to stay.
+    let next_hop_v6 = beside.iter().rev().find_map(|entry| match entry.address {
         IpAddr::V6(address) if !address.is_loopback() && !address.is_unicast_link_local() => {
             Some(address)
         }
@@ -179,9 +205,13 @@ fn interface_address(message: &AddressMessage) -> Option<InterfaceAddress> {
             // On point-to-point links this is the other end, so it counts only where there is no local one.
             AddressAttribute::Address(address) => remote = Some(*address),
             AddressAttribute::Flags(flags) => {
-                usable = !flags.intersects(
-                    AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated,
-                );
+                let mut not =
+                    AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
+                // The same bit means "temporary" for IPv6 and, for IPv4, that its network has an older address.
+                if message.header.family == AddressFamily::Inet6 {
+                    not |= AddressFlags::Secondary;
+                }
+                usable = !flags.intersects(not);
             }
             _ => {}
         }
@@ -242,6 +272,7 @@ mod tests {
             entry(2, "192.0.2.77", true),
             entry(2, "fe80::1", true),
             entry(2, "2001:db8::dead", false),
+            entry(2, "2001:db8::2", true),
             entry(2, "2001:db8::1", true),
             entry(3, "198.51.100.1", true),
             entry(4, "2001:db8:4::1", true),
@@ -259,6 +290,24 @@ mod tests {
         let endpoint = of("192.0.2.77");
         assert_eq!(endpoint.router_id, Ipv4Addr::new(192, 0, 2, 77));
         assert_eq!(endpoint.next_hop_v6, Some("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn next_hops_stay_while_the_interface_has_them() {
+        let local: SocketAddr = "192.0.2.77:179".parse().unwrap();
+        let former = Endpoint {
+            next_hop_v6: Some("2001:db8::2".parse().unwrap()),
+            ..of("192.0.2.77")
+        };
+        assert_eq!(next_hops(&node(), local, &former).1, former.next_hop_v6);
+        for gone in ["2001:db8::dead", "2001:db8:4::1"] {
+            let former = Endpoint {
+                next_hop_v6: Some(gone.parse().unwrap()),
+                ..former
+            };
+            let now = next_hops(&node(), local, &former).1;
+            assert_eq!(now, Some("2001:db8::1".parse().unwrap()), "{gone}");
+        }
     }
 
     #[test]

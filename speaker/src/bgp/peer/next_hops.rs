@@ -17,16 +17,14 @@ impl Peer {
         let (Some(local), Some(negotiated)) = (local, &mut self.status.negotiated) else {
             return;
         };
-        let (router_id, name) = (self.setting.spec.router_id, &self.setting.node_name);
-        let now = local::endpoint_among(&addresses, local, router_id, name);
         let endpoint = &mut negotiated.endpoint;
-        let differs =
-            endpoint.next_hop_v4 != now.next_hop_v4 || endpoint.next_hop_v6 != now.next_hop_v6;
+        let (v4, v6) = local::next_hops(&addresses, local, endpoint);
+        let differs = endpoint.next_hop_v4 != v4 || endpoint.next_hop_v6 != v6;
         if addresses.is_empty() || !differs {
             return;
         }
-        tracing::info!(peer = %self.name, next_hop_v4 = ?now.next_hop_v4, next_hop_v6 = ?now.next_hop_v6, "the addresses beside the BGP session changed");
-        (endpoint.next_hop_v4, endpoint.next_hop_v6) = (now.next_hop_v4, now.next_hop_v6);
+        tracing::info!(peer = %self.name, next_hop_v4 = ?v4, next_hop_v6 = ?v6, "the addresses beside the BGP session changed");
+        (endpoint.next_hop_v4, endpoint.next_hop_v6) = (v4, v6);
         let export = Export::new(self.setting.spec.my_asn, negotiated);
         self.rib.next_hops_changed(&export);
         self.count_not_advertised();
