@@ -158,9 +158,8 @@ impl Doors {
         let inner = self.lock();
         let mut doors = inner.doors.values().filter(|Door { spec, .. }| {
             let is_ours = spec.source_address.is_none_or(|source| source == local);
-            // What comes in by a VRF is not for sockets outside of it, so this came by another way than that peer's. At the
-            // other end of an interface anybody may be; its router is called.
-            is_ours && spec.vrf.is_none() && spec.target == Target::Address(from)
+            // At the other end of an interface anybody may be; its router is called.
+            is_ours && caller(spec) == Some(from)
         });
         let door = doors.next()?;
         let is_certain = doors.next().is_none() && door.guarded;
@@ -173,14 +172,23 @@ impl Doors {
     }
 }
 
+/// From where the peer may connect to us, if it may.
+fn caller(spec: &PeerSpec) -> Option<IpAddr> {
+    match spec.target {
+        // What comes in by a VRF is not for sockets outside of it.
+        Target::Address(address) if spec.vrf.is_none() => Some(address),
+        Target::Address(_) | Target::Interface(_) => None,
+    }
+}
+
 impl Inner {
     /// Whether connections of this peer are as safe as it wants them.
     fn set_key(&self, spec: &PeerSpec) -> bool {
         let Some(password) = &spec.password else {
             return true;
         };
-        let Target::Address(address) = spec.target else {
-            // Nobody is let in by an interface.
+        let Some(address) = caller(spec) else {
+            // Nobody is let in by an interface or a VRF.
             return false;
         };
         let key = (address, spec.port).into();
@@ -194,18 +202,18 @@ impl Inner {
 
     /// Another peer may have the same address and a key of its own.
     fn drop_key(&self, spec: &PeerSpec) {
-        let (Some(_), Target::Address(address)) = (&spec.password, &spec.target) else {
+        let (Some(_), Some(address)) = (&spec.password, caller(spec)) else {
             return;
         };
         let mut others = self.doors.values().map(|door| &door.spec);
-        let other = others.find(|other| other.target == spec.target && other.password.is_some());
+        let other = others.find(|other| caller(other) == Some(address) && other.password.is_some());
         match other {
             Some(other) => {
                 self.set_key(other);
             }
             None => {
-                let key = (*address, spec.port).into();
-                for listener in self.listeners_for(*address) {
+                let key = (address, spec.port).into();
+                for listener in self.listeners_for(address) {
                     if let Err(error) = socket::drop_md5(&**listener, key) {
                         tracing::debug!(peer = spec.name, %error, "the key of a peer that is gone stays");
                     }
