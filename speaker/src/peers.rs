@@ -9,24 +9,39 @@ use ferrolb_rules::{Community, Configuration, Password, Peer, PeerAsn, PeerTarge
 use crate::bgp::{self, Attributes, Families, PeerAs, PeerSpec, Secret, Target};
 use crate::project::Key;
 
-/// The sessions of this node, and by their names why other peers of it have none. A peer whose key is missing has none until the key is
-/// there: a session without it would only fail, or worse, succeed.
+/// The keys that peers of this node have, by their Secrets. One that was there stays in force while its Secret is away, as it is for a
+/// moment when somebody replaces it: only another key begins a session anew (reference 2.3).
+#[derive(Debug, Default)]
+pub struct Keys(BTreeMap<ObjectKey, Key>);
+
+/// The sessions of this node, and by their names why other peers of it have none. A peer whose key was never there has none until the
+/// key is: a session without it would only fail, or worse, succeed.
 pub fn sessions(
     configuration: &Configuration,
     node: Option<&Node>,
     namespace: &str,
+    keys: &mut Keys,
     password: impl Fn(&ObjectKey) -> Option<Key>,
 ) -> (BTreeMap<String, PeerSpec>, BTreeMap<String, String>) {
     let (mut sessions, mut reasons) = (BTreeMap::new(), BTreeMap::new());
     let Some(node) = node else {
         return (sessions, reasons);
     };
+    let mut former = std::mem::take(&mut keys.0);
+    let mut password = |secret: ObjectKey| {
+        let key = keys.0.get(&secret).cloned();
+        let key = key
+            .or_else(|| password(&secret))
+            .or_else(|| former.remove(&secret))?;
+        keys.0.insert(secret, key.clone());
+        Some(key)
+    };
     for peer in configuration
         .peers
         .values()
         .filter(|peer| any_matches(&peer.nodes, &node.labels))
     {
-        match session(peer, namespace, &password) {
+        match session(peer, namespace, &mut password) {
             Ok(session) => {
                 sessions.insert(peer.name.clone(), session);
             }
@@ -41,12 +56,12 @@ pub fn sessions(
 fn session(
     peer: &Peer,
     namespace: &str,
-    password: &impl Fn(&ObjectKey) -> Option<Key>,
+    password: &mut impl FnMut(ObjectKey) -> Option<Key>,
 ) -> Result<PeerSpec, String> {
     let password = match &peer.password {
         Password::None => None,
         Password::Plain(password) => Some(Secret::new(password)),
-        Password::Secret(name) => match password(&ObjectKey::new(namespace, name)) {
+        Password::Secret(name) => match password(ObjectKey::new(namespace, name)) {
             Some(Key(password)) => Some(Secret::new(&password)),
             None => {
                 return Err(format!(

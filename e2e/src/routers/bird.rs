@@ -53,6 +53,15 @@ impl Implementation for Bird {
         birdc(at, &format!("reload in {}", protocol(peer))).map(|_| true)
     }
 
+    fn shut_down(&self, at: &Seat, peer: IpAddr, reason: Option<&str>) -> Result<bool> {
+        let name = protocol(peer);
+        let command = match reason {
+            Some(reason) => format!("disable {name} \"{reason}\""),
+            None => format!("enable {name}"),
+        };
+        birdc(at, &command).map(|_| true)
+    }
+
     fn has_kernel(&self) -> bool {
         true
     }

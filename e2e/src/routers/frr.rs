@@ -103,6 +103,14 @@ impl Implementation for Frr {
         vtysh(at, &format!("clear bgp {peer} soft in")).map(|_| true)
     }
 
+    fn shut_down(&self, at: &Seat, peer: IpAddr, reason: Option<&str>) -> Result<bool> {
+        let command = match reason {
+            Some(reason) => format!("neighbor {peer} shutdown message {reason}"),
+            None => format!("no neighbor {peer} shutdown"),
+        };
+        configure(at, &[&format!("router bgp {}", at.setup.asn), &command]).map(|()| true)
+    }
+
     fn has_kernel(&self) -> bool {
         true
     }

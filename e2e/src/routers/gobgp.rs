@@ -80,6 +80,16 @@ impl Implementation for GoBgp {
         Ok(false)
     }
 
+    fn shut_down(&self, at: &Seat, peer: IpAddr, reason: Option<&str>) -> Result<bool> {
+        let peer = peer.to_string();
+        let Some(reason) = reason else {
+            return gobgp(at, &["neighbor", &peer, "enable"]).map(|_| true);
+        };
+        // `disable` drops the reason, and after `shutdown`, which sends it, the session would come back.
+        gobgp(at, &["neighbor", &peer, "shutdown", "--reason", reason])?;
+        gobgp(at, &["neighbor", &peer, "disable"]).map(|_| true)
+    }
+
     fn always_extends_next_hops(&self) -> bool {
         true
     }

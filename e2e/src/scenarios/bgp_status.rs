@@ -423,9 +423,17 @@ fn without_secret(site: &Site) -> Result<String> {
     });
     site.delete(&format!("{secrets}/{NAME}"))?;
     tries?;
-    says(site, NAME, "0/1", &[NAME, "missing"])?;
+    // The operator says so of the reference, and the key goes on being in force.
+    site.wait_for("the condition says that the Secret is gone", LIMIT, || {
+        let peer = site.get(&peer_path(NAME))?.unwrap_or_default();
+        let said = condition(&peer, "ResolvedRefs")
+            .cloned()
+            .unwrap_or_default();
+        Ok(said["status"] == "False" && said["message"].to_string().contains(NAME))
+    })?;
+    says(site, NAME, "0/1", &["authentication"])?;
     says(site, "router", "3/3", &["True"])?;
-    Ok("no Secret, with it, and without it again".into())
+    Ok("no Secret, with it, and its key without it".into())
 }
 
 fn bad_peers(site: &Site) -> Result<String> {

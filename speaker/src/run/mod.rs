@@ -87,6 +87,7 @@ pub struct Run {
     /// What was said in the log already: what is set aside, and peers without a session.
     refusals: Vec<Refusal>,
     no_session: BTreeMap<String, String>,
+    keys: peers::Keys,
     nodes: BTreeMap<String, Node>,
     /// False during the first round: what a restarted speaker goes on with is no news.
     began: bool,
@@ -129,6 +130,7 @@ impl Run {
             last_good: LastGood::default(),
             refusals: Vec::new(),
             no_session: BTreeMap::new(),
+            keys: peers::Keys::default(),
             nodes: BTreeMap::new(),
             began: false,
         }
@@ -348,6 +350,7 @@ impl Run {
             &self.configuration,
             self.nodes.get(&self.identity.node),
             &self.identity.namespace,
+            &mut self.keys,
             |secret| {
                 self.stores
                     .passwords

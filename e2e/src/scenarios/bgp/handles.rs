@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::cluster::{SYSTEM, Site};
+use crate::cluster::{SYSTEM, Site, condition};
 use crate::{host, objects};
 
 pub use crate::scenarios::l2::handles::{Label, all_nodes, created, labelled, only};
@@ -214,6 +214,27 @@ pub fn speakers_say(site: &Site, since: &str, words: &[&str]) -> Result<String> 
         let lines: Vec<_> = log.lines().filter(|l| l.contains("BGP")).collect();
         format!("said:\n{}", lines.join("\n"))
     })
+}
+
+/// Waits until the condition of a BGPPeer, and an event about it, have these words.
+pub fn told_on_object(site: &Site, name: &str, words: &[&str]) -> Result<()> {
+    let has_all = |text: &str| words.iter().all(|word| text.contains(word));
+    let mut last = (String::new(), Vec::new());
+    let told = site.wait_for(
+        &format!("BGPPeer {name} says {words:?} by condition and event"),
+        Duration::from_secs(30),
+        || {
+            let object = site.get(&peers_path(name))?.unwrap_or_default();
+            let condition = condition(&object, "Programmed").map(|said| said["message"].clone());
+            let condition = condition.unwrap_or_default();
+            let condition = condition.as_str().unwrap_or_default().to_owned();
+            let events = site.events(SYSTEM, "BGPPeer", name)?;
+            let is_said = has_all(&condition) && events.iter().any(|event| has_all(event));
+            last = (condition, events);
+            Ok(is_said)
+        },
+    );
+    told.with_context(|| format!("it says {last:?}"))
 }
 
 /// What the speaker of a node says that it agreed on with this peer.

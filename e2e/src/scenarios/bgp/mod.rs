@@ -19,13 +19,15 @@
 //! | B18 | `communities-are-united` |
 //! | B19 | `attributes-change-in-place` |
 //! | B20 | `incoming-routes-are-ignored` |
+//! | B23 | `peer-changed`, `connect-time`, `timers` |
 //! | B24 | `layer-2-beside-bgp` |
 //! | B25 | `dynamic-as` |
 //! | B26 | `families` |
 //! | B27 | `attributes-of-both-families` |
 //! | B28 | `peers-of-an-advertisement` |
 //! | B29 | `communities-by-peer` |
-//! | B30 | `metrics-of-sessions` |
+//! | B30, B31 | `metrics-of-sessions` |
+//! | B33 | `all-are-killed-while-broken` of group `bad-input` |
 //! | B34 | `nodes-of-advertisements` |
 //! | B35 | `nodes-of-two-advertisements` |
 //! | B36 | `node-labelled-later-over-bgp` |
@@ -41,11 +43,13 @@
 //! Every node has a session with each router over IPv4 and another over IPv6. Each row is tried in some styles (eBGP or
 //! iBGP, on the same link or behind a router, with or without TCP-MD5), and with `--full` in all eight.
 
+mod as_numbers;
 mod attributes;
 mod failures;
 mod families;
 mod handles;
 mod incoming;
+mod messages;
 mod one_router;
 mod outlasting;
 mod peers;
@@ -66,14 +70,16 @@ use crate::cluster::Site;
 pub use one_router::spread_over_all;
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 14] = [
+pub const THEMES: [&[Scenario]; 16] = [
     one_router::SCENARIOS,
     services::SCENARIOS,
     peers::SCENARIOS,
+    as_numbers::SCENARIOS,
     attributes::SCENARIOS,
     selectors::SCENARIOS,
     families::SCENARIOS,
     incoming::SCENARIOS,
+    messages::SCENARIOS,
     refusals::SCENARIOS,
     failures::SCENARIOS,
     speakers::SCENARIOS,

@@ -10,7 +10,7 @@ use super::scenario;
 use super::table::{
     FAR, INTERNAL, Laying, PASSWORD, PLAIN, SIGNED, Style, Table, Want, in_styles, peer_name,
 };
-use crate::cluster::{SYSTEM, Site, condition};
+use crate::cluster::Site;
 use crate::routers::{BOTH, Router, Setup};
 use crate::scenarios::Scenario;
 
@@ -61,7 +61,7 @@ fn no_session(site: &Site, router: &Router, since: &str, words: &[&str]) -> Resu
             .chain(words.iter().copied())
             .collect();
         said = handles::speakers_say(site, since, &all)?;
-        told_on_object(site, &name, words)?;
+        handles::told_on_object(site, &name, words)?;
     }
     let up: Vec<_> = router
         .sessions()?
@@ -70,27 +70,6 @@ fn no_session(site: &Site, router: &Router, since: &str, words: &[&str]) -> Resu
         .collect();
     ensure!(up.is_empty(), "{} has sessions: {up:?}", router.name());
     Ok(said)
-}
-
-/// Waits until the condition of a BGPPeer, and an event about it, have these words.
-fn told_on_object(site: &Site, name: &str, words: &[&str]) -> Result<()> {
-    let has_all = |text: &str| words.iter().all(|word| text.contains(word));
-    let mut last = (String::new(), Vec::new());
-    let told = site.wait_for(
-        &format!("BGPPeer {name} says {words:?} by condition and event"),
-        Duration::from_secs(30),
-        || {
-            let object = site.get(&handles::peers_path(name))?.unwrap_or_default();
-            let condition = condition(&object, "Programmed").map(|said| said["message"].clone());
-            let condition = condition.unwrap_or_default();
-            let condition = condition.as_str().unwrap_or_default().to_owned();
-            let events = site.events(SYSTEM, "BGPPeer", name)?;
-            let is_said = has_all(&condition) && events.iter().any(|event| has_all(event));
-            last = (condition, events);
-            Ok(is_said)
-        },
-    );
-    told.with_context(|| format!("it says {last:?}"))
 }
 
 fn wrong_as(site: &Site, style: Style) -> Result<String> {
@@ -250,7 +229,7 @@ fn too_many(site: &Site, style: Style) -> Result<String> {
                 "maximum number of prefixes",
             ];
             handles::speakers_say(site, &since, &words)?;
-            told_on_object(site, &name, &words[1..])?;
+            handles::told_on_object(site, &name, &words[1..])?;
         }
     }
     for address in &addresses {
