@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 use super::Scenario;
 use super::allocation::surroundings::{kill_operators, without_operator};
 use super::bad_input::{bring_webhook_back, take_webhook_away};
+use super::l2::handles::Metrics;
 use crate::cluster::{SYSTEM, Site, condition};
+use crate::plan::NODES;
 use crate::{install, objects};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         group: "bad-input",
         name: "all-are-killed-while-broken",
-        doc: "a pool and a peer in use break, every operator and speaker is killed -9, and all goes on as before the edits",
+        doc: "B33: a pool and a peer in use break, every operator and speaker is killed -9, all goes on as before the edits, and the metrics say that it is stale",
         run: killed_while_broken,
     },
     Scenario {
@@ -108,6 +110,7 @@ fn killed_while_broken(site: &Site) -> Result<String> {
         "Accepted",
         "True",
     )?;
+    stale(site, 0.0)?;
     take_webhook_away(site)?;
     edit(site, &pool_path(), &excluding(&json!("nonsense")))?;
     let elsewhere = |peer: &str| json!({"spec": {"peerAddress": peer}});
@@ -118,7 +121,25 @@ fn killed_while_broken(site: &Site) -> Result<String> {
     for path in [pool_path(), peer_path()] {
         says(site, &path, "Accepted", "True")?;
     }
+    stale(site, 0.0)?;
     looked
+}
+
+/// Waits until every speaker and the operator that leads publish this of their configuration (reference 5.1, B33).
+fn stale(site: &Site, value: f64) -> Result<()> {
+    let is = |metrics: &Metrics| {
+        let of = |name: &str| metrics.series(&format!("metallb_k8s_client_{name}"), &[]);
+        let value_of = |name: &str| of(name).first().map(|(_, value)| *value);
+        value_of("config_stale_bool") == Some(value) && value_of("config_loaded_bool") == Some(1.0)
+    };
+    site.wait_for(&format!("config_stale_bool is {value}"), LIMIT, || {
+        for node in &NODES {
+            if !is(&Metrics::of(site, node.name)?) {
+                return Ok(false);
+            }
+        }
+        Ok(is(&Metrics::of_leader(site)?))
+    })
 }
 
 fn killed(site: &Site, address: &str, routed: &str) -> Result<String> {
@@ -126,6 +147,7 @@ fn killed(site: &Site, address: &str, routed: &str) -> Result<String> {
         let message = says(site, &path, "Accepted", "False")?;
         ensure!(message.contains("stays in force"), "{path} says: {message}");
     }
+    stale(site, 1.0)?;
     kill_operators(site)?;
     kill_speakers(site)?;
     for path in [pool_path(), peer_path()] {
@@ -135,6 +157,7 @@ fn killed(site: &Site, address: &str, routed: &str) -> Result<String> {
             "after the kill {path} says: {message}"
         );
     }
+    stale(site, 1.0)?;
     ensure!(
         site.addresses_now("in-use")?.contains(&address.to_owned()),
         "the Service has lost {address}"

@@ -35,7 +35,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "metrics-of-sessions",
-        "B30: each speaker counts its sessions and prefixes per router, and forgets a router with its BGPPeer",
+        "B30, B31: each speaker counts its sessions and prefixes per router and what it announces, the operator the pool's addresses; a router is forgotten with its BGPPeer",
         |site| in_styles(site, &[PLAIN], metrics),
     ),
 ];
@@ -226,6 +226,37 @@ fn metrics(site: &Site, style: Style) -> Result<String> {
                     },
                 )?;
             }
+        }
+    }
+    // B31: what the leader says of the pool, and each node of the Service. Of 256 IPv4 addresses the first and the last are left out.
+    let pool = ["pool=\"counted\""];
+    site.wait_for("the pool's figures are right", LIMIT, || {
+        let leader = Metrics::of_leader(site)?;
+        let of = |name: &str| leader.sum(&format!("metallb_allocator_{name}_total"), &pool);
+        let totals = ["ipv4_addresses", "ipv6_addresses", "addresses"].map(of);
+        let in_use = [
+            "ipv4_addresses_in_use",
+            "ipv6_addresses_in_use",
+            "addresses_in_use",
+        ];
+        Ok((totals, in_use.map(of)) == ([254.0, 256.0, 510.0], [1.0, 1.0, 2.0]))
+    })?;
+    for node in &NODES {
+        for address in &addresses {
+            let ip = format!("ip=\"{address}\"");
+            let node_label = format!("node=\"{}\"", node.name);
+            let labels = [
+                "service=\"default/counted\"",
+                "protocol=\"bgp\"",
+                &ip,
+                &node_label,
+            ];
+            let announced = Metrics::of(site, node.name)?.sum("metallb_speaker_announced", &labels);
+            ensure!(
+                announced == 1.0,
+                "{} says {announced} of {address}",
+                node.name
+            );
         }
     }
     let router = table.router("BIRD")?;
