@@ -7,8 +7,10 @@ use super::handles;
 use super::scenario;
 use super::table::{INTERNAL, Laying, PLAIN, Style, Table, Want, hears, in_styles, peer_name};
 use crate::cluster::Site;
+use crate::plan::NODES;
 use crate::routers::{BOTH, Family, Router, Setup};
 use crate::scenarios::Scenario;
+use crate::scenarios::l2::handles::Metrics;
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -18,7 +20,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "extended-next-hop",
-        "IPv4 routes over IPv6 sessions: with the IPv6 next hop where the router takes it (RFC 8950), else with the node's IPv4 address",
+        "IPv4 routes over IPv6 sessions: with the IPv6 next hop where the router takes it (RFC 8950), else with the node's IPv4 address; the same from them is read",
         |site| in_styles(site, &[PLAIN], extended_next_hop),
     ),
 ];
@@ -56,6 +58,8 @@ fn families(site: &Site, style: Style) -> Result<String> {
 }
 
 fn extended_next_hop(site: &Site, style: Style) -> Result<String> {
+    /// How many IPv4 routes FRR and BIRD announce to us, with such a next hop too where that was agreed on.
+    const THEIRS: u32 = 5;
     for offered in [false, true] {
         let mut laying = Laying::of(style);
         laying.dual = true;
@@ -63,6 +67,7 @@ fn extended_next_hop(site: &Site, style: Style) -> Result<String> {
             for neighbor in &mut setup.neighbors {
                 neighbor.extended_next_hop = offered && neighbor.address.is_ipv6();
             }
+            setup.originates = THEIRS;
         });
         let table = Table::lay_with(site, &laying)?;
         handles::advertised_pool(site, "hops", &json!({}))?;
@@ -79,6 +84,24 @@ fn extended_next_hop(site: &Site, style: Style) -> Result<String> {
         for address in &addresses {
             super::services::reached_from_routers(&table, address, 80)?;
         }
+        let lives = table.lives()?;
+        for name in ["FRR", "BIRD"] {
+            let router = table.router(name)?;
+            let label = format!("peer=\"[{}]:179\"", router.seat.place.v6);
+            for node in &NODES {
+                let what = format!("{} has read {name}'s routes", node.name);
+                site.wait_for(&what, handles::LIMIT, || {
+                    let metrics = Metrics::of(site, node.name)?;
+                    let read = metrics.sum("metallb_bgp_updates_total_received", &[&label]);
+                    let told = router.told(node.v6.parse()?)?;
+                    Ok(told >= u64::from(THEIRS) && read >= 1.0)
+                })?;
+                let metrics = Metrics::of(site, node.name)?;
+                let wrong = metrics.sum("ferrolb_bgp_malformed_updates_total", &[&label]);
+                ensure!(wrong == 0.0, "{wrong} UPDATEs of {name} count as malformed");
+            }
+        }
+        table.unbroken_since(&lives)?;
         drop(table);
         crate::scenarios::remove_objects(site)?;
     }

@@ -1,5 +1,7 @@
 //! What routers send to us: routes, many of them, requests for ours, and nonsense.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -238,11 +240,22 @@ fn refresh(site: &Site, style: Style) -> Result<String> {
     let want = Want::communities(&["64512:8"]);
     table.hear_all(&addresses, &want)?;
     let lives = table.lives()?;
+    let mut bounded = BTreeSet::new();
     for router in &table.routers {
         for node in &NODES {
             for address in [node.v4, node.v6] {
                 let peer = address.parse()?;
-                let before = router.session(peer)?.updates;
+                let place = &router.seat.place;
+                let label = match peer {
+                    IpAddr::V4(_) => format!("peer=\"{}:179\"", place.v4),
+                    IpAddr::V6(_) => format!("peer=\"[{}]:179\"", place.v6),
+                };
+                let sent = || -> Result<(f64, f64)> {
+                    let metrics = Metrics::of(site, node.name)?;
+                    let of = |name: &str| metrics.sum(&format!("metallb_bgp_{name}"), &[&label]);
+                    Ok((of("updates_total"), of("route_refresh_sent")))
+                };
+                let (before, at_first) = (router.session(peer)?.updates, sent()?);
                 if !router.refresh(peer)? {
                     continue;
                 }
@@ -251,10 +264,26 @@ fn refresh(site: &Site, style: Style) -> Result<String> {
                     Duration::from_secs(10),
                     || Ok(router.session(peer)?.updates > before),
                 )?;
+                // One UPDATE holds all routes of a family here; beginning and end are told where that was agreed on (RFC 7313).
+                let now = sent()?;
+                let more = (now.0 - at_first.0, now.1 - at_first.1);
+                ensure!(
+                    more == (1.0, 0.0) || more == (1.0, 2.0),
+                    "{} sent {} UPDATEs and {} ROUTE-REFRESHes to {}",
+                    node.name,
+                    more.0,
+                    more.1,
+                    router.name()
+                );
+                if more.1 > 0.0 {
+                    bounded.insert(router.name());
+                }
             }
         }
     }
     table.hear_all(&addresses, &want)?;
     table.unbroken_since(&lives)?;
-    Ok("FRR, BIRD and ExaBGP asked; GoBGP has no command for it".into())
+    Ok(format!(
+        "FRR, BIRD and ExaBGP asked, with beginning and end told to {bounded:?}; GoBGP has no command for it"
+    ))
 }

@@ -14,15 +14,13 @@ use super::scenario;
 use super::table::{Lives, PLAIN, Style, Table, Want, in_styles};
 use crate::cluster::{Site, service_path};
 use crate::objects;
-use crate::scenarios::Scenario;
+use crate::scenarios::{Scenario, is_full};
 
 pub const SCENARIOS: &[Scenario] = &[scenario(
     "unrelated-changes",
-    "100 random changes of Services, pools, advertisements, aliases and other peers: no session is reset, no route is lost",
+    "100 random changes (with --full once 1,000) of Services, pools, advertisements, aliases and other peers: no session is reset, no route is lost",
     |site| in_styles(site, &[PLAIN], unrelated),
 )];
-
-const CHANGES: usize = 100;
 
 /// What is there besides the route that must stay.
 #[derive(Default)]
@@ -44,9 +42,14 @@ fn unrelated(site: &Site, style: Style) -> Result<String> {
     let (lives, lost) = (table.lives()?, withdrawals(&table, &addresses)?);
     let seed: u64 = rand::random();
     let mut random = StdRng::seed_from_u64(seed);
+    let changes = if is_full() && style == PLAIN {
+        1000
+    } else {
+        100
+    };
     let mut others = Others::default();
     let mut kinds = std::collections::BTreeMap::<&str, usize>::new();
-    for number in 0..CHANGES {
+    for number in 0..changes {
         let what = change(site, &mut others, &mut random)
             .with_context(|| format!("change {number} with seed {seed}"))?;
         *kinds.entry(what).or_default() += 1;
@@ -63,7 +66,7 @@ fn unrelated(site: &Site, style: Style) -> Result<String> {
     );
     table.unbroken_since(&lives)?;
     Ok(format!(
-        "{CHANGES} changes ({kinds:?}): {} sessions, 0 resets, 0 routes lost",
+        "{changes} changes ({kinds:?}): {} sessions, 0 resets, 0 routes lost",
         lives.len()
     ))
 }
