@@ -49,9 +49,9 @@ e2e: $(if $(LIST),lab,prerequisites build lab) ## Scenarios on a real cluster: G
 bench: prerequisites build lab $(if $(CONTROLLER),,bench-decision) ## Measure; prints a table and writes target/bench/results.json. CONTROLLER= SPEAKER= compare others
 	@$(LAB) bench $(if $(CONTROLLER),--controller $(CONTROLLER),--decisions $(CARGO_TARGET_DIR)/criterion) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(KEEP),--keep)
 
-bench-decision: ## Measure decisions about addresses and announcers, built as they are shipped; no root
-	rm -rf $(CARGO_TARGET_DIR)/criterion/decision $(CARGO_TARGET_DIR)/criterion/announcing*
-	cargo bench --locked --target $(STATIC) -p ferrolb-allocation -p ferrolb-announcement
+bench-decision: ## Measure decisions about addresses and announcers, and BGP's codec, built as they are shipped; no root
+	rm -rf $(CARGO_TARGET_DIR)/criterion
+	cargo bench --locked --target $(STATIC) -p ferrolb-allocation -p ferrolb-announcement -p ferrolb-bgp
 
 growth: ## Measure decisions and memory over 100 to 50,000 Services; writes charts and table into docs/; no root
 	cargo run --locked --release --target $(STATIC) -p ferrolb-e2e -- growth

@@ -1,4 +1,4 @@
-//! How long does one decision take? Read from the estimates that criterion left (`make bench-decision`).
+//! How long does one decision take, and one BGP message? Read from the estimates that criterion left (`make bench-decision`).
 
 use std::fs;
 use std::path::Path;
@@ -30,10 +30,24 @@ const GROUPS: [(&str, &str, Option<f64>); 4] = [
     ),
 ];
 
+/// The groups of lib/bgp/benches, each with a benchmark of our codec and of both oracles.
+const CODEC: [&str; 6] = [
+    "writing an UPDATE of 1",
+    "writing an UPDATE of 800",
+    "writing an OPEN",
+    "reading an UPDATE of 1",
+    "reading an UPDATE of 800",
+    "reading an OPEN",
+];
+
+/// Ours in the groups of [`CODEC`]: not slower than the others.
+const OURS: &str = "ferrolb";
+
 /// A benchmark and its mean.
 pub struct Decision {
     what: String,
-    milliseconds: f64,
+    mean: f64,
+    unit: &'static str,
     target: Option<f64>,
 }
 
@@ -44,10 +58,22 @@ pub fn read(criterion: &Path) -> Result<Vec<Decision>> {
         for (name, milliseconds) in read_group(criterion, group)? {
             all.push(Decision {
                 what: format!("{what}: {name}"),
-                milliseconds,
+                mean: milliseconds,
+                unit: "ms",
                 target,
             });
         }
+    }
+    for group in CODEC {
+        let means = read_group(criterion, group)?;
+        let others = means.iter().filter(|(name, _)| name != OURS);
+        let fastest = others.map(|(_, mean)| mean * 1e3).min_by(f64::total_cmp);
+        all.extend(means.iter().map(|(name, milliseconds)| Decision {
+            what: format!("{group}: {name}"),
+            mean: milliseconds * 1e3,
+            unit: "µs",
+            target: fastest.filter(|_| name == OURS),
+        }));
     }
     Ok(all)
 }
@@ -76,7 +102,7 @@ impl Rows {
     pub fn decisions(&mut self, decisions: &[Decision]) {
         for decision in decisions {
             let target = decision.target.and_then(at_most);
-            self.add(&decision.what, decision.milliseconds, "ms", target);
+            self.add(&decision.what, decision.mean, decision.unit, target);
         }
     }
 }
