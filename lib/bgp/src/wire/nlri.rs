@@ -60,33 +60,42 @@ impl Form {
         self.identifier() + 1 + octets_of(prefix.prefix_len())
     }
 
-    fn read_octets<const N: usize>(
-        self,
-        reader: &mut Reader<'_>,
-    ) -> Result<(u8, [u8; N]), DecodeError> {
-        const CUT: DecodeError = DecodeError::InvalidNetwork("it runs over its field");
+    /// The next prefix: its length and its address, `N` octets long, in which what is behind the length may be anything.
+    fn read<const N: usize>(self, reader: &mut Reader<'_>) -> Result<(u8, [u8; N]), DecodeError> {
         if self.identified {
             reader.u32().ok_or(CUT)?;
         }
         let length = reader.u8().ok_or(CUT)?;
-        let mut octets = [0; N];
         let count = octets_of(length);
-        let target = octets.get_mut(..count).ok_or(TOO_LONG)?;
-        target.copy_from_slice(reader.take(count).ok_or(CUT)?);
+        if count > N {
+            return Err(TOO_LONG);
+        }
+        // To take a whole address, where there are as many octets, is faster than to copy as many as it needs.
+        if let Some(octets) = reader.peek::<N>() {
+            reader.take(count).ok_or(CUT)?;
+            return Ok((length, octets));
+        }
+        let mut octets = [0; N];
+        if let Some(target) = octets.get_mut(..count) {
+            target.copy_from_slice(reader.take(count).ok_or(CUT)?);
+        }
         Ok((length, octets))
+    }
+
+    /// How many prefixes a field has, if they are well formed: so that they are put where they will stay.
+    fn count(self, field: &[u8]) -> usize {
+        let (mut at, mut count) = (self.identifier(), 0);
+        while let Some(length) = field.get(at) {
+            at += 1 + octets_of(*length) + self.identifier();
+            count += 1;
+        }
+        count
     }
 }
 
 pub(super) fn read_all_v4(field: &[u8], identified: Families) -> Result<Vec<Ipv4Net>, DecodeError> {
     let form = Form::of(Family::Ipv4Unicast, identified);
-    let mut reader = Reader::new(field);
-    let mut prefixes = Vec::new();
-    while !reader.is_empty() {
-        let (length, octets) = form.read_octets::<4>(&mut reader)?;
-        let net = Ipv4Net::new(Ipv4Addr::from(octets), length).map_err(|_| TOO_LONG)?;
-        prefixes.push(net.trunc());
-    }
-    Ok(prefixes)
+    read_each(field, form, read_v4)
 }
 
 pub(super) fn read_all(
@@ -94,24 +103,42 @@ pub(super) fn read_all(
     family: Family,
     identified: Families,
 ) -> Result<Vec<IpNet>, DecodeError> {
+    let form = Form::of(family, identified);
     match family {
-        Family::Ipv4Unicast => Ok(read_all_v4(field, identified)?
-            .into_iter()
-            .map(IpNet::V4)
-            .collect()),
-        Family::Ipv6Unicast => {
-            let form = Form::of(family, identified);
-            let mut reader = Reader::new(field);
-            let mut prefixes = Vec::new();
-            while !reader.is_empty() {
-                let (length, octets) = form.read_octets::<16>(&mut reader)?;
-                let net = Ipv6Net::new(Ipv6Addr::from(octets), length).map_err(|_| TOO_LONG)?;
-                prefixes.push(IpNet::V6(net.trunc()));
-            }
-            Ok(prefixes)
-        }
+        Family::Ipv4Unicast => read_each(field, form, |form, reader| {
+            read_v4(form, reader).map(IpNet::V4)
+        }),
+        Family::Ipv6Unicast => read_each(field, form, |form, reader| {
+            let (length, octets) = form.read::<16>(reader)?;
+            let kept = u128::MAX.checked_shl(128 - u32::from(length));
+            let address = Ipv6Addr::from(u128::from_be_bytes(octets) & kept.unwrap_or_default());
+            let net = Ipv6Net::new(address, length).map_err(|_| TOO_LONG)?;
+            Ok(IpNet::V6(net))
+        }),
     }
 }
+
+fn read_each<T>(
+    field: &[u8],
+    form: Form,
+    read: impl Fn(Form, &mut Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let mut reader = Reader::new(field);
+    let mut prefixes = Vec::with_capacity(form.count(field));
+    while !reader.is_empty() {
+        prefixes.push(read(form, &mut reader)?);
+    }
+    Ok(prefixes)
+}
+
+fn read_v4(form: Form, reader: &mut Reader<'_>) -> Result<Ipv4Net, DecodeError> {
+    let (length, octets) = form.read::<4>(reader)?;
+    let kept = u32::MAX.checked_shl(32 - u32::from(length));
+    let address = Ipv4Addr::from(u32::from_be_bytes(octets) & kept.unwrap_or_default());
+    Ipv4Net::new(address, length).map_err(|_| TOO_LONG)
+}
+
+const CUT: DecodeError = DecodeError::InvalidNetwork("it runs over its field");
 
 const TOO_LONG: DecodeError =
     DecodeError::InvalidNetwork("its length is more than its family allows");

@@ -63,11 +63,7 @@ impl Template {
             (NextHop::Multiprotocol { .. }, _) => None,
         };
         let mut encoded = Vec::with_capacity(ROOM);
-        let attributes = PathAttributes {
-            next_hop: body_hop,
-            ..attributes.clone()
-        };
-        attribute::push_attributes(&mut encoded, &attributes, context)?;
+        attribute::push_attributes(&mut encoded, attributes, body_hop, context)?;
         let template = Template {
             family,
             next_hop,

@@ -36,6 +36,11 @@ impl<'a> Reader<'a> {
         Some(*taken)
     }
 
+    /// The next octets, which stay unread.
+    pub(crate) fn peek<const N: usize>(&self) -> Option<[u8; N]> {
+        self.rest.first_chunk::<N>().copied()
+    }
+
     pub(crate) fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }

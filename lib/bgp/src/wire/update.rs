@@ -121,7 +121,7 @@ impl Update {
                 .iter()
                 .for_each(|prefix| form.push(out, prefix));
         }
-        attribute::push_attributes(out, &self.attributes, context)?;
+        attribute::push_attributes(out, &self.attributes, self.attributes.next_hop, context)?;
         end_field(out, at)?;
         push_v4(out, &self.announced, form(Family::Ipv4Unicast));
         Ok(())

@@ -296,16 +296,19 @@ fn as_path(value: &[u8], four_octet_as: bool) -> Option<AsPath> {
         if count == 0 {
             return None;
         }
-        let numbers = (0..count)
-            .map(|_| {
-                if four_octet_as {
-                    reader.u32()
-                } else {
-                    reader.u16().map(u32::from)
-                }
-            })
-            .map(|asn| asn.filter(|asn| *asn != 0))
-            .collect::<Option<Vec<u32>>>()?;
+        let width = if four_octet_as { 4 } else { 2 };
+        let octets = reader.take(usize::from(count) * width)?;
+        let numbers: Vec<u32> = if four_octet_as {
+            let (numbers, _) = octets.as_chunks::<4>();
+            numbers.iter().copied().map(u32::from_be_bytes).collect()
+        } else {
+            let (numbers, _) = octets.as_chunks::<2>();
+            let numbers = numbers.iter().copied().map(u16::from_be_bytes);
+            numbers.map(u32::from).collect()
+        };
+        if numbers.contains(&0) {
+            return None;
+        }
         segments.push(match kind {
             1 => AsSegment::Set(numbers),
             2 => AsSegment::Sequence(numbers),
