@@ -157,9 +157,10 @@ fn cause(peer: &mut Peer, event: Event) -> Vec<Output> {
 /// The table of RFC 4271 section 8.2.2, in the words of [`summary`]. After an error the session is Idle until the wait is
 /// over (section 8.1.1, DampPeerOscillations); after a failed attempt to connect it is Active.
 ///
-/// In three places the text is not followed to the letter. A NOTIFICATION that comes too early (event 25) is not answered by
+/// In four places the text is not followed to the letter. A NOTIFICATION that comes too early (event 25) is not answered by
 /// another. A header error (event 21) has its own answer in Established too, as section 6.1 demands. An attempt to connect that
-/// fails leads from Connect to Active, which only a DelayOpenTimer does in the text, since no router waits in Idle for that.
+/// fails leads from Connect to Active, which only a DelayOpenTimer does in the text, since no router waits in Idle for that. And
+/// beside an established session another connection (events 16 and 17) is refused at once, not once it has sent an OPEN.
 fn expected(state: State, event: Event) -> &'static str {
     match (state, event) {
         // Nothing is wrong with these anywhere, and what concerns a connection that is gone concerns nobody.

@@ -475,6 +475,19 @@ fn a_shutdown_text_reaches_the_other_side_and_its_log() {
         Notification::cease(Cease::PeerDeconfigured, "text").data,
         []
     );
+    // What is no text is shown as it came (RFC 9003 section 2).
+    for (data, shown) in [
+        (&[2, 0xff, 0xfe][..], ", with data that is no text: 02fffe"),
+        (&[9, b'a'][..], ", with data that is no text: 0961"),
+        (&[0][..], ""),
+        (&[][..], ""),
+    ] {
+        let odd = Notification::new(6, 2, data.to_vec());
+        assert_eq!(
+            odd.to_string(),
+            format!("cease: administrative shutdown (6/2){shown}")
+        );
+    }
 }
 
 #[test]

@@ -169,6 +169,9 @@ impl Notification {
     }
 }
 
+/// How many octets are shown of data that should be a text.
+const MOST_SHOWN: usize = 64;
+
 /// Whether the data is a shutdown communication (RFC 9003 section 2).
 fn carries_text(number: u8, subcode: u8) -> bool {
     number == code::CEASE
@@ -198,6 +201,12 @@ impl fmt::Display for Notification {
         if let Some(text) = self.shutdown_text() {
             // The text is the peer's: control characters must not reach a terminal or a log line as they are.
             write!(f, ", the peer says \"{}\"", text.escape_debug())?;
+        } else if carries_text(self.code, self.subcode) && self.data.iter().any(|octet| *octet != 0)
+        {
+            // RFC 9003 section 2: what is no text is shown all the same.
+            let octets = self.data.iter().take(MOST_SHOWN);
+            let octets: String = octets.map(|octet| format!("{octet:02x}")).collect();
+            write!(f, ", with data that is no text: {octets}")?;
         }
         if self.code == code::OPEN
             && self.subcode == 2
