@@ -261,3 +261,27 @@ fn a_request_for_a_family_that_the_session_does_not_carry_is_not_answered() {
         assert_eq!(rib.next_batch(1), None);
     }
 }
+
+/// Announcements go first, and however many keep coming a withdrawal does not wait for ever.
+#[test]
+fn a_withdrawal_has_its_turn_while_the_peer_asks_and_routes_change_all_the_time() {
+    for asks in [true, false] {
+        let (mut rib, mut router) = up(export(), &three());
+        router.said();
+        rib.set(net("10.0.0.1/32"), None);
+        rib.refresh(Family::Ipv4Unicast);
+        let mut rounds = 0;
+        while router.routes.contains_key(&net("10.0.0.1/32")) {
+            for number in 2..6 {
+                let prefix = net(&format!("10.0.0.{number}/32"));
+                rib.set(prefix, Some(&with_community(number * 100 + rounds)));
+            }
+            router.take(&rib.next_batch(1).unwrap(), &Context::default());
+            if asks {
+                rib.refresh(Family::Ipv4Unicast);
+            }
+            rounds += 1;
+            assert!(rounds < 20, "{:?}", router.said());
+        }
+    }
+}

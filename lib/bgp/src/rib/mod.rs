@@ -139,8 +139,8 @@ impl AdjRibOut {
         );
         let former = std::mem::replace(&mut route.desired, desired);
         if let Some(session) = &mut self.session {
-            session.pending.remove(&prefix, &before);
-            session.place(prefix, route);
+            let lack = session.lack(prefix, route);
+            session.pending.replace(prefix, &before, &lack);
         }
         drop(before);
         if route.desired.is_none() && route.sent.is_none() {
@@ -220,8 +220,11 @@ impl AdjRibOut {
         for (prefix, route) in &mut self.routes {
             // Also if it waits to be withdrawn: it may be desired again before it is.
             if Family::of(prefix) == family && route.sent.is_some() {
+                let waits = route.lack(session.refused.contains_key(prefix)) != Lack::Nothing;
                 route.again = true;
-                session.place(*prefix, route);
+                if !waits {
+                    session.place(*prefix, route);
+                }
             }
         }
     }
@@ -346,7 +349,7 @@ impl AdjRibOut {
         let Some(session) = &mut self.session else {
             return false;
         };
-        let waiting = &mut session.pending.of(family).withdrawals;
+        let waiting = &mut session.pending.of(family).turn().withdrawals;
         // Withdrawals of the simplest form always fit; an error would mean that nothing was written.
         let context = &session.export.context;
         let count = pack_withdrawals(&mut batch.bytes, family, &*waiting, context).unwrap_or(0);
@@ -370,7 +373,7 @@ impl AdjRibOut {
         let Some(session) = &mut self.session else {
             return false;
         };
-        let groups = &mut session.pending.of(family).groups;
+        let groups = &mut session.pending.of(family).turn().groups;
         while let Some(mut entry) = groups.first_entry() {
             let attributes = Arc::clone(entry.key());
             let group = entry.get_mut();
@@ -469,9 +472,8 @@ impl AdjRibOut {
 }
 
 impl Established {
-    /// Finds out whether the session can carry the route, and puts what is to be said of it among what waits. It must not
-    /// be there in another way already.
-    fn place(&mut self, prefix: IpNet, route: &Route) {
+    /// Finds out whether the session can carry the route, and what is to be said of it.
+    fn lack(&mut self, prefix: IpNet, route: &Route) -> Lack {
         let refused = route
             .desired
             .as_ref()
@@ -480,7 +482,13 @@ impl Established {
             Some(reason) => self.refused.insert(prefix, reason),
             None => self.refused.remove(&prefix),
         };
-        self.pending.insert(prefix, &route.lack(refused.is_some()));
+        route.lack(refused.is_some())
+    }
+
+    /// Puts what is to be said of the route, of which nothing waits, among what waits.
+    fn place(&mut self, prefix: IpNet, route: &Route) {
+        let lack = self.lack(prefix, route);
+        self.pending.insert(prefix, &lack);
     }
 }
 

@@ -1,4 +1,8 @@
 //! What a peer lacks, ordered for packing: prefixes by the attributes that they share.
+//!
+//! Announcements go before withdrawals, so that what takes the place of another prefix is there first. That must not let a
+//! withdrawal wait for ever where announcements keep coming, so there are two turns: what comes while one is being said waits for the
+//! next.
 
 use super::attributes::Attributes;
 use crate::family::Family;
@@ -26,11 +30,70 @@ pub(super) struct Group {
     pub(super) template: Option<Template>,
 }
 
-/// What waits of one family.
+/// What waits of one family for the same turn.
 #[derive(Debug, Default)]
-pub(super) struct OfFamily {
+pub(super) struct Turn {
     pub(super) withdrawals: BTreeSet<IpNet>,
     pub(super) groups: BTreeMap<Arc<Attributes>, Group>,
+}
+
+impl Turn {
+    fn insert(&mut self, prefix: IpNet, lack: &Lack) {
+        match lack {
+            Lack::Nothing => {}
+            Lack::Withdrawal => {
+                self.withdrawals.insert(prefix);
+            }
+            Lack::Announcement(attributes) => {
+                let group = self.groups.entry(Arc::clone(attributes)).or_default();
+                group.prefixes.insert(prefix);
+            }
+        }
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, prefix: &IpNet, lack: &Lack) -> bool {
+        match lack {
+            Lack::Nothing => false,
+            Lack::Withdrawal => self.withdrawals.remove(prefix),
+            Lack::Announcement(attributes) => {
+                let Some(group) = self.groups.get_mut(attributes) else {
+                    return false;
+                };
+                let was_there = group.prefixes.remove(prefix);
+                if group.prefixes.is_empty() {
+                    self.groups.remove(attributes);
+                }
+                was_there
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.withdrawals.is_empty() && self.groups.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        let announcements = self.groups.values().map(|group| group.prefixes.len());
+        self.withdrawals.len() + announcements.sum::<usize>()
+    }
+}
+
+/// What waits of one family. No prefix is in both.
+#[derive(Debug, Default)]
+pub(super) struct OfFamily {
+    now: Turn,
+    next: Turn,
+}
+
+impl OfFamily {
+    /// What is to be said first.
+    pub(super) fn turn(&mut self) -> &mut Turn {
+        if self.now.is_empty() {
+            std::mem::swap(&mut self.now, &mut self.next);
+        }
+        &mut self.now
+    }
 }
 
 /// All that waits.
@@ -41,35 +104,22 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Puts what is to be said of a prefix, which must not be there, among what waits.
     pub(super) fn insert(&mut self, prefix: IpNet, lack: &Lack) {
-        let family = self.of(Family::of(&prefix));
-        match lack {
-            Lack::Nothing => {}
-            Lack::Withdrawal => {
-                family.withdrawals.insert(prefix);
-            }
-            Lack::Announcement(attributes) => {
-                let group = family.groups.entry(Arc::clone(attributes)).or_default();
-                group.prefixes.insert(prefix);
-            }
-        }
+        self.of(Family::of(&prefix)).next.insert(prefix, lack);
     }
 
-    pub(super) fn remove(&mut self, prefix: &IpNet, lack: &Lack) {
-        let family = self.of(Family::of(prefix));
+    /// Puts `lack` in the place of what was to be said, which is `before`. An announcement keeps its turn, so that a route which
+    /// changes again and again is told some time.
+    pub(super) fn replace(&mut self, prefix: IpNet, before: &Lack, lack: &Lack) {
+        let family = self.of(Family::of(&prefix));
+        let has_turn = family.now.remove(&prefix, before);
+        if !has_turn {
+            family.next.remove(&prefix, before);
+        }
         match lack {
-            Lack::Nothing => {}
-            Lack::Withdrawal => {
-                family.withdrawals.remove(prefix);
-            }
-            Lack::Announcement(attributes) => {
-                if let Some(group) = family.groups.get_mut(attributes) {
-                    group.prefixes.remove(prefix);
-                    if group.prefixes.is_empty() {
-                        family.groups.remove(attributes);
-                    }
-                }
-            }
+            Lack::Announcement(_) if has_turn => family.now.insert(prefix, lack),
+            _ => family.next.insert(prefix, lack),
         }
     }
 
@@ -82,10 +132,7 @@ impl Pending {
 
     /// How many prefixes wait. Walks the groups, of which there are as many as different attributes wait.
     pub(super) fn len(&self) -> usize {
-        let of_family = |family: &OfFamily| {
-            let announcements = family.groups.values().map(|group| group.prefixes.len());
-            family.withdrawals.len() + announcements.sum::<usize>()
-        };
+        let of_family = |family: &OfFamily| family.now.len() + family.next.len();
         of_family(&self.v4) + of_family(&self.v6)
     }
 }
