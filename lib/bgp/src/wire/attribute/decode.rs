@@ -125,8 +125,14 @@ fn decode_one(
     context: &Context,
     whole: &dyn Fn() -> Vec<u8>,
 ) -> Result<Outcome, DecodeError> {
-    // RFC 7606 sections 7.9 and 7.10: of no meaning from another AS.
-    if matches!(kind, kind::ORIGINATOR_ID | kind::CLUSTER_LIST) && !context.internal {
+    // Of no meaning from another AS (RFC 7606 sections 7.9 and 7.10), and between speakers with four-octet AS numbers (RFC 6793
+    // section 4.1), whatever their form.
+    let meaningless = match kind {
+        kind::ORIGINATOR_ID | kind::CLUSTER_LIST => !context.internal,
+        kind::AS4_PATH | kind::AS4_AGGREGATOR => context.four_octet_as,
+        _ => false,
+    };
+    if meaningless {
         return Ok(Outcome::Discarded);
     }
     let class = flags & (flag::OPTIONAL | flag::TRANSITIVE);
@@ -170,18 +176,16 @@ fn decode_one(
             None => Outcome::Faulty("a segment contradicts its length, or has AS 0"),
         },
         kind::AS4_PATH => match as_path(value, true) {
-            // RFC 6793 sections 4.1 and 6: ignored between four-octet speakers, and discarded where malformed.
-            Some(mut path) if !context.four_octet_as => {
+            // RFC 6793 section 6.
+            Some(mut path) => {
                 path.0.retain(|segment| !segment.is_of_confederation());
                 keep(&mut decoded.as4_path, path)
             }
-            _ => Outcome::Discarded,
+            None => Outcome::Discarded,
         },
         kind::AS4_AGGREGATOR => match aggregator(value, true) {
-            Some(aggregator) if !context.four_octet_as => {
-                keep(&mut decoded.as4_aggregator, aggregator)
-            }
-            _ => Outcome::Discarded,
+            Some(aggregator) => keep(&mut decoded.as4_aggregator, aggregator),
+            None => Outcome::Discarded,
         },
         kind::ORIGINATOR_ID if value.len() != 4 => Outcome::Faulty("it is not four octets long"),
         kind::CLUSTER_LIST if value.is_empty() || !value.len().is_multiple_of(4) => {

@@ -79,10 +79,15 @@ pub(crate) fn push_attributes(
 
 /// What a peer with two-octet AS numbers passes on to others with four (RFC 6793 section 4.2.2).
 fn push_four_octets(out: &mut Vec<u8>, attributes: &PathAttributes) -> Result<(), EncodeError> {
-    if let Some(path) = attributes.as_path.as_ref().filter(|p| has_large_number(p)) {
-        let mut path = path.clone();
-        path.0.retain(|segment| !segment.is_of_confederation());
-        push_path(out, OPTIONAL_TRANSITIVE, kind::AS4_PATH, &path, true)?;
+    if let Some(path) = &attributes.as_path {
+        let segments = path
+            .0
+            .iter()
+            .filter(|segment| !segment.is_of_confederation());
+        let path = AsPath(segments.cloned().collect());
+        if has_large_number(&path) {
+            push_path(out, OPTIONAL_TRANSITIVE, kind::AS4_PATH, &path, true)?;
+        }
     }
     match &attributes.aggregator {
         Some(aggregator) if aggregator.asn > u32::from(u16::MAX) => {
