@@ -92,7 +92,7 @@ impl Session {
 
     fn connect(&mut self, now: Instant, out: &mut Vec<Output>) {
         let conn = self.name_connection(Side::Active);
-        let patience = self.backoff.connect_timeout();
+        let patience = self.jitter.spread(self.backoff.connect_timeout());
         self.active = Some(Slot::new(conn, Phase::Connecting, now, patience));
         out.push(Output::Connect { conn });
     }
