@@ -7,8 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// `peer` as [`PeerSpec::label`] has it.
-type Labels = [(&'static str, String); 1];
+/// `peer` as [`PeerSpec::label`] has it, and `vrf`, which MetalLB's FRR mode has and calls `default` where there is none.
+type Labels = [(&'static str, String); 2];
 
 /// What went over the connections with a peer, in both directions, and how often there were two of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -117,7 +117,10 @@ impl BgpMetrics {
     pub(super) fn for_peer(&self, spec: &PeerSpec) -> PeerMetrics {
         let peer = PeerMetrics {
             all: self.clone(),
-            labels: [("peer", spec.label())],
+            labels: [
+                ("peer", spec.label()),
+                ("vrf", spec.vrf.as_deref().unwrap_or("default").to_owned()),
+            ],
         };
         peer.session_up(false);
         peer.updates(0);

@@ -169,7 +169,10 @@ async fn routes_that_were_desired_before_the_session_are_sent_when_it_is_up() {
     assert_eq!(status.negotiated.unwrap().peer_as, PEER_AS);
 
     let metrics = speaker.metrics();
-    let label = format!("{{peer=\"{}\"}}", listener.local_addr().unwrap());
+    let label = format!(
+        "{{peer=\"{}\",vrf=\"default\"}}",
+        listener.local_addr().unwrap()
+    );
     for line in [
         format!("metallb_bgp_session_up{label} 1"),
         format!("metallb_bgp_updates_total{label} 3"),
