@@ -94,7 +94,8 @@ fn extended_next_hop(site: &Site, style: Style) -> Result<String> {
                     let metrics = Metrics::of(site, node.name)?;
                     let read = metrics.sum("metallb_bgp_updates_total_received", &[&label]);
                     let told = router.told(node.v6.parse()?)?;
-                    Ok(told >= u64::from(THEIRS) && read >= 1.0)
+                    // Their routes, and after those an End-of-RIB marker for each family.
+                    Ok(told >= u64::from(THEIRS) && read >= 3.0)
                 })?;
                 let metrics = Metrics::of(site, node.name)?;
                 let wrong = metrics.sum("ferrolb_bgp_malformed_updates_total", &[&label]);

@@ -49,6 +49,7 @@ mod failures;
 mod families;
 mod handles;
 mod incoming;
+mod links;
 mod messages;
 mod one_router;
 mod outlasting;
@@ -70,7 +71,7 @@ use crate::cluster::Site;
 pub use one_router::spread_over_all;
 
 /// The scenarios, by theme.
-pub const THEMES: [&[Scenario]; 16] = [
+pub const THEMES: [&[Scenario]; 17] = [
     one_router::SCENARIOS,
     services::SCENARIOS,
     peers::SCENARIOS,
@@ -86,6 +87,7 @@ pub const THEMES: [&[Scenario]; 16] = [
     spreading::SCENARIOS,
     steady::SCENARIOS,
     reaching::SCENARIOS,
+    links::SCENARIOS,
     outlasting::SCENARIOS,
 ];
 
