@@ -71,7 +71,7 @@ fn scope(local: SocketAddr) -> Option<u32> {
     }
 }
 
-/// The next hops of a connection from `local` that has had others: those stay as long as the interface has them.
+/// The next hops of a connection from `local` that has had others: those stay as long as the interface has them and they are not deprecated.
 pub(super) fn next_hops(
     addresses: &[InterfaceAddress],
     local: SocketAddr,
