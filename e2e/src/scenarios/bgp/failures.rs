@@ -10,9 +10,10 @@ use super::scenario;
 use super::table::{FAR, INTERNAL, Laying, PLAIN, SIGNED, Style, Table, Want, in_styles};
 use crate::cluster::Site;
 use crate::network::{self, OneWayCut, Way};
-use crate::routers::Router;
-use crate::routers::Setup;
+use crate::plan::NODES;
+use crate::routers::{Router, Setup};
 use crate::scenarios::Scenario;
+use crate::scenarios::l2::handles::Metrics;
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario(
@@ -229,7 +230,8 @@ fn unplugged(site: &Site, style: Style) -> Result<String> {
         let others = lives_of_others(&table, index)?;
         let machine = &router.seat.place.name;
         network::set_link(&site.run, machine, false)?;
-        let silent = handles::speakers_say(site, &since, &[machine, "silent for the hold time"]);
+        let silent = handles::speakers_say(site, &since, &[machine, "silent for the hold time"])
+            .and_then(|_| parted(site, router));
         network::set_link(&site.run, machine, true)?;
         silent?;
         let back = Instant::now();
@@ -246,6 +248,27 @@ fn unplugged(site: &Site, style: Style) -> Result<String> {
         ));
     }
     Ok(format!("back: {}", notes.join(", ")))
+}
+
+/// Waits until neither the router nor any node takes a session between them for established: one that is nearly over would end after
+/// the link is back.
+fn parted(site: &Site, router: &Router) -> Result<()> {
+    let place = &router.seat.place;
+    let labels = [
+        format!("peer=\"{}:179\"", place.v4),
+        format!("peer=\"[{}]:179\"", place.v6),
+    ];
+    let what = format!("{} and the nodes know that they are parted", router.name());
+    site.wait_for(&what, Duration::from_secs(15), || {
+        for node in &NODES {
+            let metrics = Metrics::of(site, node.name)?;
+            let up = |label: &String| metrics.sum("metallb_bgp_session_up", &[label]) > 0.5;
+            if labels.iter().any(up) {
+                return Ok(false);
+            }
+        }
+        Ok(router.established()? == 0)
+    })
 }
 
 fn connect_time(site: &Site, style: Style) -> Result<String> {

@@ -141,7 +141,8 @@ fn change(site: &Site, others: &mut Others, random: &mut StdRng) -> Result<&'sta
         }
         7 => {
             // Nobody is there.
-            let address = format!("10.10.9.{}", others.next % 250 + 1);
+            let (third, fourth) = (9 + others.next / 250, others.next % 250 + 1);
+            let address = format!("10.10.{third}.{fourth}");
             let spec = json!({"myASN": 64512, "peerASN": 64990, "peerAddress": address});
             handles::peer(site, &name, &spec)?;
             others.peers.insert(name);
