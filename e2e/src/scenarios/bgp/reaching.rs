@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::handles::{self, LIMIT};
+use super::handles;
 use super::scenario;
 use super::table::{FAR, Laying, PLAIN, SIGNED, Style, Table, Want, in_styles, peer_name};
 use crate::cluster::{SYSTEM, Site};
