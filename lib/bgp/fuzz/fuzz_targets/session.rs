@@ -258,7 +258,7 @@ impl World {
             }
         }
         assert!(stream.is_empty());
-        assert_eq!(messages, batch.messages);
+        assert_eq!(messages, batch.updates + batch.refreshes);
         self.handle(Input::UpdateQueued);
     }
 
