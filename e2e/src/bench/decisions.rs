@@ -129,17 +129,30 @@ fn field(path: &Path, at: &str) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+    use std::path::PathBuf;
+
+    /// A folder as criterion leaves it, with this benchmark.
+    fn measured(criterion: &Path, group: &str, name: &str, nanoseconds: f64) {
+        let newest = criterion.join(group).join(name).join("new");
+        fs::create_dir_all(&newest).unwrap();
+        let write = |file: &str, value: Value| fs::write(newest.join(file), value.to_string());
+        write("benchmark.json", json!({"function_id": name})).unwrap();
+        let estimates = json!({"mean": {"point_estimate": nanoseconds}});
+        write("estimates.json", estimates).unwrap();
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let process = std::process::id();
+        std::env::temp_dir().join(format!("ferrolb-criterion-{name}-{process}"))
+    }
 
     #[test]
     fn the_mean_of_the_newest_run_counts_and_an_absent_one_names_the_remedy() {
-        let folder = std::env::temp_dir().join(format!("ferrolb-criterion-{}", std::process::id()));
-        let newest = folder.join("decision/a new Service/new");
-        fs::create_dir_all(&newest).unwrap();
-        let read = |folder: &Path| read_group(folder, "decision");
+        let folder = folder("one");
+        measured(&folder, "decision", "a new Service", 9500.0);
         fs::create_dir_all(folder.join("decision/report")).unwrap();
-        let write = |name: &str, text: &str| fs::write(newest.join(name), text).unwrap();
-        write("benchmark.json", r#"{"function_id": "a new Service"}"#);
-        write("estimates.json", r#"{"mean": {"point_estimate": 9500.0}}"#);
+        let read = |folder: &Path| read_group(folder, "decision");
         assert_eq!(
             read(&folder).unwrap(),
             [("a new Service".to_owned(), 0.0095)]
@@ -147,5 +160,27 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         let error = read(&folder).err().unwrap().to_string();
         assert!(error.contains("make bench-decision"), "{error}");
+    }
+
+    #[test]
+    fn our_codec_is_held_against_the_faster_of_the_others() {
+        let folder = folder("all");
+        for (group, ..) in GROUPS {
+            measured(&folder, group, "something", 1e6);
+        }
+        for group in CODEC {
+            for (name, nanoseconds) in [(OURS, 120.0), ("netgauze", 200.0), ("rustbgpd", 500.0)] {
+                measured(&folder, group, name, nanoseconds);
+            }
+        }
+        let all = read(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        let codec: Vec<_> = all.iter().filter(|one| one.unit == "µs").collect();
+        assert_eq!(codec.len(), 3 * CODEC.len());
+        for one in codec {
+            let ours = one.what.ends_with(": ferrolb");
+            assert_eq!(one.target, ours.then_some(0.2), "{}", one.what);
+            assert!(!ours || (one.mean - 0.12).abs() < 1e-9, "{}", one.mean);
+        }
     }
 }
