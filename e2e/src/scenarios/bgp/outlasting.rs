@@ -13,7 +13,7 @@ use super::scenario;
 use super::table::{Laying, PLAIN, Table, Want, peer_name};
 use crate::cluster::{SYSTEM, Site};
 use crate::plan::NODES;
-use crate::routers::{BOTH, Bird, Frr};
+use crate::routers::{BOTH, Bird, Family, Frr};
 use crate::scenarios::Scenario;
 use crate::{host, interrupt};
 
@@ -90,7 +90,8 @@ impl Watch {
 }
 
 fn leads_over(namespace: &str, address: &str, hop: &str) -> Result<bool> {
-    let routes = host::run_in(namespace, "ip", &["route", "show", address])?;
+    let family = if address.contains(':') { "-6" } else { "-4" };
+    let routes = host::run_in(namespace, "ip", &[family, "route", "show", address])?;
     Ok(routes.split_whitespace().any(|word| word == hop))
 }
 
@@ -104,30 +105,31 @@ fn outlasted(site: &Site, graceful: bool) -> Result<String> {
     handles::advertised_pool(site, name, &json!({}))?;
     let addresses = handles::dual_service(site, name, name)?;
     table.hear_all(&addresses, &Want::all())?;
-    let address = addresses.first().context("it has an address")?;
     let node = NODES.get(NODE).context("there is such a node")?;
+    let hop = |address: &String| {
+        if address.contains(':') {
+            node.v6
+        } else {
+            node.v4
+        }
+    };
     let mut notes = Vec::new();
     for how in ["stopped", "killed"] {
         let lives = table.lives()?;
+        let mut watches = Vec::new();
         for router in &table.routers {
-            // What BGP has heard is in the kernel a little later.
-            let namespace = router.seat.place.namespace();
-            let what = format!("the kernel of {} leads over {}", router.name(), node.name);
-            site.wait_for(&what, Duration::from_secs(20), || {
-                leads_over(&namespace, address, node.v4)
-            })?;
-        }
-        let watches: Vec<_> = table
-            .routers
-            .iter()
-            .map(|router| {
+            for address in &addresses {
+                // What BGP has heard is in the kernel a little later.
                 let namespace = router.seat.place.namespace();
-                (
-                    router.name(),
-                    Watch::start(namespace, address.clone(), node.v4),
-                )
-            })
-            .collect();
+                let what = format!("the kernel of {} leads over {}", router.name(), node.name);
+                site.wait_for(&what, Duration::from_secs(20), || {
+                    leads_over(&namespace, address, hop(address))
+                })?;
+                let family = Family::of(address.parse()?).ip();
+                let watch = Watch::start(namespace, address.clone(), hop(address));
+                watches.push((format!("{}, {family}", router.name()), watch));
+            }
+        }
         let speakers = site
             .run
             .container_processes("/ferrolb-speaker", Some(node.name));
