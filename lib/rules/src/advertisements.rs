@@ -415,10 +415,21 @@ fn check_local_pref(
         format!(
             "invalid local preference {}: local preference {} was already set for the same routes of pool {:?} by \
              BGPAdvertisement {:?}; give both the same, or different peers, nodes or aggregation lengths",
-            advertisement.local_pref, other.local_pref, pool.name, other.name
+            in_words(advertisement.local_pref),
+            in_words(other.local_pref),
+            pool.name,
+            other.name
         ),
     );
     Some(refusal.conflicting())
+}
+
+/// A local preference of 0 is one that nobody set (reference 4.7).
+fn in_words(local_pref: u32) -> String {
+    match local_pref {
+        0 => "0 (none, which goes out as 100)".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Whether two advertisements give one route of `pool` two local preferences, as far as can be told without knowing nodes

@@ -126,7 +126,7 @@ impl Peer {
         let mut status = PeerStatus::new();
         if let Some(changed) = &setting.changed {
             tracing::info!(peer = %name, changed, "the BGP session is begun anew, because its BGPPeer changed");
-            status.last_error = Some(format!("ended because the BGPPeer changed: {changed}"));
+            status.last_error = Some(ended::by_change(changed));
         }
         if setting.spec.passive && !setting.listening {
             status.last_error = Some(NOT_LISTENING.to_owned());
@@ -406,6 +406,10 @@ impl Peer {
                     .established(Export::new(self.setting.spec.my_asn, &negotiated));
                 self.metrics.session_up(true);
                 self.told = None;
+                // Why it was begun anew, and not what came of meeting the peer in between.
+                if let Some(changed) = self.setting.changed.take() {
+                    self.status.last_error = Some(ended::by_change(&changed));
+                }
                 self.status.negotiated = Some(negotiated);
                 self.count_not_advertised();
                 // Our addresses may have changed since the connection came about.

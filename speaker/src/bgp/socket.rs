@@ -106,7 +106,11 @@ fn bind_device(socket: &Socket, device: &str, what: &str) -> io::Result<()> {
 
 fn not_here(device: &str, what: &str) -> io::Error {
     let kind = io::ErrorKind::NotFound;
-    io::Error::new(kind, format!("this node has no {what} {device:?}"))
+    let field = what.to_lowercase();
+    let text = format!(
+        "this node has no {what} {device:?}: correct spec.{field}, or leave this node out by spec.nodeSelectors"
+    );
+    io::Error::new(kind, text)
 }
 
 /// The number of the interface of this name.

@@ -312,7 +312,7 @@ async fn a_peer_in_the_wrong_as_is_refused_and_the_status_says_so() {
         .await;
     assert_eq!(
         status.last_error.as_deref(),
-        Some("the peer is in AS 64513, expected AS 65000")
+        Some("the peer is in AS 64513, expected AS 65000: correct spec.peerASN or the router")
     );
 }
 

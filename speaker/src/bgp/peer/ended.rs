@@ -7,6 +7,11 @@ use super::super::discovery::Discovery;
 use super::super::spec::Target;
 use super::Peer;
 
+/// Of a session that ended for a change of its BGPPeer, with the names of the fields.
+pub(super) fn by_change(fields: &str) -> String {
+    format!("ended because the BGPPeer changed: {fields}")
+}
+
 impl Peer {
     pub(super) fn ended(&mut self, was_established: bool, reason: &EndReason) {
         if was_established {
@@ -27,6 +32,10 @@ impl Peer {
             && !text.contains(&hint)
         {
             text = format!("{text}; {hint}");
+        }
+        // The next attempt may meet a peer that is still at ending the session.
+        if let Some(changed) = &self.setting.changed {
+            text = format!("{}; since then: {text}", by_change(changed));
         }
         // Said once, not at every attempt.
         if self.status.last_error.as_deref() != Some(&text) && *reason != EndReason::Stopped {
@@ -77,6 +86,12 @@ impl Peer {
             (EndReason::ConnectTimeout, _) => {
                 "cannot connect: no answer from the peer: reachability, or the peer expects a password".to_owned()
             }
+            // The kernel's words for it, without its number, which says nothing more.
+            (EndReason::ConnectFailed(why), _) if why.starts_with("Connection refused") => format!(
+                "cannot connect: connection refused: nothing listens there on port {}, or the router knows no neighbor of this \
+                 node's address",
+                self.setting.spec.port
+            ),
             _ => reason.to_string(),
         }
     }

@@ -20,10 +20,20 @@ async fn a_changed_specification_restarts_the_session_with_its_routes() {
     );
     assert_eq!(router.receive().await, None);
     drop(router);
+    let why = "ended because the BGPPeer changed: holdTime";
+    // The router is not done with the session before, and that is not the reason.
+    drop(soon("connection", listener.accept()).await.unwrap());
+    speaker
+        .wait_for("both reasons", |all| {
+            let error = all
+                .get("router")
+                .and_then(|peer| peer.last_error.as_deref());
+            error.is_some_and(|error| error.starts_with(&format!("{why}; since then: ")))
+        })
+        .await;
     let (mut router, open) = Router::established(&listener).await;
     assert_eq!(open.hold_time, 30);
     assert_eq!(router.initial_routes().await, [net("198.51.100.1/32")]);
-    let why = "ended because the BGPPeer changed: holdTime";
     speaker
         .wait_for("why it was begun anew", |all| {
             all.get("router").is_some_and(|peer| {
