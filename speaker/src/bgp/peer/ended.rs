@@ -12,6 +12,11 @@ pub(super) fn by_change(fields: &str) -> String {
     format!("ended because the BGPPeer changed: {fields}")
 }
 
+fn is_refusal(why: &str) -> bool {
+    let number = why.strip_prefix("Connection refused (os error ");
+    number.is_some_and(|rest| rest.trim_end_matches(')').parse::<u32>().is_ok())
+}
+
 impl Peer {
     pub(super) fn ended(&mut self, was_established: bool, reason: &EndReason) {
         if was_established {
@@ -86,8 +91,8 @@ impl Peer {
             (EndReason::ConnectTimeout, _) => {
                 "cannot connect: no answer from the peer: reachability, or the peer expects a password".to_owned()
             }
-            // The kernel's words for it, without its number, which says nothing more.
-            (EndReason::ConnectFailed(why), _) if why.starts_with("Connection refused") => format!(
+            // The kernel's words for it and nothing besides.
+            (EndReason::ConnectFailed(why), _) if is_refusal(why) => format!(
                 "cannot connect: connection refused: nothing listens there on port {}, or the router knows no neighbor of this \
                  node's address",
                 self.setting.spec.port
