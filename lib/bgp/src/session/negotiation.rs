@@ -144,10 +144,7 @@ pub(super) fn negotiate(
         return refuse(
             2,
             Vec::new(),
-            format!(
-                "the peer is in AS {peer_as}, expected {}: correct spec.peerASN or the router",
-                config.peer_as
-            ),
+            format!("the peer is in AS {peer_as}, expected {}", config.peer_as),
         );
     }
     let internal = peer_as == config.local_as;

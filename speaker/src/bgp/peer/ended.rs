@@ -1,6 +1,7 @@
 //! Why there is no session, or a route is not in it, in words for whoever looks at the peer.
 
-use ferrolb_bgp::{EndReason, Family};
+use ferrolb_bgp::wire::{Notification, code};
+use ferrolb_bgp::{EndReason, Family, PeerAs};
 
 use super::super::connection;
 use super::super::discovery::Discovery;
@@ -10,6 +11,11 @@ use super::Peer;
 /// Of a session that ended for a change of its BGPPeer, with the names of the fields.
 pub(super) fn by_change(fields: &str) -> String {
     format!("ended because the BGPPeer changed: {fields}")
+}
+
+/// Bad Peer AS (RFC 4271 section 6.2).
+fn is_bad_peer_as(notification: &Notification) -> bool {
+    (notification.code, notification.subcode) == (code::OPEN, 2)
 }
 
 fn is_refusal(why: &str) -> bool {
@@ -67,8 +73,18 @@ impl Peer {
     fn explain(&mut self, was_established: bool, reason: &EndReason) -> String {
         match (reason, &self.told) {
             (EndReason::Received(_) | EndReason::Sent { .. }, _) => {
-                self.told = Some(reason.to_string());
-                reason.to_string()
+                let text = match (reason, self.setting.spec.peer_asn) {
+                    (EndReason::Sent { notification, .. }, asn) if is_bad_peer_as(notification) => {
+                        let field = match asn {
+                            PeerAs::Exact(_) => "peerASN",
+                            PeerAs::Internal | PeerAs::External => "dynamicASN",
+                        };
+                        format!("{reason}: correct spec.{field} or the router")
+                    }
+                    _ => reason.to_string(),
+                };
+                self.told = Some(text.clone());
+                text
             }
             // A router that has ended a session for a reason usually closes the next connections without a word.
             (EndReason::ClosedByPeer | EndReason::Broken(_), Some(told)) if !was_established => {
